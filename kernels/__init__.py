@@ -1,0 +1,1 @@
+"""Numeric kernels in numba and numpy: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""How nodes agree: messages, codecs, QUIC transport, Raft, Byzantine consensus, identity. Knows no trading."""

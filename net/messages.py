@@ -1,0 +1,235 @@
+"""Every message that crosses the network, as frozen dataclasses.
+
+Field names follow the papers: Raft from Ongaro and Ousterhout, "In Search of an Understandable Consensus
+Algorithm" (2014), figure 2; the Byzantine messages from Chan and Pass, "Simplex Consensus" (eprint 2023/463).
+Codecs (`net.wire`) turn these into bytes and back; all codecs yield equal objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Mode(IntEnum):
+    """Which protocol orders the log of an epoch."""
+
+    BFT = 1
+    RAFT = 2
+    AUTO = 3
+    """Raft orders everything; a critical entry must carry a Byzantine certificate to take effect."""
+
+
+class EntryKind(IntEnum):
+    """What an entry of the replicated log is."""
+
+    DATA = 0
+    NOOP = 1
+    """Raft §8: a new leader commits a blank entry of its own term."""
+    SWITCH = 2
+    """Ends the epoch; the payload names the next mode."""
+
+
+class Phase(IntEnum):
+    """What a Byzantine vote says."""
+
+    NOTARIZE = 1
+    FINALIZE = 2
+    NULLIFY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One slot of the replicated log. `term` is the Raft term or the Byzantine view that proposed it."""
+
+    index: int
+    term: int
+    kind: EntryKind
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Proof that an entry is committed.
+
+    BFT: a quorum of FINALIZE signatures. Raft: one signature, the leader's word (`signers` holds that one id).
+    `context` is the epoch's digest (it covers epoch number, mode, base index and the hash of the sealed prefix), so a
+    signature of one epoch never counts in another.
+    """
+
+    mode: Mode
+    epoch: int
+    context: bytes
+    phase: Phase
+    term: int
+    index: int
+    parent: bytes
+    digest: bytes
+    signers: tuple[int, ...]
+    signatures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An entry with the proof that it is committed. `witness` is the Byzantine proof of a critical entry in AUTO."""
+
+    epoch: int
+    entry: Entry
+    certificate: Certificate
+    witness: Certificate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVote:
+    epoch: int
+    term: int
+    candidate: int
+    last_log_index: int
+    last_log_term: int
+    pre_vote: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVoteReply:
+    epoch: int
+    term: int
+    voter: int
+    granted: bool
+    pre_vote: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntries:
+    epoch: int
+    term: int
+    leader: int
+    prev_log_index: int
+    prev_log_term: int
+    leader_commit: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntriesReply:
+    """`conflict_index` is where the leader should back up to (§5.3, end); 0 on success."""
+
+    epoch: int
+    term: int
+    follower: int
+    success: bool
+    match_index: int
+    conflict_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """The view's leader proposes the block of one height. `signature` is over the block digest in its context."""
+
+    epoch: int
+    view: int
+    height: int
+    parent: bytes
+    kind: EntryKind
+    payload: bytes
+    leader: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A signed vote. NULLIFY of (view, height) gives up every height from `height` on in `view`."""
+
+    epoch: int
+    phase: Phase
+    view: int
+    height: int
+    digest: bytes
+    voter: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateNotice:
+    """A certificate passed on, so that everybody who lags can leave the view."""
+
+    epoch: int
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class FetchEntries:
+    """Ask a peer for committed entries from `first_index` on."""
+
+    epoch: int
+    first_index: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedEntries:
+    """The answer to `FetchEntries`; `commit_index` is the sender's."""
+
+    epoch: int
+    commit_index: int
+    entries: tuple[Committed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlock:
+    """Ask for the block with this digest (a vote or certificate named it, its proposal never came)."""
+
+    epoch: int
+    height: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Payloads for the leader to propose, from a node that is not the leader."""
+
+    epoch: int
+    kind: EntryKind
+    payloads: tuple[bytes, ...]
+
+
+class Channel(IntEnum):
+    """Application channels; `net` carries their bodies without reading them."""
+
+    OPINION = 1
+    ORDER = 2
+    TELEMETRY = 3
+    CONTROL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A message of the layer above.
+
+    `request_id` pairs a reply with its request (0: expects none). `records` is a packed record array whose dtype is
+    registered in `net.wire.layouts` under `layout` (layout 0: no records); maps codecs expand it row by row, column
+    codecs carry the bytes as they are. `body` is opaque.
+    """
+
+    channel: Channel
+    kind: int
+    request_id: int
+    step: int
+    layout: int
+    records: bytes
+    body: bytes
+
+
+ConsensusMessage = (
+    RequestVote
+    | RequestVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | Propose
+    | Vote
+    | CertificateNotice
+    | FetchEntries
+    | CommittedEntries
+    | FetchBlock
+    | Forward
+)
+Message = ConsensusMessage | Application

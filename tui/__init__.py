@@ -1,0 +1,1 @@
+"""The monitor: app, screens, widgets and messages. The only package that imports textual."""
