@@ -1,0 +1,187 @@
+"""What a running swarm tells its monitors: frozen records, one vocabulary for recorder, screens and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.toggles import Toggles
+from net.consensus import ReplicaStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CycleRecord:
+    """One trading cycle as its leader measured it.
+
+    The four arrays have one float64 or int64 per span in the order of `core.spans.NAMES`. `exclusive_ms` sums, with
+    `untimed_ms`, to `wall_ms`; the root's own exclusive time is 0. `background_ms` was spent after the cycle ended.
+    """
+
+    cycle: int
+    """Counts up from 1 over the whole session, whichever node leads."""
+    step: int
+    lap: int
+    leader: int
+    epoch: int
+    term: int
+    started_ns: int
+    """Unix time."""
+    wall_ms: float
+    untimed_ms: float
+    toggles: Toggles
+    count: NDArray[np.int64]
+    inclusive_ms: NDArray[np.float64]
+    exclusive_ms: NDArray[np.float64]
+    background_ms: NDArray[np.float64]
+    rounds: int
+    """Consensus rounds (batches put to the vote)."""
+    messages: int
+    """Messages that the leader sent and received."""
+    datagrams: int
+    """UDP datagrams that the leader sent and received."""
+    bytes_on_wire: int
+    """UDP payload bytes that the leader sent and received."""
+    decisions_committed: int
+    decisions_denied: int
+    orders_sent: int
+    orders_filled: int
+    orders_rejected: int
+
+
+class OrderState(StrEnum):
+    """The life cycle of an order."""
+
+    INITIALISED = "initialised"
+    SUBMITTED = "submitted"
+    ACCEPTED = "accepted"
+    PARTIALLY_FILLED = "partially filled"
+    FILLED = "filled"
+    PENDING_CANCEL = "pending cancel"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+    DENIED = "denied"
+    """Refused by the swarm or the gateway; never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One order as the monitor shows it; prices in quote currency, quantities in units (not ticks and lots)."""
+
+    client_order_id: str
+    step: int
+    instrument: str
+    side: str
+    quantity: float
+    limit_price: float
+    state: OrderState
+    filled_quantity: float
+    average_price: float
+    fee: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    instrument: str
+    quantity: float
+    average_price: float
+    mark_price: float
+    realised: float
+    """Profit of closed quantity after fees, quote currency, this session."""
+    unrealised: float
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A line of the event log. `source` is `node 2`, `gateway`, `venue`, `supervisor` or `monitor`."""
+
+    time_ns: int
+    severity: Severity
+    source: str
+    text: str
+
+
+class VenueState(StrEnum):
+    UNKNOWN = "unknown"
+    CONNECTED = "connected"
+    RECONCILING = "reconciling"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLink:
+    """One QUIC link as its node sees it."""
+
+    peer: int
+    connected: bool
+    round_trip_ms: float
+    resumed: bool
+    """The connection came back by 0-RTT resumption."""
+    shed: int
+    """Messages dropped because the peer was too slow or unreachable."""
+    refused: str
+    """Why the last handshake was refused, empty if it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node process. An unreachable node keeps its last status with `reachable` False."""
+
+    node: int
+    pid: int
+    reachable: bool
+    step: int
+    lap: int
+    activity: str
+    """What it does in words: `leading`, `following`, `paused: venue is down`, `catching up`, …"""
+    replica: ReplicaStatus | None
+    links: tuple[PeerLink, ...]
+    durability: str
+    """`strict`, or `none` where votes are not synced to disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmSnapshot:
+    """Everything a screen needs, taken at one instant; immutable, so a frozen view costs nothing.
+
+    `cycles` holds at most the last 2,000 records, oldest first. `captions` are named settings that must stand beside
+    every result: `modelled liquidity`, `venue latency 3 ms`, `durability none`, …
+    """
+
+    taken_ns: int
+    session: str
+    market: str
+    """For example `us-stocks: 20 instruments, 1 day a step`."""
+    nodes: tuple[NodeStatus, ...]
+    leader: int | None
+    venue: VenueState
+    gateway_connected: bool
+    toggles: Toggles
+    cycles: tuple[CycleRecord, ...]
+    cycles_total: int
+    decisions_total: int
+    denied_total: int
+    orders_sent_total: int
+    orders_filled_total: int
+    orders_rejected_total: int
+    orders: tuple[OrderRow, ...]
+    """The latest first, at most 200."""
+    positions: tuple[PositionRow, ...]
+    cash: float
+    equity: float
+    events: tuple[EventRow, ...]
+    """Oldest first, at most 500."""
+    captions: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
+    settings: dict[str, object] = field(default_factory=dict)

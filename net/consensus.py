@@ -1,0 +1,113 @@
+"""The interface of a protocol core: messages and time in, effects out.
+
+A core (`net.raft`, `net.bft`, `net.replica`) is sans-I/O: it opens no socket, reads no clock and draws no random number
+that was not handed in. The shell that runs it applies the effects strictly in the order given, and must finish every
+`Persist` before a later `Sync` and every `Sync` before a later `Send` or `Commit`: that is how a vote reaches the disk
+before the message that promises it. A `Send` listed before the `Sync` may leave at once (a Raft leader's AppendEntries).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from net.messages import Committed, ConsensusMessage, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Give `message` to peer `to`; it may be lost."""
+
+    to: int
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Append `record` to the node's durable log (buffered until the next `Sync`)."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Everything persisted so far must be on disk before what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """These entries are decided, in index order, each with its proof; they will never change."""
+
+    entries: tuple[Committed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """The core now follows `leader` (None: unknown) in `term` (Raft term or Byzantine view)."""
+
+    leader: int | None
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStarted:
+    """A switch entry at `base_index` took effect: a new epoch orders the log from `base_index + 1` on."""
+
+    epoch: int
+    mode: Mode
+    base_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Proof or suspicion of misbehaviour of `culprit`, in words, with the signed bytes where there are any."""
+
+    culprit: int
+    reason: str
+    proof: bytes
+
+
+Effect = Send | Persist | Sync | Commit | LeaderChanged | EpochStarted | Evidence
+
+
+class ProtocolCore(Protocol):
+    """What Raft, Byzantine and the replica that composes them have in common."""
+
+    def start(self, now: float) -> list[Effect]:
+        """First call after construction (and recovery). `now` in seconds of any monotonic clock."""
+
+    def step(self, sender: int, message: ConsensusMessage, now: float) -> list[Effect]:
+        """Take a message that the transport authenticated as coming from `sender`."""
+
+    def tick(self, now: float) -> list[Effect]:
+        """Let timers that are due fire."""
+
+    def propose(self, payloads: Sequence[bytes], now: float) -> list[Effect]:
+        """Order these payloads, one entry each, in this order. Where this node does not lead, they are forwarded."""
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is wanted next, on the clock of `now`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What the monitor shows of one node's consensus. Counters are since the process started."""
+
+    node: int
+    mode: Mode
+    epoch: int
+    term: int
+    leader: int | None
+    role: str
+    """leader, follower, candidate or pre-candidate (Raft); leader or replica (BFT)."""
+    commit_index: int
+    last_index: int
+    peer_match_index: tuple[tuple[int, int], ...]
+    rounds: int
+    """Proposal rounds that this node led to commit."""
+    messages_sent: int
+    messages_received: int
+    elections: int
+    """Elections or view changes that this node saw."""
+    evidence: tuple[str, ...]
