@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Serialization(StrEnum):
@@ -106,9 +107,13 @@ def pressed(toggles: Toggles, key: str) -> Toggles:
     name = FIELD_OF_KEY[key]
     value = getattr(toggles, name)
     if isinstance(value, bool):
-        return replace(toggles, **{name: not value})
+        return _with(toggles, name, not value)
     order = _CYCLES[type(value)]
-    return replace(toggles, **{name: order[(order.index(value) + 1) % len(order)]})
+    return _with(toggles, name, order[(order.index(value) + 1) % len(order)])
+
+
+def _with(toggles: Toggles, name: str, value: Any) -> Toggles:
+    return replace(toggles, **{name: value})
 
 
 def parse_toggles(text: str) -> Toggles:
@@ -137,25 +142,25 @@ def parse_toggles(text: str) -> Toggles:
 
 def _assign(toggles: Toggles, key: str, value: str, off: bool) -> Toggles:
     name = FIELD_OF_KEY[key]
-    kind = type(getattr(toggles, name))
+    kind: Any = type(getattr(toggles, name))
     if kind is bool:
         if value not in ("", "on", "off"):
             raise ValueError(f"toggles: {key}={value!r} must be on or off")
-        return replace(toggles, **{name: not off and value != "off"})
+        return _with(toggles, name, not off and value != "off")
     if off:
-        return replace(toggles, **{name: getattr(BASELINE, name)})
+        return _with(toggles, name, getattr(BASELINE, name))
     if not value:
-        return replace(toggles, **{name: getattr(OPTIMISED, name)})
+        return _with(toggles, name, getattr(OPTIMISED, name))
     try:
-        return replace(toggles, **{name: kind(value)})
+        return _with(toggles, name, kind(value))
     except ValueError:
         raise ValueError(f"toggles: {key}={value!r} must be one of {', '.join(kind)}") from None
 
 
 def from_dict(values: dict[str, bool | str]) -> Toggles:
     """The inverse of `as_dict`. Raises ValueError or TypeError on an unknown field or value."""
-    kinds = {field.name: type(getattr(BASELINE, field.name)) for field in fields(Toggles)}
+    kinds: dict[str, Any] = {field.name: type(getattr(BASELINE, field.name)) for field in fields(Toggles)}
     unknown = set(values) - set(kinds)
     if unknown:
         raise ValueError(f"toggles: unknown fields {sorted(unknown)}")
-    return Toggles(**{name: kinds[name](value) for name, value in values.items()})  # type: ignore[arg-type]
+    return Toggles(**{name: kinds[name](value) for name, value in values.items())
