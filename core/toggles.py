@@ -133,9 +133,7 @@ def parse_toggles(text: str) -> Toggles:
         key = key.removeprefix("-")
         if key not in FIELD_OF_KEY or (off and value):
             allowed = ", ".join(FIELD_OF_KEY)
-            raise ValueError(
-                f"toggles: {part!r} is unknown; use {' or '.join(PRESETS)} or keys from {allowed}"
-            )
+            raise ValueError(f"toggles: {part!r} is unknown; use {' or '.join(PRESETS)} or keys from {allowed}")
         toggles = _assign(toggles, key, value, off)
     return toggles
 
@@ -163,4 +161,4 @@ def from_dict(values: dict[str, bool | str]) -> Toggles:
     unknown = set(values) - set(kinds)
     if unknown:
         raise ValueError(f"toggles: unknown fields {sorted(unknown)}")
-    return Toggles(**{name: kinds[name](value) for name, value in values.items())
+    return Toggles(**{name: kinds[name](value) for name, value in values.items()})

@@ -3,7 +3,7 @@
 A core (`net.raft`, `net.bft`, `net.replica`) is sans-I/O: it opens no socket, reads no clock and draws no random number
 that was not handed in. The shell that runs it applies the effects strictly in the order given, and must finish every
 `Persist` before a later `Sync` and every `Sync` before a later `Send` or `Commit`: that is how a vote reaches the disk
-before the message that promises it. A `Send` listed before the `Sync` may leave at once (a Raft leader's AppendEntries).
+before the message that promises it. A `Send` listed before the `Sync` may leave at once (a leader's AppendEntries).
 """
 
 from __future__ import annotations
