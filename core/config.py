@@ -1,0 +1,156 @@
+"""The settings of a swarm: a TOML file, the environment (`TRADETUI_…`) and flags, typed, a bad value named and refused.
+
+Precedence: flags, then environment, then the file, then these defaults. A session keeps the values it resolved to in
+its own `session.toml`, so that every process of a swarm reads the same ones.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from core.toggles import parse_toggles
+
+ENVIRONMENT_PREFIX = "TRADETUI_"
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the text names it, its value and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Every setting of a swarm, with its unit last in its name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+    nodes: Annotated[int, Field(ge=4, le=10)] = 4
+    """Node processes; Byzantine consensus tolerates one traitor from 4 on, two from 7 on."""
+    data: str = "us-stocks"
+    """`us-stocks`, `futures-ticks`, or a file or folder of your own."""
+    pace: str = "max"
+    """Market steps a second: `max`, or for example `1/s` or `20/s`."""
+    toggles: str = "baseline"
+    """Optimisations at the start: `baseline`, `optimised`, or keys such as `b,s,m=raft`."""
+    durability: Literal["strict", "none"] = "strict"
+    """`strict` syncs votes and entries to disk before they are promised; `none` does not, and every result says so."""
+    pattern_count: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Patterns in the library."""
+    window_steps: Annotated[int, Field(ge=8, le=252)] = 64
+    """Length of a pattern and of the live window, steps."""
+    warping_window_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Sakoe-Chiba band as a fraction of the window."""
+    headlines: str = "sample"
+    """`sample` (headlines written for this project), or the URL or file of an RSS or Atom feed."""
+    starting_cash: Annotated[float, Field(gt=0)] = 1_000_000.0
+    """Cash at the start, in the quote currency."""
+    batch_max: Annotated[int, Field(ge=1, le=256)] = 20
+    """Proposals in one message and round when batching is on."""
+    batch_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 5.0
+    """Longest time that a batch collects."""
+    orders_in_flight: Annotated[int, Field(ge=1, le=64)] = 8
+    """Orders at the venue at once when parallel orders is on."""
+    election_timeout_ms: Annotated[float, Field(ge=50, le=60_000)] = 600.0
+    """A silent leader is replaced after this time (randomised up to twice as long)."""
+    venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """Injected latency of every answer of the venue; shown wherever its results are."""
+    venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """Injected jitter of every answer of the venue; shown wherever its results are."""
+    venue_spread_bps: Annotated[float, Field(ge=0, le=1_000)] = 2.0
+    """Spread of the modelled liquidity, basis points."""
+    venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
+    """Depth of each level of the modelled liquidity, quote currency."""
+    restart_delay_ms: Annotated[float, Field(ge=0, le=60_000)] = 500.0
+    """A process that died is started again after this time."""
+
+    @field_validator("toggles")
+    @classmethod
+    def _toggles_parse(cls, value: str) -> str:
+        parse_toggles(value)
+        return value
+
+    @field_validator("pace")
+    @classmethod
+    def _pace_parses(cls, value: str) -> str:
+        from core.market.pace import parse_pace
+
+        parse_pace(value)
+        return value
+
+    @property
+    def band_steps(self) -> int:
+        """Sakoe-Chiba half width in steps."""
+        return max(1, int(self.window_steps * self.warping_window_fraction))
+
+    def captions(self) -> tuple[str, ...]:
+        """Settings that must stand beside every result made under them."""
+        found = []
+        if self.venue_latency_ms:
+            found.append(f"venue latency {self.venue_latency_ms:g} ms (injected)")
+        if self.venue_jitter_ms:
+            found.append(f"venue jitter {self.venue_jitter_ms:g} ms (injected)")
+        if self.durability != "strict":
+            found.append("durability none")
+        if self.headlines == "sample":
+            found.append("sample headlines")
+        if self.pace != "max":
+            found.append(f"pace {self.pace}")
+        return tuple(found)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:
+    """Resolve the settings. `flags` that are None were not given.
+
+    Raises ConfigError naming every bad setting with its value, or the file that cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config_file is not None and not config_file.is_file():
+        raise ConfigError(f"config file {config_file} does not exist")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file)
+
+    try:
+        resolved = FromFile(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config file {config_file} is no TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    return Settings.model_construct(**resolved.model_dump())
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting; known are {', '.join(Settings.model_fields)}")
+        else:
+            lines.append(f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write every setting, with its docstring, as TOML."""
+    lines = ["# The settings this session resolved to."]
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        text = f'"{value}"'.replace("\\", "\\\\") if isinstance(value, str) else str(value)
+        lines += ["", f"# {field.description}", f"{name} = {text}"]
+    path.write_text("\n".join(lines) + "\n")

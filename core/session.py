@@ -1,0 +1,215 @@
+"""A session is a directory: settings, keys, roster, each process's durable files, and who runs now."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from core.config import Settings, load_settings, write_settings
+from core.records import EventRow, Severity
+from net.identity import Identity, Roster, RosterEntry
+
+GATEWAY_ID = 100
+OPERATOR_ID = 200
+LOOPBACK = "127.0.0.1"
+EVENTS_BYTES_MAX = 4_000_000
+KEPT_SESSIONS = 10
+
+
+class SessionError(RuntimeError):
+    """The session cannot be found, read or started; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """One supervised process. `state` is starting, running, restarting or stopped."""
+
+    name: str
+    pid: int
+    state: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmState:
+    """What the supervisor says of the whole swarm; written whole at every change."""
+
+    supervisor_pid: int
+    started_ns: int
+    phase: str
+    """In words: `compiling kernels 3 of 8: dtw_batch`, `starting nodes`, `running`, `stopping`, `failed: …`."""
+    ready: bool
+    processes: tuple[ProcessState, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Paths of one session directory."""
+
+    directory: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.directory / "session.toml"
+
+    @property
+    def roster_file(self) -> Path:
+        return self.directory / "roster.toml"
+
+    @property
+    def swarm_file(self) -> Path:
+        return self.directory / "swarm.json"
+
+    @property
+    def events_file(self) -> Path:
+        return self.directory / "events.jsonl"
+
+    @property
+    def venue_keys_file(self) -> Path:
+        return self.directory / "keys" / "venue.json"
+
+    @property
+    def venue_port_file(self) -> Path:
+        return self.directory / "venue" / "port"
+
+    def key_file(self, name: str) -> Path:
+        return self.directory / "keys" / f"{name}.key"
+
+    def folder(self, name: str) -> Path:
+        """The folder of one process (`node-0`, `gateway`, `venue`, `log`), made when missing."""
+        path = self.directory / name
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def settings(self) -> Settings:
+        return load_settings(self.settings_file)
+
+    def roster(self) -> Roster:
+        return Roster.load(self.roster_file)
+
+    def write_swarm(self, state: SwarmState) -> None:
+        temporary = self.swarm_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(state)))
+        os.replace(temporary, self.swarm_file)
+
+    def read_swarm(self) -> SwarmState | None:
+        """The supervisor's last word, or None where none was written."""
+        try:
+            values = json.loads(self.swarm_file.read_text())
+        except FileNotFoundError:
+            return None
+        values["processes"] = tuple(ProcessState(**process) for process in values["processes"])
+        return SwarmState(**values)
+
+    def running(self) -> SwarmState | None:
+        """The swarm's state if its supervisor is alive."""
+        state = self.read_swarm()
+        return state if state is not None and is_alive(state.supervisor_pid, str(self.directory)) else None
+
+    def add_event(self, severity: Severity, source: str, text: str) -> None:
+        """Append to the event file that every local monitor follows. It stops growing at 4 MB."""
+        line = json.dumps({"time_ns": time.time_ns(), "severity": severity, "source": source, "text": text})
+        with self.events_file.open("a") as file:
+            if file.tell() < EVENTS_BYTES_MAX:
+                file.write(line + "\n")
+
+    def read_events(self, offset: int = 0) -> tuple[list[EventRow], int]:
+        """Events from byte `offset` on, and the offset to continue from."""
+        try:
+            with self.events_file.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        rows = [json.loads(line) for line in whole.splitlines()]
+        events = [EventRow(r["time_ns"], Severity(r["severity"]), r["source"], r["text"]) for r in rows]
+        return events, offset + len(whole)
+
+
+def is_alive(pid: int, marker: str) -> bool:
+    """Whether process `pid` runs and has `marker` on its command line (a recycled pid does not)."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return marker.encode() in command
+
+
+def sessions_root() -> Path:
+    """Where sessions live: `TRADETUI_HOME`, else the user's state directory."""
+    home = os.environ.get("TRADETUI_HOME")
+    return (Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions"
+
+
+def _free_udp_ports(count: int) -> list[int]:
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind((LOOPBACK, 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def create_session(settings: Settings, directory: Path | None = None) -> Session:
+    """Make a session directory: settings, one key per process, and the roster of public keys and addresses.
+
+    Raises SessionError where the directory already holds a session.
+    """
+    if directory is None:
+        _drop_old_sessions()
+        directory = sessions_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    session = Session(directory.absolute())
+    if session.settings_file.exists():
+        raise SessionError(f"{directory} already holds a session; choose another --session or attach to it")
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    names = [(i, f"node-{i}", "node") for i in range(settings.nodes)]
+    names += [(GATEWAY_ID, "gateway", "gateway"), (OPERATOR_ID, "operator", "operator")]
+    ports = _free_udp_ports(settings.nodes + 1)
+    entries = []
+    for (identity_id, name, role), port in zip(names, [*ports, None], strict=True):
+        identity = Identity.load_or_create(session.key_file(name), identity_id)
+        address = None if port is None else (LOOPBACK, port)
+        entries.append(RosterEntry(identity_id, name, role, identity.public_key, address))
+    Roster(entries).save(session.roster_file)
+    write_settings(settings, session.settings_file)
+    return session
+
+
+def _drop_old_sessions() -> None:
+    """Keep the newest sessions; a running one is never touched."""
+    import shutil
+
+    root = sessions_root()
+    found = sorted((p for p in root.glob("*") if (p / "session.toml").exists()), key=lambda p: p.stat().st_mtime)
+    for path in found[: -KEPT_SESSIONS or None]:
+        if Session(path).running() is None:
+            shutil.rmtree(path)
+
+
+def running_sessions() -> list[Session]:
+    """Sessions under `sessions_root` whose supervisor is alive, newest first."""
+    found = [Session(p.parent) for p in sessions_root().glob("*/swarm.json")]
+    alive = [session for session in found if session.running() is not None]
+    return sorted(alive, key=lambda session: session.directory.name, reverse=True)
+
+
+def find_session(directory: Path | None) -> Session:
+    """The session at `directory`, or the newest running one. Raises SessionError that says what to do."""
+    if directory is not None:
+        session = Session(directory.absolute())
+        if not session.settings_file.exists():
+            raise SessionError(f"{directory} holds no session (no session.toml)")
+        return session
+    running = running_sessions()
+    if not running:
+        raise SessionError("no swarm is running here; start one with `tradetui`")
+    return running[0]

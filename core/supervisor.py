@@ -1,0 +1,236 @@
+"""Starts the processes of a local swarm, starts again what dies, and leaves none behind.
+
+The supervisor is a process of its own, so that closing the monitor does not stop trading. Each child holds the read end
+of a pipe; when the supervisor is gone, however it died, the pipe closes and the child ends itself. A supervisor with an
+owner (`tradetui run`) ends the same way with its owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from core.config import Settings
+from core.records import Severity
+from core.session import ProcessState, Session, SwarmState
+
+STOP_GRACE_S = 5.0
+READY_TIMEOUT_S = 120.0
+QUICK_DEATHS_MAX = 5
+"""A process that dies this often within `QUICK_DEATH_S` of its start is given up, and the monitor says why."""
+QUICK_DEATH_S = 5.0
+
+
+class Child:
+    """One supervised process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: asyncio.subprocess.Process | None = None
+        self.state = "starting"
+        self.restarts = 0
+        self.quick_deaths = 0
+        self.started = 0.0
+        self.ready = asyncio.Event()
+
+    def row(self) -> ProcessState:
+        return ProcessState(self.name, self.process.pid if self.process else 0, self.state, self.restarts)
+
+
+class Supervisor:
+    """Runs one session until it is asked to stop."""
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self._children = [Child(name) for name in ("venue", "gateway", *(f"node-{i}" for i in range(settings.nodes)))]
+        self._stopping = asyncio.Event()
+        self._phase = "starting"
+        self._started_ns = time.time_ns()
+        self._ready = False
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Compile kernels, start everything, supervise, and stop everything at the end."""
+        watchers: list[asyncio.Task[None]] = []
+        try:
+            await self._until_stopped(self._compile_kernels())
+            for group in (["venue"], ["gateway"], [c.name for c in self._children if c.name.startswith("node")]):
+                if self._stopping.is_set():
+                    break
+                self._say(f"starting {group[0] if len(group) == 1 else 'nodes'}")
+                members = [child for child in self._children if child.name in group]
+                watchers += [asyncio.create_task(self._keep_alive(child)) for child in members]
+                await self._until_stopped(self._all_ready(members))
+            if not self._stopping.is_set():
+                self._ready = True
+                self._say("running")
+            await self._stopping.wait()
+        except Exception as error:
+            self._session.add_event(Severity.ERROR, "supervisor", f"{type(error).__name__}: {error}")
+            self._say(f"failed: {error}")
+            raise
+        finally:
+            self._stopping.set()
+            await self._stop_children(watchers)
+
+    async def _until_stopped(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        else:
+            await task
+
+    async def _all_ready(self, children: list[Child]) -> None:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await asyncio.gather(*(child.ready.wait() for child in children))
+        except TimeoutError:
+            late = ", ".join(child.name for child in children if not child.ready.is_set())
+            raise RuntimeError(f"{late} was not ready within {READY_TIMEOUT_S:g} s; see the log folder") from None
+
+    async def _compile_kernels(self) -> None:
+        """Compile or load the kernels once, in a process of their own, so that no node compiles."""
+        self._say("compiling kernels")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "kernels.warm",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        last = ""
+        try:
+            async for line in process.stdout:
+                last = line.decode(errors="replace").strip()
+                self._say(f"compiling kernels: {last}")
+            if await process.wait() != 0:
+                raise RuntimeError(f"the kernels do not compile: {last}")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _keep_alive(self, child: Child) -> None:
+        while not self._stopping.is_set():
+            await self._start(child)
+            assert child.process is not None
+            code = await child.process.wait()
+            if self._stopping.is_set():
+                return
+            child.state = "restarting"
+            child.ready.clear()
+            lived_s = time.monotonic() - child.started
+            child.quick_deaths = child.quick_deaths + 1 if lived_s < QUICK_DEATH_S else 0
+            cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            self._session.add_event(Severity.ERROR, child.name, f"{cause}{self._last_words(child)}")
+            if child.quick_deaths >= QUICK_DEATHS_MAX:
+                child.state = "stopped"
+                self._say(f"failed: {child.name} keeps dying ({cause}); see {self._log_file(child)}")
+                return
+            child.restarts += 1
+            self._say(self._phase)
+            await asyncio.sleep(self._settings.restart_delay_ms / 1e3)
+
+    async def _start(self, child: Child) -> None:
+        with self._log_file(child).open("ab") as log:
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "core.process",
+                child.name,
+                str(self._session.directory),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        child.started = time.monotonic()
+        child.state = "starting"
+        self._say(self._phase)
+        self._reader = asyncio.create_task(self._read(child, child.process))
+
+    async def _read(self, child: Child, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if line.strip() == b"ready" and child.process is process:
+                child.state = "running"
+                child.ready.set()
+                self._say(self._phase)
+                if child.restarts:
+                    self._session.add_event(Severity.INFO, child.name, "started again")
+
+    def _log_file(self, child: Child) -> Path:
+        return self._session.folder("log") / f"{child.name}.log"
+
+    def _last_words(self, child: Child) -> str:
+        lines = self._log_file(child).read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1][:200]}" if lines else ""
+
+    async def _stop_children(self, watchers: list[asyncio.Task[None]]) -> None:
+        self._say("stopping")
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        # Nodes first, then the gateway, the venue last: an order on its way still finds its answer.
+        for child in reversed(self._children):
+            process = child.process
+            if process is None or process.returncode is not None:
+                continue
+            process.terminate()
+        for child in self._children:
+            process = child.process
+            if process is None:
+                continue
+            try:
+                async with asyncio.timeout(STOP_GRACE_S):
+                    await process.wait()
+            except TimeoutError:
+                self._session.add_event(Severity.WARNING, "supervisor", f"{child.name} did not stop in time: killed")
+                process.kill()
+                await process.wait()
+            child.state = "stopped"
+        self._session.add_event(Severity.INFO, "supervisor", "stopped")
+        self._say("stopped")
+
+    def _say(self, phase: str) -> None:
+        self._phase = phase
+        rows = tuple(child.row() for child in self._children)
+        self._session.write_swarm(SwarmState(os.getpid(), self._started_ns, phase, self._ready, rows))
+
+
+async def _main(directory: Path, owned: bool) -> None:
+    session = Session(directory)
+    supervisor = Supervisor(session, session.settings())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.stop)
+    if owned:
+        stop_when_closed(loop, supervisor.stop)
+    await supervisor.run()
+
+
+def stop_when_closed(loop: asyncio.AbstractEventLoop, stop: object) -> None:
+    """Call `stop` once standard input is closed: its other end was held by the process that started us."""
+
+    def readable() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            stop()  # type: ignore[operator]
+
+    loop.add_reader(sys.stdin.fileno(), readable)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Path(sys.argv[1]), owned="--owned" in sys.argv[2:]))
