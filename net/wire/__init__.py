@@ -1,0 +1,1 @@
+"""Bytes on the wire: one set of messages, three codecs, told apart by a fixed header."""
