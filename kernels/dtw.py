@@ -1,0 +1,165 @@
+"""Dynamic time warping, one pair at a time: the plain baseline and the scalar kernel.
+
+One convention everywhere: the cost of matching two values is their squared difference, a path may stray at most `band`
+steps from the diagonal (|i - j| <= band, Sakoe & Chiba 1978), and the distance is the square root of the cheapest
+path's sum. With band 0 it is the Euclidean distance; a band of length - 1 or more does not constrain.
+
+The fast form, sixteen patterns at a time, is in `kernels.dtw_batch`; the pruned search in `kernels.dtw_search`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.checks import checked, checked_band, shaped
+
+_CONSTANT = 1e-7
+"""A row whose deviation is below this share of its largest magnitude is constant: the rest is rounding."""
+
+
+def z_normalise(windows: NDArray[Any]) -> NDArray[np.float32]:
+    """Each row minus its mean, over its population standard deviation.
+
+    windows: float32 or float64 [n, m], m >= 1. Returns float32 [n, m]; a constant row becomes zeros. Computed in
+    float64. Raises ValueError on NaN, infinity, or another dtype or rank.
+    """
+    dtype = np.float32 if getattr(windows, "dtype", None) == np.float32 else np.float64
+    rows = checked("windows", windows, dtype, 2).astype(np.float64)
+    if rows.shape[1] == 0:
+        raise ValueError("windows must have at least one step a row")
+    rows -= rows.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((rows * rows).mean(axis=1, keepdims=True))
+    constant = deviation <= _CONSTANT * np.abs(windows).max(axis=1, keepdims=True, initial=0.0)
+    deviation[constant] = 1.0
+    rows /= deviation
+    rows[constant[:, 0]] = 0.0
+    return rows.astype(np.float32)
+
+
+def dtw_distance_python(a: NDArray[Any], b: NDArray[Any], band: int) -> float:
+    """The distance of two series in plain Python: the baseline that everything else is held against.
+
+    a, b: float32 or float64 [m], m >= 1. Raises ValueError on unequal or no length, NaN, infinity, or a negative band.
+    """
+    first, second = _checked_pair(a, b)
+    return _distance_of_lists(first.tolist(), second.tolist(), checked_band(band))
+
+
+def _distance_of_lists(a: list[float], b: list[float], band: int) -> float:
+    m = len(a)
+    above = [math.inf] * (m + 1)
+    above[0] = 0.0
+    for i in range(m):
+        here = [math.inf] * (m + 1)
+        for j in range(max(0, i - band), min(m, i + band + 1)):
+            difference = a[i] - b[j]
+            here[j + 1] = difference * difference + min(above[j + 1], here[j], above[j])
+        above = here
+    return math.sqrt(above[m])
+
+
+def library_distances_python(window: NDArray[np.float32], patterns: NDArray[np.float32], band: int) -> NDArray[Any]:
+    """One window against every pattern in plain Python.
+
+    window: float32 [m]; patterns: float32 [n, m]. Returns float32 [n]. Raises ValueError as `dtw_distance_python`.
+    """
+    return library_distances_python_range(window, patterns, band, 0, len(patterns))
+
+
+def library_distances_python_range(
+    window: NDArray[np.float32], patterns: NDArray[np.float32], band: int, start: int, stop: int
+) -> NDArray[Any]:
+    """As `library_distances_python` for patterns start..stop-1 only, so that a caller can yield between chunks.
+
+    Returns float32 [stop - start]. Raises ValueError as `dtw_distance_python`, and when the range leaves the library.
+    """
+    if not 0 <= start <= stop <= len(patterns):
+        raise ValueError(f"patterns {start} to {stop} are not within the library of {len(patterns)}")
+    window, patterns = _checked_library(window, patterns[start:stop])
+    band = checked_band(band)
+    values = window.tolist()
+    distances = [_distance_of_lists(values, pattern, band) for pattern in patterns.tolist()]
+    return np.array(distances, np.float32)
+
+
+def dtw_distance(a: NDArray[Any], b: NDArray[Any], band: int) -> float:
+    """The distance of two series, compiled, two rows of float64.
+
+    a, b: float32 or float64 [m], m >= 1. Raises ValueError on unequal or no length, NaN, infinity, or a negative band.
+    """
+    first, second = _checked_pair(a, b)
+    return float(_pair(first, second, checked_band(band), np.empty((2, first.size + 1))))
+
+
+def library_distances_scalar(
+    window: NDArray[np.float32], patterns: NDArray[np.float32], band: int
+) -> NDArray[np.float32]:
+    """One window against every pattern, one pair after another, compiled, float64 inside.
+
+    window: float32 [m]; patterns: float32 [n, m]. Returns float32 [n]. Raises ValueError as `dtw_distance`.
+    """
+    window, patterns = _checked_library(window, patterns)
+    distances: NDArray[np.float32] = _each_pair(window, patterns, checked_band(band))
+    return distances
+
+
+@njit(cache=True, nogil=True)
+def _pair(a: Any, b: Any, band: int, rows: Any) -> float:
+    """a, b: float64 [m]; rows: scratch float64 [2, m + 1]."""
+    m = a.size
+    above = rows[0]
+    here = rows[1]
+    above[:] = np.inf
+    here[:] = np.inf
+    above[0] = 0.0
+    for i in range(m):
+        first = max(0, i - band)
+        last = min(m, i + band + 1)
+        # the cell left of the band still holds row i - 2
+        here[first] = np.inf
+        left = np.inf
+        for j in range(first, last):
+            difference = a[i] - b[j]
+            left = difference * difference + min(above[j + 1], min(left, above[j]))
+            here[j + 1] = left
+        above, here = here, above
+    return math.sqrt(above[m])
+
+
+@njit(cache=True, nogil=True)
+def _each_pair(window: Any, patterns: Any, band: int) -> Any:
+    n, m = patterns.shape
+    distances = np.empty(n, np.float32)
+    rows = np.empty((2, m + 1))
+    a = window.astype(np.float64)
+    b = np.empty(m)
+    for k in range(n):
+        for j in range(m):
+            b[j] = patterns[k, j]
+        distances[k] = _pair(a, b, band, rows)
+    return distances
+
+
+def _checked_pair(a: Any, b: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    series = []
+    for name, values in (("a", a), ("b", b)):
+        dtype = np.float32 if getattr(values, "dtype", None) == np.float32 else np.float64
+        series.append(checked(name, values, dtype, 1).astype(np.float64))
+    if series[0].size != series[1].size or not series[0].size:
+        raise ValueError(f"a and b must have the same length, 1 or more, got {series[0].size} and {series[1].size}")
+    return series[0], series[1]
+
+
+def _checked_library(window: Any, patterns: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    window = checked("window", window, np.float32, 1)
+    patterns = shaped("patterns", patterns, np.float32, 2)
+    if not window.size or patterns.shape[1] != window.size:
+        raise ValueError(
+            f"window has {window.size} steps, the patterns {patterns.shape[1]}: they must agree, 1 or more"
+        )
+    return window, checked("patterns", patterns, np.float32, 2)
