@@ -1,0 +1,1 @@
+"""What an order is: its terms, its identity, its life cycle. Nothing here does I/O."""
