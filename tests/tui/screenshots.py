@@ -1,0 +1,90 @@
+"""Pictures of the monitor from the deterministic session: `python -m tests.tui.screenshots [folder]`.
+
+Writes `monitor-{80x24,120x40,200x50}.svg` by Textual's export and the same as PNG by resvg with Fira Code. Where that
+font is not installed it says so and takes the machine's own monospace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import resvg_py
+
+from core.records import Severity
+from tests.tui.fixtures import FakeClient, FakeSession
+from tui.app import MonitorApp
+
+SIZES = ((80, 24), (120, 40), (200, 50))
+
+
+def screenshot_app() -> MonitorApp:
+    """The session of the pictures: a baseline run, then the optimised preset with its effect measured."""
+    session = FakeSession(seed=20251115)
+    client = FakeClient(session)
+    return MonitorApp(client, clock_ns=lambda: session.now_ns, tick_s=0.0)
+
+
+async def rehearse(app: MonitorApp) -> None:
+    """Trade about two minutes under the baseline and one optimised, a tick now and then, so that history fills."""
+    session = app._client.session
+    for round_ in range(60):
+        session.advance(40)
+        if round_ == 40:
+            session.press("9")
+        if round_ == 50:
+            session.event("venue", "round trip rose to 2.1 ms", Severity.WARNING)
+        if round_ == 55:
+            session.event("gateway", "journal checkpoint at order 12,912")
+        app.tick()
+
+
+async def take(columns: int, rows: int) -> str:
+    """SVG of the screen at this size."""
+    app = screenshot_app()
+    async with app.run_test(size=(columns, rows)) as pilot:
+        await pilot.pause()
+        await rehearse(app)
+        await pilot.pause()
+        return app.export_screenshot(title="tradetui", simplify=True)
+
+
+def font_files() -> list[str]:
+    """Paths of the installed Fira Code faces; empty when it is missing or fontconfig is."""
+    if shutil.which("fc-list") is None:
+        return []
+    listed = subprocess.run(["fc-list", ":family=Fira Code", "file"], capture_output=True, text=True, check=True)
+    return sorted(line.rstrip(": ") for line in listed.stdout.splitlines() if line.strip())
+
+
+def to_png(svg: str, fonts: list[str]) -> bytes:
+    """Render without the network: web fonts are cut out, the family is the installed one."""
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    return resvg_py.svg_to_bytes(
+        svg_string=svg,
+        font_files=fonts or None,
+        monospace_family="Fira Code" if fonts else None,
+        font_family="Fira Code" if fonts else None,
+        zoom=1.0,
+    )
+
+
+def main(folder: Path) -> None:
+    fonts = font_files()
+    if not fonts:
+        print("Fira Code is not installed (Debian: fonts-firacode); PNGs use the machine's monospace", file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)
+    for columns, rows in SIZES:
+        svg = asyncio.run(take(columns, rows))
+        stem = folder / f"monitor-{columns}x{rows}"
+        stem.with_suffix(".svg").write_text(svg, encoding="utf-8")
+        stem.with_suffix(".png").write_bytes(bytes(to_png(svg, fonts)))
+        print(stem.with_suffix(".svg"), stem.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "screenshots")

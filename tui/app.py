@@ -1,0 +1,229 @@
+"""The monitor: takes one snapshot a tick, draws it, and sends keys to the swarm. It owns nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+
+from core.toggles import FIELD_OF_KEY
+from tui.help import HelpScreen
+from tui.messages import KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
+from tui.monitor_screen import MonitorScreen
+from tui.quit_dialog import Answer, QuitDialog
+from tui.session import SwarmClient
+from tui.view import View, ViewBuilder
+from tui.widgets.chrome import Mode
+from tui.widgets.toggles import value_word
+
+TICK_S = 0.1
+PROFILE_S = 2.0
+NOTE_S = 5.0
+KEYS_WAITING = 32
+"""Toggle keys sent and not yet answered; more are refused rather than queued without end."""
+TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
+
+CALM = Theme(
+    name="tradetui",
+    primary="#5b9bd5",
+    secondary="#7f93a8",
+    accent="#4fc3b0",
+    success="#7bc47f",
+    warning="#e0b050",
+    error="#f07178",
+    foreground="#d5dbe3",
+    background="#0f1419",
+    surface="#26303b",
+    panel="#182029",
+    boost="#1c2530",
+    dark=True,
+    variables={"border": "#3a4652", "footer-key-foreground": "#4fc3b0"},
+)
+
+
+class MonitorApp(App[bool]):
+    """`run()` returns True when the swarm is to be stopped, False when trading goes on (None after a crash)."""
+
+    TITLE = "tradetui"
+    CSS_PATH = "theme.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, f"press('{key}')", f"toggle {key}", show=False) for key in TOGGLE_KEYS),
+        Binding("space", "freeze", "freeze or go on", show=False),
+        Binding("tab", "next_tab", "next pane", show=False, priority=False),
+        Binding("question_mark", "help", "help", show=False),
+        Binding("e", "export", "profile snapshot", show=False),
+        Binding("q", "leave", "quit", show=False),
+        Binding("ctrl+q,ctrl+c", "leave", "quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        client: SwarmClient,
+        export_directory: Path = Path("profiles"),
+        clock_ns: Callable[[], int] = time.time_ns,
+        tick_s: float = TICK_S,
+    ) -> None:
+        """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
+        super().__init__()
+        self.register_theme(CALM)
+        self.theme = CALM.name
+        self._client = client
+        self._export_directory = export_directory
+        self._clock_ns = clock_ns
+        self._tick_s = tick_s
+        self._builder = ViewBuilder()
+        self._frozen: View | None = None
+        self._asked: list[str] = []
+        self._press_order = asyncio.Lock()
+        self._profiling = False
+        self._note = ""
+        self._note_until_ns = 0
+
+    def on_mount(self) -> None:
+        self.push_screen(MonitorScreen())
+        self.call_after_refresh(self.tick)
+        if self._tick_s > 0.0:
+            self.set_interval(self._tick_s, self.tick)
+
+    @property
+    def monitor(self) -> MonitorScreen | None:
+        """The main screen, whatever dialog lies over it."""
+        return next((screen for screen in self.screen_stack if isinstance(screen, MonitorScreen)), None)
+
+    def tick(self) -> None:
+        """Take one snapshot and draw it; history goes on while frozen or under a dialog."""
+        now_ns = self._clock_ns()
+        live = self._builder.build(self._client.snapshot(), now_ns, frozenset(self._asked))
+        screen = self.monitor
+        if screen is not None and screen is self.screen and screen.is_mounted:
+            screen.draw(live, self._frozen or live, self._mode(screen, now_ns))
+        self._live = live
+
+    def _mode(self, screen: MonitorScreen, now_ns: int) -> Mode:
+        return Mode(
+            frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
+            profiling_s=PROFILE_S if self._profiling else None,
+            note=self._note if now_ns < self._note_until_ns else "",
+            next_tab="" if screen.shows_all_panes else screen.next_tab(),
+            owns_swarm=self._client.owns_swarm,
+        )
+
+    def _say(self, note: str) -> None:
+        self._note, self._note_until_ns = note, self._clock_ns() + int(NOTE_S * 1e9)
+        self.tick()
+
+    # -- toggles
+
+    def action_press(self, key: str) -> None:
+        if len(self._asked) >= KEYS_WAITING:
+            self._say(f"{key} was not sent: {KEYS_WAITING} keys are still waiting for an answer")
+            return
+        self._asked.append(key)
+        self._send_key(key)
+        self.tick()
+
+    @work(group="keys", exit_on_error=False)
+    async def _send_key(self, key: str) -> None:
+        """Keys reach the swarm one at a time, in the order in which they were pressed."""
+        async with self._press_order:
+            try:
+                sentence = await self._client.press(key)
+            except Exception as error:  # a monitor must outlive whatever breaks on the way; the person is told
+                self.post_message(KeyFailed(key, f"{type(error).__name__}: {error}"))
+            else:
+                self.post_message(KeyAnswered(key, sentence))
+
+    def on_key_answered(self, message: KeyAnswered) -> None:
+        self._asked.remove(message.key)
+        self._say(message.sentence)
+
+    def on_key_failed(self, message: KeyFailed) -> None:
+        self._asked.remove(message.key)
+        self.notify(message.reason, title=f"key {message.key} failed", severity="error", timeout=10, markup=False)
+        self.tick()
+
+    # -- the view
+
+    def action_freeze(self) -> None:
+        self._frozen = None if self._frozen is not None else self._live
+        self.tick()
+
+    def action_show_tab(self, tab: str) -> None:
+        if self.monitor is not None:
+            self.monitor.show_tab(tab)
+            self.tick()
+
+    def action_next_tab(self) -> None:
+        if self.monitor is not None and not self.monitor.shows_all_panes:
+            self.action_show_tab(self.monitor.next_tab())
+
+    def action_help(self) -> None:
+        self.push_screen(HelpScreen())
+
+    # -- profile snapshot
+
+    def action_export(self) -> None:
+        if self._profiling:
+            self._say("a profile snapshot is being taken already")
+            return
+        self._profiling = True
+        self._export(self.export_screenshot(title="tradetui", simplify=True))
+        self.tick()
+
+    @work(group="profile", exit_on_error=False)
+    async def _export(self, svg: str) -> None:
+        try:
+            folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
+        except Exception as error:  # as above: told, and the monitor goes on
+            self.post_message(ProfileFailed(f"{type(error).__name__}: {error}"))
+        else:
+            self.post_message(ProfileWritten(folder))
+
+    def on_profile_written(self, message: ProfileWritten) -> None:
+        self._profiling = False
+        self.notify(str(message.folder), title="profile snapshot written to", timeout=15, markup=False)
+        self.tick()
+
+    def on_profile_failed(self, message: ProfileFailed) -> None:
+        self._profiling = False
+        self.notify(message.reason, title="no profile snapshot", severity="error", timeout=15, markup=False)
+        self.tick()
+
+    # -- leaving
+
+    def action_leave(self) -> None:
+        if not isinstance(self.screen, QuitDialog):
+            self.push_screen(QuitDialog(self._client.owns_swarm), self._answered)
+
+    async def action_quit(self) -> None:
+        self.action_leave()
+
+    def _answered(self, answer: Answer | None) -> None:
+        if answer in ("keep", "stop"):
+            self.exit(answer == "stop")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        toggles = self._live.snapshot.toggles
+        for key, name in FIELD_OF_KEY.items():
+            title = f"{name.replace('_', ' ')} (now {value_word(toggles, key)})"
+            yield SystemCommand(f"Toggle {title}", f"key {key}", lambda key=key: self.action_press(key))
+        yield SystemCommand("Baseline preset", "key 0", lambda: self.action_press("0"))
+        yield SystemCommand("Optimised preset", "key 9", lambda: self.action_press("9"))
+        frozen = self._frozen is not None
+        yield SystemCommand("Go on" if frozen else "Freeze the view", "key space", self.action_freeze)
+        if self.monitor is not None and not self.monitor.shows_all_panes:
+            for tab in ("orders", "positions", "events"):
+                yield SystemCommand(f"Show {tab}", "key tab", lambda tab=tab: self.action_show_tab(tab))
+        yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
+        yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
+        yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)
+        yield SystemCommand("Quit", "key q: asks whether trading goes on", self.action_leave)

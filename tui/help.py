@@ -1,0 +1,82 @@
+"""`?`: what is on the screen, what the keys do and what each span is, in plain words."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from core.spans import DEPTH, MEANING, NAMES
+
+SCREEN = (
+    ("Time per cycle", "Every row is a span of the trading cycle, nested as indented. A solid bar is the span's own "
+     "time; the thin line goes on to its p50 with everything nested in it; the upright tick is its p99. The column own "
+     "is its share of the cycle: all rows add up to 100 %, with untimed for what no span covers. The largest is "
+     "highlighted. +3 means that three nested spans are folded into the row. The column behind is work that went on "
+     "after the cycle had ended. The figures cover the last 200 cycles that ran under the present toggles, never a "
+     "mixture."),
+    ("Throughput", "Cycles a second and the median cycle time, now and for every past second."),
+    ("Consensus", "The protocol in force, its epoch and term (view, in Byzantine mode), and the mean time of one round "
+     "of votes. For every node: role, commit index, how far it lags behind, and the round trip from the leader. "
+     "● leads, ○ follows, ! has no link, × is unreachable."),
+    ("Toggles", "Each key with its present value, and after the arrow what pressing it gives. A change takes effect at "
+     "the next cycle, on every node. Once 30 cycles have run under it, the median cycle time before is divided by the "
+     "one after, with a 95 % interval (block bootstrap). A before/after on a busy machine can lie: repeat what "
+     "matters."),
+    ("with …", "The line above the keys names settings that every figure was made under."),
+)  # fmt: skip
+KEYS = (
+    ("b", "batching: one message a proposal, or up to 20 proposals in one message and one round"),
+    ("s", "serialization: msgpack maps, Cap'n Proto columns, or msgpack columns"),
+    ("m", "consensus: Byzantine (bft), Raft, or auto, where critical decisions need a Byzantine certificate"),
+    ("o", "optimistic execution: prepare the order before the commit; nothing leaves before the certificate"),
+    ("x", "streams: one ordered QUIC stream a peer, or one per message kind and round"),
+    ("z", "0-RTT: reconnect with a full handshake, or resumed with early data"),
+    ("p", "parallel orders: one after another, or 8 in flight"),
+    ("c", "asynchronous confirmation: wait for each fill, or confirm in the background"),
+    ("d", "DTW kernel: SIMD batch, pruned top-k, plain Python, scalar numba"),
+    ("0", "all to the baseline; the DTW kernel stays"),
+    ("9", "all to the optimised preset; the DTW kernel stays"),
+    ("space", "freeze the figures, or go on; data flows on. Toggles and warnings stay live"),
+    ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
+    ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
+    ("q", "leave: asks whether trading goes on"),
+    ("^p", "all commands, searchable"),
+)
+
+
+def help_text() -> Text:
+    """The whole page."""
+    text = Text()
+    _title(text, "The screen")
+    for name, meaning in SCREEN:
+        text.append(f"{name}. ", "bold").append(meaning + "\n\n")
+    _title(text, "Keys")
+    for key, meaning in KEYS:
+        text.append(f"{key:>6}  ", "bold").append(meaning + "\n")
+    text.append("\n")
+    _title(text, "Spans")
+    for name, depth in zip(NAMES, DEPTH, strict=True):
+        text.append("  " * depth + name + "\n", "bold")
+        text.append("  " * depth + "  " + MEANING[name] + "\n")
+    text.append("untimed\n", "bold").append("  what no span covers; shown, never hidden\n")
+    return text
+
+
+def _title(text: Text, title: str) -> None:
+    text.append(f"{title}\n", "bold underline").append("\n")
+
+
+class HelpScreen(ModalScreen[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,space", "dismiss", "close")]
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll() as scroll:
+            scroll.border_title = "Help"
+            scroll.border_subtitle = "↑ ↓ scroll · escape closes"
+            yield Static(help_text())

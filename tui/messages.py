@@ -1,0 +1,38 @@
+"""What the monitor's workers tell the app. Each carries plain values and is never changed after it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.message import Message
+
+
+@dataclass
+class KeyAnswered(Message):
+    """The swarm answered a toggle key with a sentence."""
+
+    key: str
+    sentence: str
+
+
+@dataclass
+class KeyFailed(Message):
+    """A toggle key could not be sent."""
+
+    key: str
+    reason: str
+
+
+@dataclass
+class ProfileWritten(Message):
+    """The profile snapshot is complete in `folder`."""
+
+    folder: Path
+
+
+@dataclass
+class ProfileFailed(Message):
+    """The profile snapshot ended without a folder."""
+
+    reason: str

@@ -1,0 +1,71 @@
+"""The main screen: where each panel stands. Sizes and breakpoints are the stylesheet's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+
+from tui.view import View
+from tui.widgets.chrome import Banner, CaptionsLine, KeyBar, Mode, StartupPanel, StatusLine
+from tui.widgets.consensus import ConsensusPanel
+from tui.widgets.panel import Panel
+from tui.widgets.spans import SpansPanel
+from tui.widgets.throughput import ThroughputPanel
+from tui.widgets.toggles import TogglesPanel
+from tui.widgets.trading import TABS, EventsPanel, OrdersPanel, PanePanel, PositionsPanel
+
+LIVE_WHILE_FROZEN = (TogglesPanel, Banner, StatusLine)
+"""A frozen toggle panel would lie about what a key does, and a warning must not wait."""
+
+
+class MonitorScreen(Screen[None]):
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (170, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-medium"), (46, "-tall")]
+    AUTO_FOCUS = None
+
+    tab = TABS[0]
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine()
+        yield Banner()
+        with Horizontal(id="body"):
+            with Vertical(id="timing"):
+                yield SpansPanel()
+                yield PanePanel(id="pane-left")
+            with Vertical(id="state"):
+                yield ThroughputPanel()
+                yield ConsensusPanel()
+                yield TogglesPanel()
+                yield PanePanel(id="pane-right")
+            with Vertical(id="market"):
+                yield OrdersPanel()
+                yield PositionsPanel()
+                yield EventsPanel()
+        yield StartupPanel(id="startup")
+        yield CaptionsLine()
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self._panels = list(self.query(Panel))
+
+    @property
+    def shows_all_panes(self) -> bool:
+        return self.has_class("-wide")
+
+    def draw(self, live: View, shown: View, mode: Mode) -> None:
+        """`shown` is the frozen view, or `live` itself."""
+        self.set_class(not live.started, "-starting")
+        self.query_one(StatusLine).mode = self.query_one(KeyBar).mode = mode
+        for panel in self._panels:
+            panel.draw(live if isinstance(panel, LIVE_WHILE_FROZEN) else shown)
+
+    def show_tab(self, tab: str) -> None:
+        self.tab = tab
+        for pane in self.query(PanePanel):
+            pane.select(tab)
+
+    def next_tab(self) -> str:
+        return TABS[(TABS.index(self.tab) + 1) % len(TABS)]

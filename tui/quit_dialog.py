@@ -1,0 +1,48 @@
+"""`q`: the monitor owns nothing, so leaving is a question about the swarm."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+Answer = Literal["keep", "stop", "cancel"]
+
+
+class QuitDialog(ModalScreen[Answer]):
+    """Dismissed with `keep` (trading goes on), `stop` (end the swarm) or `cancel`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("k,l", "answer('keep')", "keep trading"),
+        Binding("s", "answer('stop')", "stop the swarm"),
+        Binding("c,escape,q", "answer('cancel')", "cancel"),
+    ]
+
+    def __init__(self, owns_swarm: bool) -> None:
+        super().__init__()
+        self._owns_swarm = owns_swarm
+
+    def compose(self) -> ComposeResult:
+        keep = "k  keep trading" if self._owns_swarm else "l  leave"
+        with Vertical() as box:
+            box.border_title = "Quit" if self._owns_swarm else "Leave"
+            if self._owns_swarm:
+                yield Static("The swarm was started by this command. What becomes of it?")
+            else:
+                yield Static("This monitor is attached to a swarm that others may be using.")
+            yield OptionList(
+                Option(f"{keep:<20}the swarm trades on without a monitor", "keep"),
+                Option(f"{'s  stop the swarm':<20}no process is left behind", "stop"),
+                Option(f"{'c  cancel':<20}back to the screen", "cancel"),
+            )
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.action_answer(event.option.id or "cancel")
+
+    def action_answer(self, answer: str) -> None:
+        self.dismiss("keep" if answer == "keep" else "stop" if answer == "stop" else "cancel")

@@ -1,0 +1,165 @@
+"""What the screen draws: one snapshot and the figures derived from it, computed once a tick, immutable."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from core.experiment import Change, EffectTracker
+from core.records import CycleRecord, SwarmSnapshot
+from core.spans import INDEX
+from core.statistics import SpanTable, newer_than, round_latency_ms, span_table, under
+from core.toggles import Toggles
+from tui.alerts import Alert, alerts
+from tui.figures import bar_scale
+
+WINDOW_CYCLES = 200
+RATE_WINDOW_S = 5.0
+HISTORY_S = 600
+_CONSENSUS = INDEX["quic_consensus"]
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """One second of trading; `cycle_ms` is the median cycle time, None when no cycle began in it."""
+
+    cycles: int
+    cycle_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that the panels draw."""
+
+    snapshot: SwarmSnapshot
+    now_ns: int
+    table: SpanTable
+    """Over the last `WINDOW_CYCLES` cycles that ran under the present toggles."""
+    scale_ms: float
+    """Length of the bars' axis."""
+    cycles_per_s: float
+    rounds_per_s: float
+    round_p50_ms: float
+    round_p99_ms: float
+    decisions_per_cycle: float
+    orders_per_cycle: float
+    seconds: tuple[Second, ...]
+    """Oldest first, the running second left out."""
+    change: Change | None
+    alerts: tuple[Alert, ...]
+    asked: frozenset[str] = frozenset()
+    """Toggle keys that were sent and not yet answered."""
+
+    @property
+    def started(self) -> bool:
+        return self.snapshot.cycles_total > 0
+
+
+class History:
+    """Cycles per second and median cycle time, a bin a second, for the last ten minutes."""
+
+    def __init__(self) -> None:
+        self._done: deque[Second] = deque(maxlen=HISTORY_S)
+        self._second = 0
+        self._wall_ms: list[float] = []
+        self._tuple: tuple[Second, ...] = ()
+
+    def update(self, fresh: Sequence[CycleRecord], now_ns: int) -> tuple[Second, ...]:
+        """Take records newer than all before; `now_ns` closes seconds in which nothing happened."""
+        for record in fresh:
+            self._advance(record.started_ns // 1_000_000_000)
+            self._wall_ms.append(record.wall_ms)
+        self._advance(now_ns // 1_000_000_000)
+        return self._tuple
+
+    def _advance(self, second: int) -> None:
+        if self._second == 0:
+            self._second = second
+        if second <= self._second:  # also a clock that was set back: its cycles count for the running second
+            return
+        self._done.append(Second(len(self._wall_ms), median(self._wall_ms) if self._wall_ms else None))
+        for _ in range(min(second - self._second - 1, HISTORY_S)):
+            self._done.append(Second(0, None))
+        self._second, self._wall_ms = second, []
+        self._tuple = tuple(self._done)
+
+
+class ViewBuilder:
+    """Turns snapshots into views; keeps what outlives one snapshot: history and the effect of the last change."""
+
+    def __init__(self) -> None:
+        self._restart("")
+
+    def _restart(self, session: str) -> None:
+        self._session = session
+        self._history = History()
+        self._tracker = EffectTracker()
+        self._last_cycle = 0
+        self._scale_ms = 1.0
+        self._table_key: tuple[int, Toggles] | None = None
+        self._table = span_table(())
+        self._round_ms = (0.0, 0.0)
+
+    def build(self, snapshot: SwarmSnapshot, now_ns: int, asked: frozenset[str] = frozenset()) -> View:
+        """The view of `snapshot` at `now_ns` (Unix time)."""
+        if snapshot.session != self._session:
+            self._restart(snapshot.session)
+        fresh = newer_than(snapshot.cycles, self._last_cycle)
+        if fresh:
+            self._last_cycle = fresh[-1].cycle
+        self._measure(snapshot)
+        recent = _recent(snapshot.cycles, snapshot.taken_ns)
+        span_s = _span_s(snapshot, recent)
+        return View(
+            snapshot=snapshot,
+            now_ns=now_ns,
+            table=self._table,
+            scale_ms=self._scale_ms,
+            cycles_per_s=len(recent) / span_s,
+            rounds_per_s=sum(record.rounds for record in recent) / span_s,
+            round_p50_ms=self._round_ms[0],
+            round_p99_ms=self._round_ms[1],
+            decisions_per_cycle=_mean([record.decisions_committed for record in recent]),
+            orders_per_cycle=_mean([record.orders_sent for record in recent]),
+            seconds=self._history.update(fresh, snapshot.taken_ns) if self._last_cycle else (),
+            change=self._tracker.update(snapshot.cycles),
+            alerts=alerts(snapshot, now_ns),
+            asked=asked,
+        )
+
+    def _measure(self, snapshot: SwarmSnapshot) -> None:
+        """Percentiles change only with the cycles; the axis only when bars leave it or fill less than a third."""
+        key = (self._last_cycle, snapshot.toggles)
+        if key == self._table_key:
+            return
+        self._table_key = key
+        chosen = under(snapshot.cycles, snapshot.toggles, WINDOW_CYCLES)
+        self._table = span_table(chosen)
+        self._round_ms = round_latency_ms(chosen, _CONSENSUS)
+        longest = self._table.root.p99_ms
+        if chosen and (longest > self._scale_ms or longest < self._scale_ms / 3.0):
+            self._scale_ms = bar_scale(longest)
+
+
+def _recent(cycles: Sequence[CycleRecord], now_ns: int) -> list[CycleRecord]:
+    """The records of the last `RATE_WINDOW_S` seconds."""
+    found: list[CycleRecord] = []
+    oldest = now_ns - int(RATE_WINDOW_S * 1e9)
+    for record in reversed(cycles):
+        if record.started_ns < oldest:
+            break
+        found.append(record)
+    return found
+
+
+def _span_s(snapshot: SwarmSnapshot, recent: Sequence[CycleRecord]) -> float:
+    """The seconds that `recent` stands for: less than the window only while the session is younger."""
+    if snapshot.cycles and snapshot.cycles[0].cycle == 1 and len(recent) == len(snapshot.cycles):
+        return min(RATE_WINDOW_S, max(0.5, (snapshot.taken_ns - snapshot.cycles[0].started_ns) / 1e9))
+    return RATE_WINDOW_S
+
+
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values) if values else 0.0

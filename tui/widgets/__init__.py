@@ -1,0 +1,1 @@
+"""The panels of the monitor: each turns a View into rows of text, and repaints the rows that changed."""

@@ -1,0 +1,135 @@
+"""How the nodes agree: protocol, leader, rounds, and the state of every peer."""
+
+from __future__ import annotations
+
+from core.records import NodeStatus, PeerLink, SwarmSnapshot, VenueState
+from core.toggles import Consensus
+from net.messages import Mode
+from tui.alerts import quorum
+from tui.figures import milliseconds, rate
+from tui.view import View
+from tui.widgets.panel import Panel, Part, Row
+
+
+class ConsensusPanel(Panel):
+    """Summary, one row a node, and the links to gateway and venue."""
+
+    def heading(self, view: View) -> str:
+        return "Consensus"
+
+    def rows(self, view: View, width: int, height: int) -> list[Row]:
+        snapshot = view.snapshot
+        nodes = list(snapshot.nodes)
+        spare = height - 2 - len(nodes)
+        out = [_summary(snapshot, width), _rounds(view, width)]
+        if spare >= 2:
+            out.append(_proof(snapshot, width))
+        commit = max((node.replica.commit_index for node in nodes if node.replica), default=0)
+        out += [_node_row(node, snapshot, commit, width) for node in nodes]
+        if spare >= 1:
+            out.append(_outside(snapshot))
+        return out
+
+
+def _mode(snapshot: SwarmSnapshot) -> tuple[str, int, int]:
+    """Protocol in force, epoch and term, as the leader (or else the most advanced node) says."""
+    said = [node.replica for node in snapshot.nodes if node.replica is not None and node.reachable]
+    if not said:
+        return str(snapshot.toggles.consensus), 0, 0
+    best = max(said, key=lambda r: (r.node == snapshot.leader, r.epoch, r.term))
+    return best.mode.name.lower() if isinstance(best.mode, Mode) else str(best.mode), best.epoch, best.term
+
+
+def _summary(snapshot: SwarmSnapshot, width: int) -> Row:
+    mode, epoch, term = _mode(snapshot)
+    word = "view" if mode == "bft" else "term"
+    parts = [Part(mode, "strong"), Part("  epoch ", "muted"), Part(f"{epoch}"), Part(f"  {word} ", "muted")]
+    parts.append(Part(f"{term}"))
+    if snapshot.leader is None:
+        parts.append(Part("  no leader", "error"))
+    else:
+        parts += [Part("  node " if width >= 40 else "  n", "muted"), Part(f"{snapshot.leader}")]
+        parts.append(Part(" leads", "muted"))
+    return tuple(parts)
+
+
+def _rounds(view: View, width: int) -> Row:
+    long = width >= 40
+    latency = milliseconds(view.round_p50_ms) if view.round_p50_ms else "–"
+    parts = [Part(rate(view.rounds_per_s)), Part(" rounds/s  ", "muted"), Part(latency)]
+    parts.append(Part(" ms a round" if long else " ms each", "muted"))
+    if long and view.round_p99_ms:
+        parts += [Part("  p99 ", "muted"), Part(milliseconds(view.round_p99_ms))]
+    return tuple(parts)
+
+
+def _proof(snapshot: SwarmSnapshot, width: int) -> Row:
+    """What a committed decision's certificate is worth: the two protocols do not promise the same."""
+    mode = _mode(snapshot)[0]
+    needed = quorum(len(snapshot.nodes), Consensus.BFT) if snapshot.nodes else 0
+    if mode == "raft":
+        text = "proof: the leader's word (nodes are trusted)"
+    elif mode == "auto":
+        text = f"proof: leader's word; critical: {needed} signatures"
+    else:
+        text = f"proof: {needed} signatures of {len(snapshot.nodes)}"
+    return (Part(text, "muted"),)
+
+
+def _link_to(node: int, snapshot: SwarmSnapshot) -> PeerLink | None:
+    """The leader's link to `node`, or any reachable node's while there is no leader."""
+    watchers = [n for n in snapshot.nodes if n.reachable and n.node != node]
+    watchers.sort(key=lambda n: n.node != snapshot.leader)
+    for watcher in watchers:
+        for link in watcher.links:
+            if link.peer == node:
+                return link
+    return None
+
+
+def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int) -> Row:
+    leads = node.node == snapshot.leader and node.reachable
+    replica = node.replica
+    link = None if node.node == snapshot.leader else _link_to(node.node, snapshot)
+    role = replica.role if replica is not None else "starting"
+    if not node.reachable:
+        mark, word, style = "×", "unreachable", "error"
+    elif link is not None and not link.connected:
+        mark, word, style = "!", "no link", "warning"
+    elif leads:
+        mark, word, style = "●", node.activity or "leading", "accent"
+    else:
+        mark, word, style = "○", node.activity or "following", "plain"
+    lag = f"{commit - replica.commit_index:,}" if replica is not None and node.reachable else "–"
+    trip = f"{milliseconds(link.round_trip_ms)} ms" if link is not None and link.connected and node.reachable else "–"
+    if width < 40:
+        shown = role if node.reachable and style in ("accent", "plain") else word
+        return (
+            Part(f"{mark} ", style),
+            Part(f"{node.node} ", "strong" if leads else "plain"),
+            Part(f"{shown:<11.11}", style),
+            Part(f" lag {lag:<4.4}", "muted"),
+            Part(f"{trip:>8}", "muted"),
+        )
+    index = f"{replica.commit_index:,}" if replica is not None else "–"
+    return (
+        Part(f"{mark} ", style),
+        Part(f"{node.node} ", "strong" if leads else "plain"),
+        Part(f"{role if node.reachable else 'was ' + role:<9.9} ", "strong" if leads else "plain"),
+        Part(f"{index:>9} ", "plain"),
+        Part("lag ", "muted"),
+        Part(f"{lag:<4.4}", "plain"),
+        Part(f"{trip:>8}  ", "plain"),
+        Part(word, style),
+    )
+
+
+def _outside(snapshot: SwarmSnapshot) -> Row:
+    venue_style = {VenueState.CONNECTED: "plain", VenueState.DOWN: "error"}.get(snapshot.venue, "warning")
+    gateway, gateway_style = ("connected", "plain") if snapshot.gateway_connected else ("away", "error")
+    return (
+        Part("gateway ", "muted"),
+        Part(gateway, gateway_style),
+        Part("  venue ", "muted"),
+        Part(str(snapshot.venue), venue_style),
+    )
