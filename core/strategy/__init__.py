@@ -1,0 +1,1 @@
+"""Strategy: agents, the pattern forecast, risk, and the decision of each instrument."""
