@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """`us-stocks`, `futures-ticks`, or a file or folder of your own."""
     pace: str = "max"
     """Market steps a second: `max`, or for example `1/s` or `20/s`."""
+    cycles: Annotated[int, Field(ge=0)] = 0
+    """Trade this many cycles, then rest; 0 trades without end."""
     toggles: str = "baseline"
     """Optimisations at the start: `baseline`, `optimised`, or keys such as `b,s,m=raft`."""
     durability: Literal["strict", "none"] = "strict"

@@ -183,5 +183,7 @@ class SwarmSnapshot:
     events: tuple[EventRow, ...]
     """Oldest first, at most 500."""
     captions: tuple[str, ...] = ()
+    phase: str = ""
+    """The supervisor's word: `compiling kernels: …`, `starting nodes`, `running`, `failed: …`; empty if unknown."""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)

@@ -17,6 +17,8 @@ from net.identity import Identity, Roster, RosterEntry
 
 GATEWAY_ID = 100
 OPERATOR_ID = 200
+OPERATORS = 8
+"""Monitors that can be attached at once; each takes one operator identity."""
 LOOPBACK = "127.0.0.1"
 EVENTS_BYTES_MAX = 4_000_000
 KEPT_SESSIONS = 10
@@ -172,10 +174,11 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
         raise SessionError(f"{directory} already holds a session; choose another --session or attach to it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     names = [(i, f"node-{i}", "node") for i in range(settings.nodes)]
-    names += [(GATEWAY_ID, "gateway", "gateway"), (OPERATOR_ID, "operator", "operator")]
-    ports = _free_udp_ports(settings.nodes + 1)
+    names.append((GATEWAY_ID, "gateway", "gateway"))
+    names += [(OPERATOR_ID + k, f"operator-{k}", "operator") for k in range(OPERATORS)]
+    ports = [*_free_udp_ports(settings.nodes + 1), *[None] * OPERATORS]
     entries = []
-    for (identity_id, name, role), port in zip(names, [*ports, None], strict=True):
+    for (identity_id, name, role), port in zip(names, ports, strict=True):
         identity = Identity.load_or_create(session.key_file(name), identity_id)
         address = None if port is None else (LOOPBACK, port)
         entries.append(RosterEntry(identity_id, name, role, identity.public_key, address))

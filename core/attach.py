@@ -1,0 +1,310 @@
+"""A monitor's link to a running swarm: telemetry in, commands out, one immutable snapshot on demand.
+
+The client owns nothing of the swarm: leaving it changes nothing. It dials every node and the gateway, keeps what they
+push, and follows the supervisor's files where the session directory is on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import os
+import signal
+import time
+from collections import OrderedDict, deque
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from core.profile_export import write_export
+from core.records import (
+    CycleRecord,
+    EventRow,
+    OrderRow,
+    Severity,
+    SwarmSnapshot,
+    VenueState,
+)
+from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError
+from core.telemetry_messages import (
+    Control,
+    GatewayReport,
+    NodeReport,
+    Telemetry,
+    application,
+    cycle_from_dict,
+    gateway_report_from_dict,
+    node_report_from_dict,
+    unpack,
+)
+from core.toggles import parse_toggles
+from net.identity import Identity
+from net.messages import Application, Channel, Message
+from net.quic import Endpoint
+from net.transport import PeerEvent, PeerEventKind, TransportSettings
+
+CYCLES_KEPT = 2_000
+EVENTS_KEPT = 500
+ORDERS_KEPT = 200
+FOLLOW_INTERVAL_S = 0.25
+REPLY_TIMEOUT_S = 10.0
+STALE_AFTER_S = 1.5
+"""A node that pushed nothing for this long is shown as unreachable."""
+
+
+class SwarmClient:
+    """One attached monitor."""
+
+    def __init__(self, session: Session, *, owns_swarm: bool, keep_cycles: int = CYCLES_KEPT) -> None:
+        """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on."""
+        self.owns_swarm = owns_swarm
+        self.session = session
+        self._settings = session.settings()
+        self._nodes: dict[int, NodeReport] = {}
+        self._heard: dict[int, float] = {}
+        self._connected: set[int] = set()
+        self._gateway: GatewayReport | None = None
+        self._cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
+        self._seen_cycle = 0
+        self._orders: OrderedDict[str, OrderRow] = OrderedDict()
+        self._events: deque[EventRow] = deque(maxlen=EVENTS_KEPT)
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._request_ids = itertools.count(1)
+        self._events_offset = 0
+        self._phase = ""
+        self._ready = False
+        self._endpoint: Endpoint | None = None
+        self._lock: IO[str] | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Start dialling; returns at once, links come up as processes do.
+
+        Raises SessionError when as many monitors are attached as there are operator identities.
+        """
+        operator = self._take_operator()
+        roster = self.session.roster()
+        identity = Identity.load_or_create(self.session.key_file(f"operator-{operator - OPERATOR_ID}"), operator)
+        self._endpoint = Endpoint(
+            identity, roster, ("127.0.0.1", 0), TransportSettings(), self._on_message, self._on_peer, None
+        )
+        await self._endpoint.start()
+        for node in range(self._settings.nodes):
+            self._endpoint.dial(node)
+        self._endpoint.dial(GATEWAY_ID)
+        self._follower = asyncio.create_task(self._follow())
+
+    def _take_operator(self) -> int:
+        for k in range(OPERATORS):
+            lock = (self.session.directory / "keys" / f"operator-{k}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                continue
+            self._lock = lock
+            return OPERATOR_ID + k
+        raise SessionError(f"{OPERATORS} monitors are attached to {self.session.directory}; leave one first")
+
+    async def close(self) -> None:
+        """Leave; the swarm goes on."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    async def stop_swarm(self) -> None:
+        """Ask the supervisor to stop everything and wait until it is gone."""
+        await stop_session(self.session)
+
+    async def press(self, key: str) -> str:
+        """Send a toggle key to the leader; returns what happened, in a sentence."""
+        reply = await self._ask_leader(Control.PRESS, {"key": key})
+        return str(reply["text"]) if isinstance(reply, dict) else reply
+
+    async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
+        """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
+
+        Raises SessionError when no leader answers.
+        """
+        before = self.snapshot()
+        reply = await self._ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60)
+        if not isinstance(reply, dict):
+            raise SessionError(reply)
+        return await asyncio.to_thread(write_export, directory, before, self._settings, svg, reply["files"])
+
+    async def _ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+        leader = self.snapshot().leader
+        if leader is None or self._endpoint is None:
+            return "no node leads at present; try again in a moment"
+        request_id = next(self._request_ids)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._replies[request_id] = future
+        try:
+            if not self._endpoint.send(leader, application(Channel.CONTROL, kind, values, request_id=request_id)):
+                return f"node {leader} cannot be reached"
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            return f"node {leader} gave no answer within {timeout_s:g} s"
+        finally:
+            del self._replies[request_id]
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        if event.peer is None:
+            return
+        if event.kind is PeerEventKind.CONNECTED:
+            self._connected.add(event.peer)
+            assert self._endpoint is not None
+            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, {"from_cycle": self._seen_cycle + 1})
+            self._endpoint.send(event.peer, subscribe)
+        elif event.kind is PeerEventKind.DISCONNECTED:
+            self._connected.discard(event.peer)
+
+    def _on_message(self, sender: int, message: Message) -> None:
+        if not isinstance(message, Application):
+            return
+        if message.channel is Channel.CONTROL and message.kind == Control.REPLY:
+            future = self._replies.get(message.request_id)
+            if future is not None and not future.done():
+                future.set_result(unpack(message.body))
+        elif message.channel is Channel.TELEMETRY:
+            self._on_telemetry(sender, message)
+
+    def _on_telemetry(self, sender: int, message: Application) -> None:
+        self._heard[sender] = time.monotonic()
+        values = unpack(message.body)
+        if message.kind == Telemetry.CYCLES:
+            for row in values:
+                record = cycle_from_dict(row)
+                if record.cycle > self._seen_cycle:
+                    self._seen_cycle = record.cycle
+                    self._cycles.append(record)
+        elif message.kind == Telemetry.STATUS:
+            report = node_report_from_dict(values)
+            self._nodes[sender] = report
+            self._events.extend(report.events)
+        elif message.kind == Telemetry.GATEWAY:
+            gateway = gateway_report_from_dict(values)
+            self._gateway = gateway
+            self._events.extend(gateway.events)
+            for order in gateway.orders:
+                self._orders[order.client_order_id] = order
+                self._orders.move_to_end(order.client_order_id)
+            while len(self._orders) > ORDERS_KEPT:
+                self._orders.popitem(last=False)
+
+    async def _follow(self) -> None:
+        """Follow the supervisor's state and event files."""
+        while True:
+            state = self.session.read_swarm()
+            if state is not None:
+                self._phase, self._ready = state.phase, state.ready
+                if self.session.running() is None and not state.phase.startswith(("failed", "stopped")):
+                    self._phase = "failed: the supervisor is gone"
+            events, self._events_offset = self.session.read_events(self._events_offset)
+            self._events.extend(events)
+            await asyncio.sleep(FOLLOW_INTERVAL_S)
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    @property
+    def ready(self) -> bool:
+        """The supervisor said that every process runs."""
+        return self._ready
+
+    @property
+    def cycles(self) -> deque[CycleRecord]:
+        """The records kept, oldest first."""
+        return self._cycles
+
+    def snapshot(self) -> SwarmSnapshot:
+        """Everything a screen needs, as of now."""
+        now = time.monotonic()
+        reports = [self._with_reach(node, report, now) for node, report in sorted(self._nodes.items())]
+        reachable = [report for report in reports if report.status.reachable]
+        newest = max(reachable or reports, key=_progress, default=None)
+        leader = _leader(reachable)
+        gateway = self._gateway
+        known = gateway is not None and GATEWAY_ID in self._connected
+        venue = VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN
+        return SwarmSnapshot(
+            taken_ns=time.time_ns(),
+            session=self.session.directory.name,
+            market=_market(newest, self._settings.data),
+            nodes=tuple(report.status for report in reports),
+            leader=leader,
+            venue=venue,
+            gateway_connected=GATEWAY_ID in self._connected,
+            toggles=newest.toggles if newest else parse_toggles(self._settings.toggles),
+            cycles=tuple(self._cycles),
+            cycles_total=max((report.cycles_total for report in reports), default=0),
+            decisions_total=max((report.decisions_total for report in reports), default=0),
+            denied_total=max((report.denied_total for report in reports), default=0),
+            orders_sent_total=gateway.orders_sent if gateway else 0,
+            orders_filled_total=gateway.orders_filled if gateway else 0,
+            orders_rejected_total=gateway.orders_rejected if gateway else 0,
+            orders=tuple(reversed(self._orders.values())),
+            positions=newest.positions if newest else (),
+            cash=newest.cash if newest else 0.0,
+            equity=newest.equity if newest else 0.0,
+            events=tuple(self._events),
+            captions=newest.captions if newest else self._settings.captions(),
+            phase=self._phase,
+            settings=self._settings.model_dump(),
+        )
+
+    def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
+        reachable = node in self._connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S
+        status = report.status
+        if status.reachable == reachable:
+            return report
+        return replace(report, status=replace(status, reachable=reachable))
+
+    def add_event(self, severity: Severity, text: str) -> None:
+        """A line of the monitor's own in the event log."""
+        self._events.append(EventRow(time.time_ns(), severity, "monitor", text))
+
+
+def _progress(report: NodeReport) -> tuple[int, int]:
+    replica = report.status.replica
+    return (replica.commit_index if replica else -1, -report.status.node)
+
+
+def _market(report: NodeReport | None, data: str) -> str:
+    return report.market if report is not None else data
+
+
+def _leader(reports: list[NodeReport]) -> int | None:
+    """The node that says it leads, in the highest epoch and term."""
+    found: tuple[int, int, int] | None = None
+    for report in reports:
+        replica = report.status.replica
+        if replica is not None and replica.leader == report.status.node:
+            found = max(found or (-1, -1, -1), (replica.epoch, replica.term, report.status.node))
+    return found[2] if found else None
+
+
+async def stop_session(session: Session, timeout_s: float = 30.0) -> bool:
+    """Stop a session's supervisor and everything under it. False when none was running.
+
+    Raises SessionError when it is still there after `timeout_s`.
+    """
+    state = session.running()
+    if state is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(state.supervisor_pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while session.running() is not None:
+        if time.monotonic() > deadline:
+            raise SessionError(f"the supervisor (process {state.supervisor_pid}) did not stop in {timeout_s:g} s")
+        await asyncio.sleep(0.05)
+    return True

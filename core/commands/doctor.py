@@ -1,0 +1,147 @@
+"""`tradetui doctor`: can this machine run a swarm, and if not, what to do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+
+from rich.console import Console
+from rich.table import Table
+
+from core.config import ConfigError, Settings
+from core.market.load import load_market
+from core.market.errors import MarketDataError
+from core.session import running_sessions, sessions_root
+
+Check = Callable[[Settings], str]
+PACKAGES = ("textual", "numpy", "numba", "aioquic", "msgpack", "pycapnp", "pyinstrument", "duckdb", "uvloop")
+FREE_BYTES_MIN = 500_000_000
+
+
+class DoctorError(RuntimeError):
+    """A check failed; the text says what to do."""
+
+
+def _python(_: Settings) -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _packages(_: Settings) -> str:
+    missing = [name for name in PACKAGES if not _installed(name)]
+    if missing:
+        raise DoctorError(f"missing: {', '.join(missing)}; run `make` in the checkout to install the locked versions")
+    return ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _cores(_: Settings) -> str:
+    cores = os.cpu_count() or 1
+    if cores < 2:
+        raise DoctorError("one core: node processes will starve each other; figures will mean little")
+    return f"{cores}"
+
+
+def _ports(settings: Settings) -> str:
+    """Bind as many UDP sockets as a swarm needs, and send one datagram to itself."""
+    sockets = []
+    try:
+        for _ in range(settings.nodes + 2):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sockets.append(sock)
+            sock.bind(("127.0.0.1", 0))
+        sockets[0].settimeout(1)
+        sockets[1].sendto(b"tradetui", sockets[0].getsockname())
+        if sockets[0].recv(64) != b"tradetui":
+            raise DoctorError("UDP on loopback garbles datagrams")
+    except OSError as error:
+        raise DoctorError(f"UDP on 127.0.0.1 fails ({error}); is loopback up, is a firewall in the way?") from error
+    finally:
+        for sock in sockets:
+            sock.close()
+    return f"{settings.nodes + 2} UDP sockets on 127.0.0.1 bind and talk"
+
+
+def _data(settings: Settings) -> str:
+    try:
+        market = load_market(settings.data)
+    except (MarketDataError, OSError) as error:
+        raise DoctorError(str(error)) from error
+    return f"{market.spec.title}, {market.spec.steps_total} steps"
+
+
+def _clock(_: Settings) -> str:
+    """Wall and monotonic clock must advance alike, and finely enough to time microseconds."""
+    wall, monotonic = time.time(), time.monotonic()
+    ticks = {time.perf_counter_ns() for _ in range(1000)}
+    if len(ticks) < 100:
+        raise DoctorError("the performance counter ticks too coarsely to time a span")
+    drift_ms = abs((time.time() - wall) - (time.monotonic() - monotonic)) * 1e3
+    if drift_ms > 50:
+        raise DoctorError(f"the wall clock jumped by {drift_ms:.0f} ms; wait until it is set")
+    ordered = sorted(ticks)
+    step = min(b - a for a, b in itertools.pairwise(ordered))
+    return f"performance counter steps {step} ns"
+
+
+def _state_directory(_: Settings) -> str:
+    root = sessions_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".doctor-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise DoctorError(f"{root} cannot be written ({error}); set TRADETUI_HOME to a folder of yours") from error
+    free = shutil.disk_usage(root).free
+    if free < FREE_BYTES_MIN:
+        raise DoctorError(f"{root} has {free / 1e6:.0f} MB free; a session wants {FREE_BYTES_MIN / 1e6:.0f} MB")
+    return f"{root}, {free / 1e9:.1f} GB free, {len(running_sessions())} swarms running"
+
+
+def _kernels(_: Settings) -> str:
+    from kernels.warm import compile_all
+
+    seconds = compile_all(lambda name, done, total: None)
+    return f"{len(seconds)} kernels compile or load in {sum(seconds.values()):.1f} s"
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("python", _python),
+    ("packages", _packages),
+    ("cores", _cores),
+    ("ports", _ports),
+    ("data", _data),
+    ("clock", _clock),
+    ("state folder", _state_directory),
+    ("kernels", _kernels),
+)
+
+
+def doctor(settings: Settings, console: Console) -> bool:
+    """Run every check and print a table; True when all passed."""
+    table = Table(title="tradetui doctor", show_edge=False)
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("finding", overflow="fold")
+    healthy = True
+    for name, check in CHECKS:
+        try:
+            finding, mark = check(settings), "ok"
+        except (DoctorError, ConfigError) as error:
+            finding, mark, healthy = str(error), "[bold red]FAILED[/]", False
+        table.add_row(name, mark, finding)
+    console.print(table)
+    return healthy

@@ -1,0 +1,242 @@
+"""What the leading node does: take over, trade cycle after cycle, apply toggles in between, reconcile with the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from core.agreement import LeadershipLostError
+from core.config import Settings
+from core.cycle import Cycle
+from core.market.pace import parse_pace
+from core.order_flow import Fence, GatewayAwayError, OrderFlow
+from core.payload import REPORT_DTYPE, ReportBatch, ToggleChange, encode_reports, encode_toggles
+from core.records import CycleRecord, Severity, VenueState
+from core.session import GATEWAY_ID
+from core.swarm_state import SwarmState
+from core.telemetry_messages import OrderKind, application
+from core.toggles import Consensus, Toggles, pressed
+from net.messages import Application, Channel, Mode
+
+MODE_OF = {Consensus.BFT: Mode.BFT, Consensus.RAFT: Mode.RAFT, Consensus.AUTO: Mode.AUTO}
+KEYS_QUEUED_MAX = 64
+CHECK_INTERVAL_S = 0.05
+REPORTS_TIMEOUT_S = 2.0
+SWITCH_TIMEOUT_S = 10.0
+
+
+class Swarm(Protocol):
+    """What the leader needs of its node."""
+
+    def place(self) -> tuple[int, int]: ...
+
+    def mode(self) -> Mode: ...
+
+    async def commit(self, payload: bytes) -> None: ...
+
+    def switch_mode(self, mode: Mode) -> None: ...
+
+    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool: ...
+
+    def event(self, severity: Severity, text: str) -> None: ...
+
+
+class Leader:
+    """Trades while its node leads; `run` ends by LeadershipLostError or by being cancelled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: SwarmState,
+        cycle: Cycle,
+        orders: OrderFlow,
+        swarm: Swarm,
+        on_cycle: Callable[[CycleRecord], None],
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._cycle = cycle
+        self._orders = orders
+        self._swarm = swarm
+        self._on_cycle = on_cycle
+        self._pace = parse_pace(settings.pace)
+        self._keys: deque[tuple[str, asyncio.Future[str]]] = deque(maxlen=KEYS_QUEUED_MAX)
+        self._reports: ReportBatch | None = None
+        self._reports_arrived = asyncio.Event()
+        self._next_start = 0.0
+        self.venue = VenueState.UNKNOWN
+        self.activity = "following"
+
+    async def press(self, key: str) -> str:
+        """Change the toggles at the next cycle boundary; returns what was done."""
+        if len(self._keys) >= KEYS_QUEUED_MAX:
+            return f"{key}: {KEYS_QUEUED_MAX} keys are waiting already"
+        try:
+            pressed(self._state.toggles, key)
+        except KeyError:
+            return f"{key!r} is no toggle"
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._keys.append((key, future))
+        return await future
+
+    def take_reports(self) -> ReportBatch | None:
+        """The gateway's newest signed batch, if it says something that is not committed yet."""
+        batch, self._reports = self._reports, None
+        if batch is None or int(batch.reports["sequence"][-1]) <= self._state.last_report:
+            return None
+        return batch
+
+    def deliver(self, message: Application) -> None:
+        """A message of the gateway."""
+        if message.kind == OrderKind.REPORTS:
+            reports = np.frombuffer(message.records, REPORT_DTYPE)
+            self._reports = ReportBatch(reports, message.body) if reports.size else None
+            self._reports_arrived.set()
+        else:
+            self._orders.deliver(message)
+
+    def venue_changed(self, state: VenueState) -> None:
+        """The gateway's word on the venue, or UNKNOWN when the gateway itself is away."""
+        if state is self.venue:
+            return
+        self.venue = state
+        if state is not VenueState.CONNECTED:
+            self._orders.gateway_lost(f"venue is {state.value}")
+
+    async def run(self) -> None:
+        """Lead until cancelled or until the lead is lost."""
+        try:
+            await self._reconcile()
+            while True:
+                await self._between_cycles()
+                try:
+                    record = await self._cycle.run(self._state.cycles_done, self._state.toggles)
+                except GatewayAwayError as error:
+                    self._swarm.event(Severity.WARNING, f"orders are in doubt: {error}")
+                    await self._reconcile()
+                    continue
+                self._on_cycle(record)
+                self._request_reports()
+        finally:
+            self.activity = "following"
+            while self._keys:
+                _, future = self._keys.popleft()
+                if not future.done():
+                    future.set_result("the lead went to another node; press again")
+
+    async def _between_cycles(self) -> None:
+        """Apply keys; wait while trading must rest, and say why."""
+        waited = False
+        while True:
+            if await self._apply_keys():
+                waited = True
+            reason = self._rest_reason()
+            if reason is None:
+                break
+            self.activity = reason
+            waited = True
+            if self._state.open_decisions and self.venue is VenueState.CONNECTED:
+                await self._commit_reports()
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            if reason.startswith("paused") and self.venue is VenueState.CONNECTED:
+                await self._reconcile()
+        pause_s = self._next_start - time.monotonic()
+        if pause_s > 0:
+            self.activity = f"leading, pace {self._settings.pace}"
+            await asyncio.sleep(pause_s)
+            waited = True
+        self._next_start = max(self._next_start, time.monotonic() - 1.0) + self._pace.seconds_per_step
+        if waited:
+            self._cycle.forget_last()
+        if self._pace.seconds_per_step == 0:
+            self.activity = "leading"
+
+    def _rest_reason(self) -> str | None:
+        if self._settings.cycles and self._state.cycles_done >= self._settings.cycles:
+            return f"done: {self._settings.cycles} cycles"
+        if self.venue is VenueState.CONNECTED:
+            return None
+        if self.venue is VenueState.UNKNOWN:
+            return "paused: the gateway is away"
+        return f"paused: venue is {self.venue.value}"
+
+    async def _apply_keys(self) -> bool:
+        """Commit the toggles that were asked for, and switch the protocol where they say so. True if any were."""
+        if not self._keys and MODE_OF[self._state.toggles.consensus] is self._swarm.mode():
+            return False
+        futures = []
+        toggles = self._state.toggles
+        while self._keys:
+            key, future = self._keys.popleft()
+            toggles = pressed(toggles, key)
+            futures.append((key, future))
+        if toggles != self._state.toggles:
+            await self._swarm.commit(encode_toggles(ToggleChange(toggles)))
+        await self._follow_mode(toggles)
+        for key, future in futures:
+            if not future.done():
+                future.set_result(f"{key}: now {toggles.label()}")
+        return True
+
+    async def _follow_mode(self, toggles: Toggles) -> None:
+        mode = MODE_OF[toggles.consensus]
+        if mode is self._swarm.mode():
+            return
+        self.activity = f"switching consensus to {toggles.consensus.value}"
+        self._swarm.switch_mode(mode)
+        deadline = time.monotonic() + SWITCH_TIMEOUT_S
+        while self._swarm.mode() is not mode:
+            if time.monotonic() > deadline:
+                self._swarm.event(Severity.ERROR, f"consensus did not switch within {SWITCH_TIMEOUT_S:g} s; trying on")
+                return
+            await asyncio.sleep(0.002)
+
+    def _request_reports(self) -> bool:
+        """Ask the gateway for what happened since the last committed report; the answer rides in the next cycle."""
+        self._reports_arrived.clear()
+        body = {"sequence": self._state.last_report}
+        return self._swarm.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.REPORTS_SINCE, body))
+
+    async def _reconcile(self) -> None:
+        """After taking over, or after the gateway or the venue was away: commit every report there is, then hand over
+        every accepted decision whose order has not ended. The gateway sends no order twice.
+        """
+        while self.venue is not VenueState.CONNECTED:
+            self.activity = self._rest_reason() or "waiting for the venue"
+            if self._settings.cycles and self._state.cycles_done >= self._settings.cycles:
+                return
+            await self._apply_keys()
+            await asyncio.sleep(CHECK_INTERVAL_S)
+        self.activity = "reconciling orders"
+        await self._commit_reports()
+        orphans = list(self._state.open_decisions.values())
+        if orphans:
+            epoch, term = self._swarm.place()
+            self._swarm.event(Severity.INFO, f"handing {len(orphans)} open decisions to the gateway")
+            one_by_one = Toggles()
+            try:
+                await self._orders.execute(orphans, one_by_one, 1, Fence(epoch, term))
+            except GatewayAwayError as error:
+                self._swarm.event(Severity.WARNING, f"orders stay in doubt: {error}")
+                return
+            await self._commit_reports()
+
+    async def _commit_reports(self) -> None:
+        while self.venue is VenueState.CONNECTED:
+            if not self._request_reports():
+                raise LeadershipLostError("the gateway cannot be reached")
+            try:
+                async with asyncio.timeout(REPORTS_TIMEOUT_S):
+                    await self._reports_arrived.wait()
+            except TimeoutError:
+                self._swarm.event(Severity.WARNING, "the gateway gave no reports in time; asking again")
+                continue
+            batch = self.take_reports()
+            if batch is None:
+                return
+            await self._swarm.commit(encode_reports(batch, self._state.toggles.serialization))

@@ -1,0 +1,362 @@
+"""One node process: its own feed, agents, replica, durable log and links; it runs the cycle while it leads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+
+from core.agreement import Decided, LeadershipLostError, PendingCommits
+from core.cycle import Cycle, Traffic
+from core.genesis import genesis_state
+from core.leader import MODE_OF, Leader
+from core.market.load import load_market
+from core.node_telemetry import NodeTelemetry
+from core.opinions import Opinions
+from core.order_flow import OrderFlow
+from core.payload import CODEC_OF, ReportBatch, ToggleChange
+from core.process_profile import profile_loop, render
+from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
+from core.session import GATEWAY_ID, OPERATOR_ID, Session
+from core.telemetry import CycleTracer
+from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
+from core.toggles import Toggles
+from core.trader import Trader
+from net.identity import Identity, Roster
+from net.log import DurableLog
+from net.messages import Application, Channel, Committed, EntryKind, Message, Mode
+from net.quic import Endpoint
+from net.replica import Replica
+from net.settings import ConsensusSettings
+from net.shell import ReplicaShell
+from net.transport import PeerEvent, PeerEventKind, TransportSettings
+
+LEARN_INTERVAL_S = 1.0
+
+
+class Node:
+    """Everything of one node process; see `run_node_process` for its life."""
+
+    def __init__(self, node: int, session: Session) -> None:
+        settings = session.settings()
+        self._node = node
+        self._settings = settings
+        self._peers = tuple(peer for peer in range(settings.nodes) if peer != node)
+        folder = session.folder(f"node-{node}")
+        roster = session.roster()
+        identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
+        entry = roster.get(node)
+        assert entry is not None
+        assert entry.address is not None
+        data = load_market(settings.data)
+        self._state = genesis_state(settings, data.spec, roster)
+        self._tracer = CycleTracer()
+        self._endpoint = Endpoint(
+            identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer, self._tracer
+        )
+        self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
+        self._trader = Trader(settings, data, self._state, folder, self.event)
+        self._opinions = Opinions(
+            node, self._peers, self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
+        )
+        self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._refused_by_gateway)
+        self._pending = PendingCommits()
+        self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
+        self._replica = self._make_replica(identity, roster)
+        self._shell: ReplicaShell | None = None
+        cycle = Cycle(node, settings, self._state, self._trader, self._opinions, self._orders, self, self._tracer)
+        self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
+        self._leading: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._applied_toggles: Toggles | None = None
+
+    def _make_replica(self, identity: Identity, roster: Roster) -> Replica:
+        keys = {entry.id: entry.public_key for entry in roster.of_role("node")}
+        timeout_s = self._settings.election_timeout_ms / 1e3
+        return Replica.recover(
+            self._log.read_all(),
+            self._node,
+            keys,
+            identity.sign,
+            random.Random(),
+            mode=MODE_OF[self._state.toggles.consensus],
+            leader_hint=0,
+            settings=ConsensusSettings(election_timeout_min_s=timeout_s, election_timeout_max_s=2 * timeout_s),
+            validate=self._validate,
+            critical=self._state.payload_is_critical,
+        )
+
+    def _validate(self, kind: EntryKind, payload: bytes) -> bool:
+        return kind is not EntryKind.DATA or self._state.content_is_valid(payload, signatures=True)
+
+    async def start(self) -> None:
+        """Replay the log, bind the socket, dial everybody."""
+        await self._endpoint.start()
+        self._shell = ReplicaShell(self._replica, self._log, self._endpoint, self)
+        self._shell.start()
+        self._apply_toggles()
+        for peer in self._peers:
+            self._endpoint.dial(peer)
+        self._endpoint.dial(GATEWAY_ID)
+        self._telemetry.start()
+        self._spawn(self._learn_forever())
+
+    async def close(self) -> None:
+        """Stop leading, close the links and the log."""
+        self._stop_leading()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._telemetry.close()
+        if self._shell is not None:
+            self._shell.stop()
+        await self._endpoint.close()
+        self._log.close()
+        self._trader.close()
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            error = task.exception()
+            self.event(Severity.ERROR, f"{type(error).__name__}: {error}")
+
+    # What the replica tells (net.shell.Observer).
+
+    def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
+        applied = self._state.apply(entry, witnessed=not denied)
+        if applied.problem:
+            self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
+        if applied.closed_trades:
+            self._trader.remember(applied.closed_trades)
+        if recovered:
+            return
+        if isinstance(applied.payload, ToggleChange):
+            self._apply_toggles()
+        self._pending.committed(entry.entry.payload, (entry, applied))
+
+    def leader_changed(self, leader: int | None, term: int) -> None:
+        if leader == self._node:
+            self.event(Severity.INFO, f"leads in {self._replica.mode.name.lower()} term {term}")
+            if self._leading is None or self._leading.done():
+                self._leading = asyncio.create_task(self._lead())
+        else:
+            self._stop_leading()
+
+    def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None:
+        self.event(Severity.INFO, f"epoch {epoch}: {mode.name.lower()} from index {base_index + 1}")
+
+    def evidence(self, culprit: int, reason: str) -> None:
+        self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
+
+    def _stop_leading(self) -> None:
+        self._pending.fail("the lead went to another node")
+        if self._leading is not None:
+            self._leading.cancel()
+            self._leading = None
+
+    async def _lead(self) -> None:
+        while True:
+            try:
+                await self._leader.run()
+            except LeadershipLostError as error:
+                if self._replica.leader != self._node:
+                    return
+                self.event(Severity.WARNING, f"starts again: {error}")
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self.event(Severity.ERROR, f"the cycle failed: {type(error).__name__}: {error}")
+                raise
+
+    # What the cycle and the leader need (core.cycle.Agreement, core.leader.Swarm).
+
+    async def agree(self, payloads: list[bytes], prepare: Callable[[int, int, bytes], None] | None) -> list[Decided]:
+        return await self._pending.agree(payloads, lambda values: self._propose(values, prepare))
+
+    def _propose(self, payloads: list[bytes], prepare: Callable[[int, int, bytes], None] | None) -> None:
+        assert self._shell is not None
+        self._shell.propose(payloads)
+        if prepare is None:
+            return
+        epoch, last = self._replica.epoch, self._replica.status().last_index
+        for back, payload in enumerate(reversed(payloads)):
+            prepare(epoch, last - back, payload)
+
+    async def commit(self, payload: bytes) -> None:
+        await self.agree([payload], None)
+
+    def place(self) -> tuple[int, int]:
+        return self._replica.epoch, self._replica.term
+
+    def mode(self) -> Mode:
+        return self._replica.mode
+
+    def switch_mode(self, mode: Mode) -> None:
+        assert self._shell is not None
+        self._shell.switch_mode(mode)
+
+    def traffic(self) -> Traffic:
+        endpoint = self._endpoint
+        return Traffic(
+            self._replica.status().rounds,
+            endpoint.messages_sent + endpoint.messages_received,
+            endpoint.datagrams_sent + endpoint.datagrams_received,
+            endpoint.bytes_sent + endpoint.bytes_received,
+        )
+
+    def take_reports(self) -> ReportBatch | None:
+        return self._leader.take_reports()
+
+    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
+        return self._endpoint.send(peer_id, message, round_id=round_id)
+
+    def event(self, severity: Severity, text: str) -> None:
+        self._telemetry.event(severity, text)
+
+    def _refused_by_gateway(self, reason: str) -> None:
+        self.event(Severity.ERROR, f"the gateway refused orders: {reason}")
+
+    def _on_cycle(self, record: CycleRecord) -> None:
+        self._telemetry.add_cycle(record)
+
+    def _apply_toggles(self) -> None:
+        toggles = self._state.toggles
+        self._endpoint.set_codec(CODEC_OF[toggles.serialization])
+        self._endpoint.set_multiplexing(toggles.stream_multiplexing)
+        self._endpoint.set_zero_rtt(toggles.zero_rtt)
+
+    async def _learn_forever(self) -> None:
+        """A follower learns from closed trades once a second; the leader does in its cycle."""
+        while True:
+            await asyncio.sleep(LEARN_INTERVAL_S)
+            if self._leading is None:
+                self._trader.learn()
+
+    # What the transport tells.
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        peer = event.peer
+        if event.kind is PeerEventKind.REFUSED:
+            self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
+        elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
+            if peer == GATEWAY_ID:
+                self._leader.venue_changed(VenueState.UNKNOWN)
+            if peer >= OPERATOR_ID:
+                self._telemetry.unsubscribe(peer)
+            else:
+                self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
+
+    def _on_message(self, sender: int, message: Message) -> None:
+        if not isinstance(message, Application):
+            if sender < self._settings.nodes and self._shell is not None:
+                self._shell.deliver(sender, message)
+        elif message.channel is Channel.OPINION and sender < self._settings.nodes:
+            self._opinions.deliver(sender, message)
+        elif message.channel is Channel.ORDER and sender == GATEWAY_ID:
+            if message.kind == OrderKind.VENUE:
+                self._leader.venue_changed(VenueState(unpack(message.body)["state"]))
+            else:
+                self._leader.deliver(message)
+        elif sender >= OPERATOR_ID:
+            self._on_operator(sender, message)
+
+    def _on_operator(self, sender: int, message: Application) -> None:
+        if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
+            self._telemetry.subscribe(sender, int(unpack(message.body)["from_cycle"]))
+        elif message.channel is Channel.CONTROL:
+            self._spawn(self._answer(sender, message))
+
+    async def _answer(self, sender: int, message: Application) -> None:
+        values = unpack(message.body)
+        try:
+            if message.kind == Control.PRESS:
+                reply: dict[str, object] = {"text": await self._press(str(values["key"]))}
+            elif message.kind == Control.PROFILE:
+                reply = {"files": await self._profile(float(values["seconds"]))}
+            else:
+                reply = {"text": f"unknown command {message.kind}"}
+        except (ValueError, KeyError) as error:
+            reply = {"text": f"refused: {error}"}
+        self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
+
+    async def _press(self, key: str) -> str:
+        if self._leading is None:
+            return f"node {self._node} does not lead; press again"
+        return await self._leader.press(key)
+
+    async def _profile(self, seconds: float) -> dict[str, bytes]:
+        session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
+        return await asyncio.to_thread(render, session)
+
+    # What monitors are told.
+
+    def _report(self, events: tuple[EventRow, ...]) -> NodeReport:
+        spec, portfolio = self._state.spec, self._state.portfolio
+        quantum = spec.tick_size * spec.lot_size
+        marks = self._trader.marks
+        return NodeReport(
+            status=self._status(),
+            toggles=self._state.toggles,
+            cycles_total=self._state.cycles_done,
+            decisions_total=self._state.decisions_committed,
+            denied_total=self._state.decisions_denied,
+            positions=self._positions(),
+            cash=portfolio.cash * quantum,
+            equity=portfolio.equity(marks) * quantum,
+            events=events,
+            captions=self._trader.captions + self._settings.captions(),
+            market=spec.title,
+        )
+
+    def _status(self) -> NodeStatus:
+        links = tuple(
+            PeerLink(link.peer, link.connected, link.round_trip_ms, link.resumed, link.shed, link.refused)
+            for link in self._endpoint.links()
+            if link.peer < OPERATOR_ID
+        )
+        return NodeStatus(
+            node=self._node,
+            pid=os.getpid(),
+            reachable=True,
+            step=self._trader.step,
+            lap=self._trader.lap,
+            activity=self._leader.activity,
+            replica=self._replica.status(),
+            links=links,
+            durability=self._settings.durability,
+        )
+
+    def _positions(self) -> tuple[PositionRow, ...]:
+        spec, portfolio, marks = self._state.spec, self._state.portfolio, self._trader.marks
+        quantum = spec.tick_size * spec.lot_size
+        return tuple(
+            PositionRow(
+                instrument=instrument.symbol,
+                quantity=float(portfolio.positions[i]) * spec.lot_size,
+                average_price=portfolio.average_price(i) * spec.tick_size,
+                mark_price=float(marks[i]) * spec.tick_size,
+                realised=portfolio.realised[i] * quantum,
+                unrealised=portfolio.unrealised(i, int(marks[i])) * quantum,
+            )
+            for i, instrument in enumerate(spec.instruments)
+        )
+
+
+def _name(peer: int) -> str:
+    return "the gateway" if peer == GATEWAY_ID else f"node {peer}"
+
+
+async def run_node_process(node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The body of process `node-K`: run until `stopping` is set."""
+    body = Node(node, session)
+    await body.start()
+    ready()
+    await stopping.wait()
+    await body.close()

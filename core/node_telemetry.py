@@ -1,0 +1,88 @@
+"""What a node pushes to the monitors that subscribed: cycle records, its status, its events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from core.records import CycleRecord, EventRow, Severity
+from core.telemetry_messages import NodeReport, Telemetry, application, cycle_to_dict, node_report_to_dict
+from net.messages import Application, Channel
+
+PUSH_INTERVAL_S = 0.1
+RECORDS_KEPT = 4_096
+RECORDS_PER_MESSAGE = 200
+EVENTS_KEPT = 500
+
+
+class Wire(Protocol):
+    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool: ...
+
+
+class NodeTelemetry:
+    """Buffers records and events; pushes what each subscriber has not had yet, ten times a second."""
+
+    def __init__(self, source: str, wire: Wire, report: Callable[[tuple[EventRow, ...]], NodeReport]) -> None:
+        """`report(events)` builds the status push around the events that one subscriber has not had."""
+        self._source = source
+        self._wire = wire
+        self._report = report
+        self._records: deque[CycleRecord] = deque(maxlen=RECORDS_KEPT)
+        self._events: deque[tuple[int, EventRow]] = deque(maxlen=EVENTS_KEPT)
+        self._event_number = 0
+        self._next_cycle: dict[int, int] = {}
+        self._next_event: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._push_forever())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def subscribe(self, operator: int, from_cycle: int) -> None:
+        self._next_cycle[operator] = from_cycle
+        self._next_event.setdefault(operator, 0)
+
+    def unsubscribe(self, operator: int) -> None:
+        self._next_cycle.pop(operator, None)
+
+    def add_cycle(self, record: CycleRecord) -> None:
+        self._records.append(record)
+
+    def event(self, severity: Severity, text: str, source: str | None = None) -> None:
+        """Add a line to the event log that monitors show."""
+        self._event_number += 1
+        self._events.append((self._event_number, EventRow(time.time_ns(), severity, source or self._source, text)))
+
+    async def _push_forever(self) -> None:
+        while True:
+            for operator in list(self._next_cycle):
+                self._push(operator)
+            await asyncio.sleep(PUSH_INTERVAL_S)
+
+    def _push(self, operator: int) -> None:
+        first = self._next_cycle[operator]
+        fresh = self._newest_first(first)[::-1][:RECORDS_PER_MESSAGE]
+        if fresh:
+            message = application(Channel.TELEMETRY, Telemetry.CYCLES, [cycle_to_dict(record) for record in fresh])
+            if self._wire.send(operator, message):
+                self._next_cycle[operator] = fresh[-1].cycle + 1
+        since = self._next_event[operator]
+        events = tuple(event for number, event in self._events if number > since)
+        status = application(Channel.TELEMETRY, Telemetry.STATUS, node_report_to_dict(self._report(events)))
+        if self._wire.send(operator, status) and self._events:
+            self._next_event[operator] = self._events[-1][0]
+
+    def _newest_first(self, first: int) -> list[CycleRecord]:
+        found = []
+        for record in reversed(self._records):
+            if record.cycle < first:
+                break
+            found.append(record)
+        return found

@@ -1,0 +1,126 @@
+"""Asking the peers' agents for their opinion on proposals, and answering such requests.
+
+A request carries the proposals of one step; a peer judges them from its own feed at that step and signs its answer. The
+leader goes on as soon as the opinions of a quorum, its own included, are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE
+from core.payload import OPINION_LAYOUT, PROPOSAL_LAYOUT, SignedOpinions, opinion_bytes
+from net.messages import Application, Channel
+
+REQUESTS_IN_FLIGHT_MAX = 256
+ASK_AGAIN_S = 0.3
+"""A request is repeated to peers that did not answer (they may have been reconnecting)."""
+
+
+class OpinionKind(IntEnum):
+    REQUEST = 1
+    ANSWER = 2
+
+
+class Wire(Protocol):
+    def broadcast(self, peer_ids: Sequence[int], message: Application, *, round_id: int = 0) -> None: ...
+
+
+class _Request:
+    __slots__ = ("answers", "done", "message", "proposals")
+
+    def __init__(self, proposals: NDArray[np.void], message: Application, done: asyncio.Future[None]) -> None:
+        self.proposals = proposals
+        self.message = message
+        self.answers: dict[int, SignedOpinions] = {}
+        self.done = done
+
+
+class Opinions:
+    """Both sides of the exchange in one node."""
+
+    def __init__(
+        self,
+        node: int,
+        peers: Sequence[int],
+        quorum: int,
+        wire: Wire,
+        sign: Callable[[bytes], bytes],
+        judge: Callable[[int, NDArray[np.void]], NDArray[np.void]],
+    ) -> None:
+        """`judge(step, proposals)` gives this node's own opinions, OPINION_DTYPE[k]. `quorum` counts this node too."""
+        self._node = node
+        self._peers = tuple(peers)
+        self._quorum = quorum
+        self._wire = wire
+        self._sign = sign
+        self._judge = judge
+        self._requests: dict[int, _Request] = {}
+        self._last_id = 0
+
+    async def ask(self, step: int, proposals: NDArray[np.void]) -> tuple[SignedOpinions, ...]:
+        """The opinions of a quorum less this node, in the order of arrival.
+
+        Waits as long as it takes (a caller that lost the lead cancels it). Raises RuntimeError when more than
+        `REQUESTS_IN_FLIGHT_MAX` requests are open.
+        """
+        if len(self._requests) >= REQUESTS_IN_FLIGHT_MAX:
+            raise RuntimeError(f"more than {REQUESTS_IN_FLIGHT_MAX} opinion requests are open")
+        self._last_id += 1
+        request_id = self._last_id
+        message = Application(
+            Channel.OPINION, OpinionKind.REQUEST, request_id, step, PROPOSAL_LAYOUT, proposals.tobytes(), b""
+        )
+        request = _Request(proposals, message, asyncio.get_running_loop().create_future())
+        self._requests[request_id] = request
+        try:
+            self._wire.broadcast(self._peers, message, round_id=request_id)
+            while True:
+                done, _ = await asyncio.wait({request.done}, timeout=ASK_AGAIN_S)
+                if done:
+                    return tuple(request.answers.values())
+                late = [peer for peer in self._peers if peer not in request.answers]
+                self._wire.broadcast(late, message, round_id=request_id)
+        finally:
+            del self._requests[request_id]
+
+    def deliver(self, sender: int, message: Application) -> None:
+        """A message on `Channel.OPINION` from an authenticated node."""
+        if message.kind == OpinionKind.REQUEST:
+            self._answer(sender, message)
+        elif message.kind == OpinionKind.ANSWER:
+            self._collect(sender, message)
+
+    def _answer(self, sender: int, message: Application) -> None:
+        proposals = np.frombuffer(message.records, PROPOSAL_DTYPE)
+        if proposals.size == 0 or (proposals["step"] != message.step).any():
+            return
+        opinions = self._judge(message.step, proposals)
+        signature = self._sign(opinion_bytes(self._node, proposals, opinions))
+        answer = Application(
+            Channel.OPINION,
+            OpinionKind.ANSWER,
+            message.request_id,
+            message.step,
+            OPINION_LAYOUT,
+            opinions.tobytes(),
+            signature,
+        )
+        self._wire.broadcast((sender,), answer, round_id=message.request_id)
+
+    def _collect(self, sender: int, message: Application) -> None:
+        request = self._requests.get(message.request_id)
+        if request is None or sender not in self._peers or request.done.done():
+            return
+        opinions = np.frombuffer(message.records, OPINION_DTYPE)
+        if opinions.size != request.proposals.size or message.step != request.message.step:
+            return
+        request.answers[sender] = SignedOpinions(sender, opinions, message.body)
+        if len(request.answers) + 1 >= self._quorum:
+            request.done.set_result(None)

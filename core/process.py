@@ -1,0 +1,61 @@
+"""The body of every process of a swarm: `python -m core.process NAME SESSION`.
+
+A supervised process ends when its standard input closes, so nothing outlives the supervisor however that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+from core.session import Session
+from core.supervisor import stop_when_closed
+
+Ready = Callable[[], None]
+
+
+def run_process(name: str, session: Session, *, owned: bool) -> None:
+    """Run `venue`, `gateway` or `node-K` until SIGTERM (or SIGINT, or, when owned, until standard input closes)."""
+    uvloop.run(_run(name, session, owned))
+
+
+async def _run(name: str, session: Session, owned: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if owned:
+        stop_when_closed(loop, stopping.set)
+    await _body(name)(session, stopping, _ready)
+
+
+def _ready() -> None:
+    print("ready", flush=True)
+
+
+def _body(name: str) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
+    if name == "venue":
+        from core.venue.process import run_venue_process
+
+        return run_venue_process
+    if name == "gateway":
+        from core.gateway.process import run_gateway_process
+
+        return run_gateway_process
+    from core.node import run_node_process
+
+    node = int(name.removeprefix("node-"))
+
+    async def run(session: Session, stopping: asyncio.Event, ready: Ready) -> None:
+        await run_node_process(node, session, stopping, ready)
+
+    return run
+
+
+if __name__ == "__main__":
+    run_process(sys.argv[1], Session(Path(sys.argv[2])), owned=True)

@@ -1,0 +1,275 @@
+"""The replicated state machine: what every node makes of the log, deterministically.
+
+Two nodes that applied the same entries hold the same state and the same hash. A decision is accepted or denied here and
+nowhere else: by the vetoes of the signed opinions it carries, by the limits against the replicated portfolio, and by
+what was decided before. Nothing is looked up outside the entry and this state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.decision import Side, Veto
+from core.judgement import tally
+from core.limits import Limits, check, is_critical
+from core.market.spec import MarketSpec
+from core.orders.identity import client_order_id
+from core.payload import (
+    DecisionBatch,
+    Payload,
+    PayloadError,
+    ReportBatch,
+    ToggleChange,
+    decode,
+    opinion_bytes,
+    report_bytes,
+)
+from core.portfolio import ClosedTrade, Fill, Portfolio
+from core.records import OrderState
+from core.toggles import Toggles
+from net.identity import verify_signature
+from net.messages import Committed, EntryKind
+from net.quorum import byzantine_quorum
+
+REPORT_STATES: Final[tuple[OrderState, ...]] = tuple(OrderState)
+CLOSED_STATES: Final = frozenset(
+    {OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.DENIED}
+)
+OPEN_DECISIONS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDecision:
+    """An accepted decision whose order has not ended yet, with the proof that lets the gateway send it."""
+
+    client_order_id: str
+    committed: Committed
+    position: int
+    step: int
+    instrument: int
+    side: int
+    quantity: int
+    limit_price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one entry did."""
+
+    payload: Payload | None = None
+    accepted: tuple[OpenDecision, ...] = ()
+    """Decisions that become orders."""
+    denied: int = 0
+    vetoes: tuple[int, ...] = ()
+    """Veto code by row of a decision batch."""
+    closed_trades: tuple[ClosedTrade, ...] = ()
+    problem: str = ""
+    """Why the entry changed nothing, where it is malformed or refused whole."""
+
+
+@dataclass(slots=True)
+class SwarmState:
+    """Everything that the log decides. One per node; the gateway holds one too."""
+
+    spec: MarketSpec
+    node_count: int
+    limits: Limits
+    portfolio: Portfolio
+    toggles: Toggles
+    peer_keys: Mapping[int, bytes]
+    """Ed25519 public keys of nodes and gateway by id."""
+    gateway_id: int
+    decisions_committed: int = 0
+    decisions_denied: int = 0
+    orders_closed: dict[OrderState, int] = field(default_factory=dict)
+    last_report: int = 0
+    applied_index: int = 0
+    open_decisions: OrderedDict[str, OpenDecision] = field(default_factory=OrderedDict)
+    decided_step: NDArray[np.int64] = field(init=False)
+    """int64[n]: last step decided for each instrument, -1 for none."""
+    marks: NDArray[np.int64] = field(init=False)
+    """int64[n]: ticks, the price of the last decision for each instrument."""
+    _hash: bytes = b"\0" * 32
+
+    def __post_init__(self) -> None:
+        n = len(self.spec.instruments)
+        self.decided_step = np.full(n, -1, np.int64)
+        self.marks = np.zeros(n, np.int64)
+
+    @property
+    def cycles_done(self) -> int:
+        """Cycles whose every instrument is decided."""
+        return int(self.decided_step.min()) + 1
+
+    def state_hash(self) -> bytes:
+        """32 bytes that two nodes share exactly when they applied the same entries."""
+        return hashlib.sha256(self._hash + self.portfolio.state_hash()).digest()
+
+    def apply(self, committed: Committed, witnessed: bool = True) -> Applied:
+        """Take the next entry of the log. `witnessed` is False for a critical entry without its Byzantine proof:
+        such an entry commits as a denial.
+
+        Raises ValueError when entries come out of order (a fault of the caller, never of the data).
+        """
+        entry = committed.entry
+        if entry.index <= self.applied_index:
+            raise ValueError(f"entry {entry.index} applied after {self.applied_index}")
+        self.applied_index = entry.index
+        self._hash = hashlib.sha256(self._hash + entry.index.to_bytes(8, "big") + entry.payload).digest()
+        if entry.kind is not EntryKind.DATA:
+            return Applied()
+        try:
+            payload = decode(entry.payload)
+        except PayloadError as error:
+            return Applied(problem=str(error))
+        if isinstance(payload, DecisionBatch):
+            return self._apply_decisions(committed, payload, witnessed)
+        if not witnessed:
+            return Applied(payload, problem="critical entry without its Byzantine certificate")
+        if isinstance(payload, ReportBatch):
+            return self._apply_reports(payload)
+        if isinstance(payload, ToggleChange):
+            self.toggles = payload.toggles
+        return Applied(payload)
+
+    def content_is_valid(self, payload: bytes, *, signatures: bool) -> bool:
+        """The stateless check at the vote: well formed, known instruments, and (Byzantine mode) opinions of a quorum
+        of distinct nodes with right signatures, reports signed by the gateway.
+        """
+        try:
+            value = decode(payload)
+        except PayloadError:
+            return False
+        if isinstance(value, DecisionBatch):
+            return self._decisions_are_valid(value, signatures)
+        if isinstance(value, ReportBatch) and signatures:
+            return verify_signature(self.peer_keys[self.gateway_id], report_bytes(value.reports), value.signature)
+        return True
+
+    def payload_is_critical(self, payload: bytes) -> bool:
+        """The router: a pure function of the payload and this state. Toggles are critical;
+        decisions are when one of them is by `core.limits.is_critical`; execution reports never are.
+        """
+        try:
+            value = decode(payload)
+        except PayloadError:
+            return False
+        if isinstance(value, DecisionBatch):
+            return bool(self.critical_rows(value.proposals).any())
+        return isinstance(value, ToggleChange)
+
+    def critical_rows(self, proposals: NDArray[np.void]) -> NDArray[np.bool_]:
+        """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""
+        return is_critical(proposals, self.portfolio, self._marks_with(proposals), self.limits)
+
+    def _decisions_are_valid(self, batch: DecisionBatch, signatures: bool) -> bool:
+        rows = batch.proposals
+        if rows.size == 0 or rows["instrument"].max() >= len(self.spec.instruments):
+            return False
+        if (rows["step"] != batch.step).any() or np.unique(rows["instrument"]).size != rows.size:
+            return False
+        peers = {signed.peer for signed in batch.opinions}
+        if len(peers) != len(batch.opinions) or batch.proposer in peers or len(peers) + 1 < self.opinion_quorum:
+            return False
+        for signed in batch.opinions:
+            if signed.peer >= self.node_count or signed.opinions.size != rows.size:
+                return False
+            if signatures and not verify_signature(
+                self.peer_keys[signed.peer], opinion_bytes(signed.peer, rows, signed.opinions), signed.signature
+            ):
+                return False
+        return True
+
+    @property
+    def opinion_quorum(self) -> int:
+        """Opinions a proposal needs, the proposer's own included."""
+        return byzantine_quorum(self.node_count)
+
+    def _marks_with(self, proposals: NDArray[np.void]) -> NDArray[np.int64]:
+        marks = self.marks.copy()
+        priced = proposals["limit_price"] > 0
+        marks[proposals["instrument"][priced]] = proposals["limit_price"][priced]
+        return marks
+
+    def _apply_decisions(self, committed: Committed, batch: DecisionBatch, witnessed: bool) -> Applied:
+        if not self._decisions_are_valid(batch, signatures=False):
+            return Applied(batch, problem="decisions are not well formed")
+        rows = batch.proposals
+        instruments = rows["instrument"].astype(np.int64)
+        marks = self._marks_with(rows)
+        vetoes = check(rows, self.portfolio, marks, self.limits)
+        denied_by_peers = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self.node_count)
+        vetoes = np.where((vetoes == 0) & (denied_by_peers != 0), denied_by_peers, vetoes)
+        vetoes = np.where(self.decided_step[instruments] >= batch.step, Veto.DUPLICATE, vetoes)
+        if not witnessed:
+            vetoes = np.where(vetoes == 0, Veto.EXPOSURE_LIMIT, vetoes)
+        self.marks = marks
+        fresh = vetoes != Veto.DUPLICATE
+        self.decided_step[instruments[fresh]] = batch.step
+        self.decisions_committed += int(fresh.sum())
+        denied = int((fresh & (vetoes != 0)).sum())
+        self.decisions_denied += denied
+        positions = np.flatnonzero((vetoes == 0) & (rows["side"] != Side.HOLD)).tolist()
+        payload_digest = hashlib.sha256(committed.entry.payload).digest()
+        accepted = tuple(self._open(committed, position, rows[position], payload_digest) for position in positions)
+        return Applied(batch, accepted, denied, tuple(int(v) for v in vetoes))
+
+    def _open(self, committed: Committed, position: int, row: np.void, payload_digest: bytes) -> OpenDecision:
+        entry = committed.entry
+        name = client_order_id(committed.epoch, entry.index, position, payload_digest)
+        decision = OpenDecision(
+            name,
+            committed,
+            position,
+            int(row["step"]),
+            int(row["instrument"]),
+            int(row["side"]),
+            int(row["quantity"]),
+            int(row["limit_price"]),
+        )
+        self.portfolio.reserve(name, decision.instrument, decision.side, decision.quantity, decision.limit_price)
+        self.open_decisions[name] = decision
+        return decision
+
+    def _apply_reports(self, batch: ReportBatch) -> Applied:
+        rows = batch.reports[batch.reports["sequence"] > self.last_report]
+        if rows.size == 0:
+            return Applied(batch)
+        first = int(rows["sequence"][0])
+        if first != self.last_report + 1 or (np.diff(rows["sequence"].astype(np.int64)) != 1).any():
+            return Applied(batch, problem=f"reports {first}… do not follow report {self.last_report}")
+        by_place = {(d.committed.epoch, d.committed.entry.index, d.position): d for d in self.open_decisions.values()}
+        closed_trades: list[ClosedTrade] = []
+        for row in rows:
+            decision = by_place.get((int(row["epoch"]), int(row["index"]), int(row["position"])))
+            if decision is None:
+                continue
+            if row["quantity"] > 0:
+                closed_trades += self.portfolio.apply([_fill(decision, row)])
+            state = REPORT_STATES[int(row["state"])]
+            if state in CLOSED_STATES:
+                self.portfolio.release(decision.client_order_id)
+                self.open_decisions.pop(decision.client_order_id, None)
+                self.orders_closed[state] = self.orders_closed.get(state, 0) + 1
+        self.last_report = int(rows["sequence"][-1])
+        return Applied(batch, closed_trades=tuple(closed_trades))
+
+
+def _fill(decision: OpenDecision, row: np.void) -> Fill:
+    return Fill(
+        client_order_id=decision.client_order_id,
+        trade_id=int(row["trade_id"]),
+        instrument=decision.instrument,
+        side=decision.side,
+        quantity=int(row["quantity"]),
+        price=int(row["price"]),
+        fee=int(row["fee"]),
+        step=decision.step,
+    )

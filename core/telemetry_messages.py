@@ -1,0 +1,167 @@
+"""What nodes and gateway tell monitors, and monitors ask of them: bodies of `Application` messages, in MessagePack.
+
+Telemetry is no part of any measured cycle and always travels as MessagePack, whatever the serialization toggle says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from core.records import CycleRecord, EventRow, NodeStatus, OrderRow, OrderState, PeerLink, PositionRow, Severity
+from core.toggles import Toggles, from_dict
+from net.consensus import ReplicaStatus
+from net.messages import Application, Channel, Mode
+
+_ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
+
+
+class Telemetry(IntEnum):
+    """Kinds on `Channel.TELEMETRY`."""
+
+    SUBSCRIBE = 1
+    """Operator to node or gateway: push from now on; body {"from_cycle": int}."""
+    CYCLES = 2
+    STATUS = 3
+    GATEWAY = 4
+
+
+class Control(IntEnum):
+    """Kinds on `Channel.CONTROL`; each is answered by REPLY with the same request id."""
+
+    REPLY = 0
+    PRESS = 1
+    """Body {"key": str}: a toggle key."""
+    PROFILE = 2
+    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes."""
+
+
+class OrderKind(IntEnum):
+    """Kinds on `Channel.ORDER`, between the leading node and the gateway."""
+
+    PREPARE = 1
+    """An uncommitted payload: build its orders, send nothing."""
+    EXECUTE = 2
+    """A committed entry with its certificate and the positions in it to send now."""
+    JOURNALED = 3
+    PLACED = 4
+    """The venue acknowledged the order."""
+    CLOSED = 5
+    """The order ended; the body names ids and, in the same order, states."""
+    REPORTS_SINCE = 6
+    REPORTS = 7
+    REFUSED = 8
+    VENUE = 9
+    """The gateway's word on the venue; body {"state": str}."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node's status push."""
+
+    status: NodeStatus
+    toggles: Toggles
+    cycles_total: int
+    decisions_total: int
+    denied_total: int
+    positions: tuple[PositionRow, ...]
+    cash: float
+    equity: float
+    events: tuple[EventRow, ...]
+    """Events since the last push."""
+    captions: tuple[str, ...]
+    market: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """The gateway's status push; `orders` are those that changed since the last one."""
+
+    pid: int
+    venue: str
+    orders_sent: int
+    orders_filled: int
+    orders_rejected: int
+    orders: tuple[OrderRow, ...]
+    events: tuple[EventRow, ...] = field(default=())
+
+
+def pack(values: Any) -> bytes:
+    """MessagePack of plain values."""
+    return bytes(msgpack.packb(values))
+
+
+def unpack(body: bytes) -> Any:
+    """Plain values back; raises ValueError on anything malformed."""
+    try:
+        return msgpack.unpackb(body, strict_map_key=False)
+    except Exception as error:
+        raise ValueError(f"malformed telemetry body: {error}") from error
+
+
+def application(channel: Channel, kind: int, values: Any = None, *, request_id: int = 0) -> Application:
+    """An application message with a MessagePack body and no records."""
+    return Application(channel, kind, request_id, 0, 0, b"", b"" if values is None else pack(values))
+
+
+def cycle_to_dict(record: CycleRecord) -> dict[str, Any]:
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    values["toggles"] = record.toggles.as_dict()
+    for name in _ARRAYS:
+        values[name] = values[name].tobytes()
+    return values
+
+
+def cycle_from_dict(values: dict[str, Any]) -> CycleRecord:
+    values = dict(values)
+    values["toggles"] = from_dict(values["toggles"])
+    for name in _ARRAYS:
+        values[name] = np.frombuffer(values[name], np.int64 if name == "count" else np.float64)
+    return CycleRecord(**values)
+
+
+def _event(values: dict[str, Any]) -> EventRow:
+    return EventRow(values["time_ns"], Severity(values["severity"]), values["source"], values["text"])
+
+
+def _replica(values: dict[str, Any] | None) -> ReplicaStatus | None:
+    if values is None:
+        return None
+    values = dict(values)
+    values["mode"] = Mode(values["mode"])
+    values["peer_match_index"] = tuple((peer, index) for peer, index in values["peer_match_index"])
+    values["evidence"] = tuple(values["evidence"])
+    return ReplicaStatus(**values)
+
+
+def node_report_to_dict(report: NodeReport) -> dict[str, Any]:
+    values = asdict(report)
+    values["toggles"] = report.toggles.as_dict()
+    return values
+
+
+def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
+    values = dict(values)
+    status = dict(values["status"])
+    status["replica"] = _replica(status["replica"])
+    status["links"] = tuple(PeerLink(**link) for link in status["links"])
+    values["status"] = NodeStatus(**status)
+    values["toggles"] = from_dict(values["toggles"])
+    values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
+    values["events"] = tuple(_event(row) for row in values["events"])
+    values["captions"] = tuple(values["captions"])
+    return NodeReport(**values)
+
+
+def gateway_report_from_dict(values: dict[str, Any]) -> GatewayReport:
+    values = dict(values)
+    orders = [dict(row) for row in values["orders"]]
+    for row in orders:
+        row["state"] = OrderState(row["state"])
+    values["orders"] = tuple(OrderRow(**row) for row in orders)
+    values["events"] = tuple(_event(row) for row in values["events"])
+    return GatewayReport(**values)

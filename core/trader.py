@@ -1,0 +1,256 @@
+"""What one node knows and thinks: its feed, its agents, its memory, its judgement of others' proposals.
+
+The cycle calls the stages one by one and times each; a follower uses the same feed and memory to judge. Nothing here
+talks to the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from kernels.dtw_topk import library_topk, pack_library
+from numpy.typing import NDArray
+
+from core.config import Settings
+from core.judgement import judge
+from core.market.feed import Feed, Step
+from core.market.load import MarketData
+from core.memory import ReasoningBank, Trajectories, verdict
+from core.news.aggregate import SentimentAggregator
+from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
+from core.news.lexicon import score
+from core.patterns import build_library
+from core.portfolio import ClosedTrade
+from core.records import Severity
+from core.strategy.agents import AGENTS, AgentInputs, agent_inputs, all_votes
+from core.strategy.decide import combine, propose
+from core.strategy.pattern import PatternConfig, PatternForecast, forecast_from_distances, forecast_from_neighbours
+from core.strategy.risk import Sizing, ValueAtRisk, exposure_checks, position_sizing, position_weights, var_calculation
+from core.strategy.situation import DIMENSIONS, situation_vectors
+from core.swarm_state import SwarmState
+from core.telemetry import CycleTracer
+from core.toggles import DtwKernel
+from kernels.dtw import library_distances_python_range, library_distances_scalar, z_normalise
+from kernels.dtw_batch import library_distances_batch
+
+PYTHON_CHUNK = 50
+"""Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""
+NEIGHBOURS_REMEMBERED = 8
+TRADES_WAITING_MAX = 10_000
+MODELLED_LIQUIDITY = "modelled liquidity"
+
+
+def headline_feed(settings: Settings, symbols: Sequence[str]) -> HeadlineFeed:
+    """The sample, or the user's own RSS or Atom feed."""
+    return SampleHeadlines(symbols) if settings.headlines == "sample" else RssHeadlines(settings.headlines, symbols)
+
+
+class Trader:
+    """One node's view of the market. All arrays are by instrument, in the order of `MarketSpec.instruments`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: MarketData,
+        state: SwarmState,
+        folder: Path,
+        event: Callable[[Severity, str], None],
+    ) -> None:
+        """Builds the pattern library and opens the memory. Raises what these raise (nothing is half-open then)."""
+        self._settings = settings
+        self._state = state
+        self._event = event
+        self._feed = Feed(data)
+        library = build_library(data, count=settings.pattern_count, length=settings.window_steps)
+        self._patterns = library.patterns
+        self._forward_return = library.forward_return
+        self._packed = pack_library(library.patterns, settings.band_steps)
+        symbols = data.spec.symbols
+        self._headlines = headline_feed(settings, symbols)
+        self._sentiment = SentimentAggregator(symbols)
+        self._bank = ReasoningBank(folder / "memory.sqlite", len(symbols), DIMENSIONS, len(AGENTS))
+        self._closed_trades: list[ClosedTrade] = []
+        self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
+        self._step: Step | None = None
+        self._inputs: AgentInputs | None = None
+        self._situations: NDArray[np.float32] | None = None
+        self._forecast: PatternForecast | None = None
+        self._scores: NDArray[np.float64] = np.zeros(len(symbols))
+        self._trajectories: Trajectories | None = None
+        self._risk: tuple[ValueAtRisk, Sizing] | None = None
+
+    def close(self) -> None:
+        self._bank.close()
+        self._headlines.close()
+
+    @property
+    def step(self) -> int:
+        return self._step.number if self._step is not None else 0
+
+    @property
+    def lap(self) -> int:
+        return self._step.lap if self._step is not None else 0
+
+    @property
+    def marks(self) -> NDArray[np.int64]:
+        """Ticks, int64[n]: closes of the last step this node saw, zeros before the first."""
+        return self._step.close if self._step is not None else np.zeros_like(self._state.marks)
+
+    def _advance(self, step: int) -> Step:
+        if self._step is None or self._step.number != step:
+            self._step = self._feed.advance_to(step)
+            self._inputs = None
+            self._situations = None
+            if self._step.first_of_lap and step:
+                self._event(
+                    Severity.INFO, f"lap {self._step.lap + 1} begins at step {step}; no price is carried across"
+                )
+        return self._step
+
+    def _prepare(self) -> tuple[AgentInputs, NDArray[np.float32]]:
+        if self._inputs is None or self._situations is None:
+            self._inputs = agent_inputs(self._feed.history)
+            self._situations = situation_vectors(self._inputs)
+        return self._inputs, self._situations
+
+    # The stages of a cycle, in order.
+
+    def ingest(self, step: int, tracer: CycleTracer) -> None:
+        """Span `market_data_ingestion`, then the indicators that later stages share."""
+        with tracer.span("market_data_ingestion"):
+            self._advance(step)
+        with (
+            tracer.span("strategy_execution") as execution,
+            tracer.span("strategy_signal_generation") as generation,
+            tracer.span("strategy_indicators"),
+        ):
+            # The same call of these two spans goes on in `propose`.
+            execution.count = generation.count = 0
+            self._prepare()
+
+    async def match_patterns(self, kernel: DtwKernel, tracer: CycleTracer) -> None:
+        """Span `pattern_matching_dtw`: the live windows against the library."""
+        with tracer.span("pattern_matching_dtw"):
+            windows = z_normalise(self._feed.windows(self._settings.window_steps))
+            pairs = len(windows) * len(self._patterns)
+            with tracer.span("pattern_matching_dtw_single") as span:
+                span.count = pairs
+                if kernel is DtwKernel.TOPK:
+                    nearest = library_topk(windows, self._packed, PatternConfig().neighbours, self._settings.band_steps)
+                else:
+                    distances = await self._distances(windows, kernel)
+            if kernel is DtwKernel.TOPK:
+                self._forecast = forecast_from_neighbours(nearest[0], nearest[1], self._forward_return)
+            else:
+                self._forecast = forecast_from_distances(distances, self._forward_return)
+
+    async def _distances(self, windows: NDArray[np.float32], kernel: DtwKernel) -> NDArray[np.float32]:
+        band = self._settings.band_steps
+        if kernel is DtwKernel.BATCH:
+            return library_distances_batch(windows, self._packed.blocks, len(self._patterns), band)
+        if kernel is DtwKernel.NUMBA:
+            return np.stack([library_distances_scalar(window, self._patterns, band) for window in windows])
+        rows = []
+        for window in windows:
+            parts = []
+            for start in range(0, len(self._patterns), PYTHON_CHUNK):
+                stop = min(start + PYTHON_CHUNK, len(self._patterns))
+                parts.append(library_distances_python_range(window, self._patterns, band, start, stop))
+                await asyncio.sleep(0)
+            rows.append(np.concatenate(parts))
+        return np.stack(rows)
+
+    def read_news(self, tracer: CycleTracer) -> None:
+        """Span `news_sentiment_analysis`."""
+        step = self.step
+        with tracer.span("news_sentiment_analysis"):
+            with tracer.span("news_fetching"):
+                headlines = self._headlines.fetch(step)
+            with tracer.span("news_nlp_processing"):
+                scores = [score(headline.text) for headline in headlines]
+            with tracer.span("news_aggregation"):
+                self._scores = self._sentiment.update(step, headlines, scores)
+        for text in self._headlines.take_events():
+            self._event(Severity.WARNING, text)
+
+    def query_memory(self, tracer: CycleTracer) -> None:
+        """Span `reasoningbank_query`: what happened in similar situations, and what closed trades taught."""
+        _, situations = self._prepare()
+        with tracer.span("reasoningbank_query"):
+            with tracer.span("reasoningbank_learning"):
+                self.learn()
+            with tracer.span("reasoningbank_vector_search"):
+                indices, similarity = self._bank.vector_search(situations, NEIGHBOURS_REMEMBERED)
+            with tracer.span("reasoningbank_trajectory_lookup"):
+                self._trajectories = self._bank.trajectory_lookup(indices, similarity)
+
+    def assess_risk(self, tracer: CycleTracer) -> None:
+        """Span `risk_calculations`."""
+        inputs, _ = self._prepare()
+        portfolio, marks = self._state.portfolio, self.marks
+        with tracer.span("risk_calculations"):
+            with tracer.span("risk_var_calculation"):
+                value_at_risk = var_calculation(inputs, position_weights(portfolio, marks))
+            with tracer.span("risk_position_sizing"):
+                sizing = position_sizing(inputs, value_at_risk)
+            with tracer.span("risk_exposure_checks"):
+                exposure_checks(portfolio, marks, self._state.limits)
+        self._risk = (value_at_risk, sizing)
+
+    def propose(self, tracer: CycleTracer) -> NDArray[np.void]:
+        """Span `strategy_execution`: one proposal per instrument, PROPOSAL_DTYPE[n]."""
+        inputs, situations = self._prepare()
+        assert self._forecast is not None
+        assert self._trajectories is not None
+        assert self._risk is not None
+        assert self._step is not None
+        with tracer.span("strategy_execution"), tracer.span("strategy_signal_generation"):
+            with tracer.span("strategy_pattern_signals"):
+                votes = all_votes(inputs, self._forecast, self._scores)
+            with tracer.span("strategy_decision_logic"):
+                combined = combine(votes, verdict(self._trajectories))
+                proposals: NDArray[np.void] = propose(
+                    self._step.number,
+                    self.marks,
+                    combined,
+                    self._risk[1],
+                    self._state.portfolio,
+                    self._state.limits,
+                    self._step.last_of_lap,
+                )
+        self._bank.observe(self._step.number, situations, votes)
+        return proposals
+
+    # What a follower does.
+
+    def judge(self, step: int, proposals: NDArray[np.void]) -> NDArray[np.void]:
+        """This node's own opinions on another's proposals, OPINION_DTYPE[k], from its own feed at that step.
+
+        The feed never goes back: proposals of an earlier step than it has reached are judged stale.
+        """
+        if self._step is None or step > self._step.number:
+            self._advance(step)
+            inputs, situations = self._prepare()
+            self._bank.observe(step, situations, all_votes(inputs, None, None))
+        inputs, _ = self._prepare()
+        state = self._state
+        opinions: NDArray[np.void] = judge(
+            proposals, self.step, inputs, self.marks, state.portfolio, state.limits, self._bank
+        )
+        return opinions
+
+    def remember(self, trades: Sequence[ClosedTrade]) -> None:
+        """Trades that closed; `learn` judges them at its next call."""
+        self._closed_trades += trades
+        del self._closed_trades[:-TRADES_WAITING_MAX]
+
+    def learn(self) -> None:
+        """Judge the trades that closed since the last call and keep their lessons."""
+        trades, self._closed_trades = self._closed_trades, []
+        if trades:
+            self._bank.learn(trades)
+        if self._bank.problem:
+            self._event(Severity.WARNING, f"memory: {self._bank.problem}")

@@ -1,0 +1,178 @@
+"""The shell of a protocol core: it gives the sans-I/O replica a disk, a clock and a wire.
+
+Effects are applied in the order given. Messages to several peers in a row are encoded once. All messages that arrive in
+one turn of the event loop share one sync (group commit): their replies wait until the turn's records are on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Persist, Send, Sync
+from net.messages import Committed, ConsensusMessage, Mode
+
+
+class Wire(Protocol):
+    """What the shell needs of the transport."""
+
+    def broadcast(self, peer_ids: Sequence[int], message: ConsensusMessage, *, round_id: int = 0) -> None: ...
+
+
+class DurableLog(Protocol):
+    """What the shell needs of the log."""
+
+    def append(self, record: bytes) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+class Core(Protocol):
+    """What the shell drives: `net.replica.Replica`."""
+
+    def start(self, now: float) -> list[Effect]: ...
+
+    def step(self, sender: int, message: ConsensusMessage, now: float) -> list[Effect]: ...
+
+    def tick(self, now: float) -> list[Effect]: ...
+
+    def propose(self, payloads: Sequence[bytes], now: float) -> list[Effect]: ...
+
+    def switch_mode(self, mode: Mode, now: float) -> list[Effect]: ...
+
+    def next_deadline(self) -> float | None: ...
+
+
+class Observer(Protocol):
+    """Who is told what the replica decides."""
+
+    def committed(self, entry: Committed, denied: bool, recovered: bool) -> None: ...
+
+    def leader_changed(self, leader: int | None, term: int) -> None: ...
+
+    def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None: ...
+
+    def evidence(self, culprit: int, reason: str) -> None: ...
+
+
+class ReplicaShell:
+    """Runs one replica on the current event loop."""
+
+    def __init__(
+        self,
+        core: Core,
+        log: DurableLog,
+        wire: Wire,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._core = core
+        self._log = log
+        self._wire = wire
+        self._observer = observer
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._inbox: list[tuple[int, ConsensusMessage]] = []
+        self._stopped = False
+        self.syncs = 0
+
+    def start(self) -> None:
+        self._apply(self._core.start(self._clock()))
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def deliver(self, sender: int, message: ConsensusMessage) -> None:
+        """A message that the transport authenticated; handled at the end of this turn of the loop."""
+        if not self._inbox:
+            self._loop.call_soon(self._drain)
+        self._inbox.append((sender, message))
+
+    def propose(self, payloads: Sequence[bytes]) -> None:
+        self._apply(self._core.propose(payloads, self._clock()))
+
+    def switch_mode(self, mode: Mode) -> None:
+        self._apply(self._core.switch_mode(mode, self._clock()))
+
+    def _drain(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        effects: list[Effect] = []
+        for sender, message in inbox:
+            effects += self._core.step(sender, message, self._clock())
+        self._apply(effects)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._apply(self._core.tick(self._clock()))
+
+    def _apply(self, effects: list[Effect]) -> None:
+        if self._stopped:
+            return
+        self._write(effects)
+        synced = False
+        position = 0
+        while position < len(effects):
+            effect = effects[position]
+            if isinstance(effect, Send):
+                position = self._send_run(effects, position)
+                continue
+            if isinstance(effect, Sync):
+                if not synced:
+                    # Every record of this turn is in the buffer already: one sync keeps the promise of all.
+                    self._log.sync()
+                    self.syncs += 1
+                    synced = True
+            elif isinstance(effect, Commit):
+                for entry in effect.entries:
+                    self._observer.committed(entry, entry.entry.index in effect.denied, effect.recovered)
+            elif isinstance(effect, LeaderChanged):
+                self._observer.leader_changed(effect.leader, effect.term)
+            elif isinstance(effect, EpochStarted):
+                self._observer.epoch_started(effect.epoch, effect.mode, effect.base_index)
+            elif isinstance(effect, Evidence):
+                self._observer.evidence(effect.culprit, effect.reason)
+            position += 1
+        self._arm()
+
+    def _write(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._log.append(effect.record)
+
+    def _send_run(self, effects: list[Effect], position: int) -> int:
+        """Send the same message to every peer of a run of `Send`s; returns the position after the run."""
+        first = effects[position]
+        assert isinstance(first, Send)
+        peers = [first.to]
+        position += 1
+        while position < len(effects):
+            following = effects[position]
+            if not isinstance(following, Send) or following.message is not first.message:
+                break
+            peers.append(following.to)
+            position += 1
+        self._wire.broadcast(peers, first.message, round_id=round_of(first.message))
+        return position
+
+    def _arm(self) -> None:
+        deadline = self._core.next_deadline()
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._tick)
+
+
+def round_of(message: ConsensusMessage) -> int:
+    """A number that the messages of one consensus round share, for stream multiplexing; 0 where there is none."""
+    height = getattr(message, "height", 0)
+    return int(height) or int(getattr(message, "prev_log_index", 0))

@@ -1,0 +1,154 @@
+"""The command `tradetui`: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from core.config import ConfigError, Settings, load_settings
+
+DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
+_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms")
+
+
+def _settings_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    for name in _FLAGS:
+        description = Settings.model_fields[name].description or ""
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description.replace("%", "%%"))
+
+
+def _session_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--session", type=Path, metavar="DIR", help="session directory; default: the one that runs")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="tradetui", description=DESCRIPTION)
+    _settings_flags(parser)
+    _session_flag(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", help="trade without a screen and write what it took")
+    run.add_argument("--cycles", type=int, required=True, metavar="N")
+    run.add_argument("--json", type=Path, metavar="FILE")
+    _settings_flags(run)
+    _session_flag(run)
+    for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
+        _session_flag(commands.add_parser(name, help=text))
+    node = commands.add_parser("node", help="one node process of a session")
+    node.add_argument("--id", type=int, required=True)
+    _session_flag(node)
+    for name in ("gateway", "venue"):
+        _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
+    doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
+    _settings_flags(doctor)
+    return parser
+
+
+def _load(arguments: argparse.Namespace) -> Settings:
+    flags: dict[str, Any] = {name: getattr(arguments, name, None) for name in _FLAGS}
+    return load_settings(arguments.config, **flags)
+
+
+def main() -> None:
+    """Entry point of the script `tradetui`."""
+    from core.session import SessionError
+
+    console = Console(stderr=True)
+    parser = build_parser()
+    arguments = parser.parse_args()
+    try:
+        code = _dispatch(arguments, console)
+    except (ConfigError, SessionError) as error:
+        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
+    command = arguments.command
+    if command == "run":
+        from core.commands.run import run_cycles
+
+        if arguments.cycles < 1:
+            raise ConfigError(f"--cycles {arguments.cycles}: want at least 1")
+        settings = _load(arguments)
+        _check_data(settings)
+        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
+        return 0
+    if command == "doctor":
+        from core.commands.doctor import doctor
+
+        return 0 if doctor(_load(arguments), console) else 1
+    if command == "stop":
+        return _stop(arguments, console)
+    if command in ("node", "gateway", "venue"):
+        from core.process import run_process
+        from core.session import find_session
+
+        name = f"node-{arguments.id}" if command == "node" else command
+        run_process(name, find_session(arguments.session), owned=False)
+        return 0
+    return _monitor(arguments, console)
+
+
+def _stop(arguments: argparse.Namespace, console: Console) -> int:
+    from core.attach import stop_session
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    stopped = asyncio.run(stop_session(session))
+    console.print(f"{session.directory.name}: {'stopped' if stopped else 'was not running'}")
+    return 0
+
+
+def _monitor(arguments: argparse.Namespace, console: Console) -> int:
+    from core.attach import SwarmClient
+    from core.commands.start import start_swarm
+    from core.session import create_session, find_session, running_sessions
+    from tui.app import MonitorApp
+
+    attaching = arguments.command == "attach" or (
+        arguments.session is not None and (arguments.session / "session.toml").exists()
+    )
+    running = running_sessions()
+    if attaching or (arguments.session is None and running):
+        session = find_session(arguments.session)
+        if session.running() is None:
+            start_swarm(session.settings(), owned=False, session=session)
+        console.print(f"attaching to {session.directory.name}", style="dim")
+    else:
+        settings = _load(arguments)
+        _check_data(settings)
+        session = create_session(settings, arguments.session)
+        start_swarm(settings, owned=False, session=session)
+    client = SwarmClient(session, owns_swarm=not attaching)
+    stopped = MonitorApp(client).run()
+    if not stopped:
+        console.print(
+            f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it"
+        )
+    return 0
+
+
+def _check_data(settings: Settings) -> None:
+    """Refuse bad data before anything starts."""
+    from core.market.load import load_market
+
+    from core.market.errors import MarketDataError
+
+    try:
+        load_market(settings.data)
+    except (MarketDataError, OSError) as error:
+        raise ConfigError(f"--data {settings.data}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
