@@ -1,4 +1,4 @@
-"""What the leading node does: take over, trade cycle after cycle, apply toggles in between, reconcile with the gateway."""
+"""What the leading node does: take over, trade cycle after cycle, apply toggles, reconcile with the gateway."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from core.config import ConfigError, Settings
-from core.market.load import load_market
 from core.market.errors import MarketDataError
+from core.market.load import load_market
 from core.session import running_sessions, sessions_root
 
 Check = Callable[[Settings], str]

@@ -1,0 +1,232 @@
+"""The replicated state machine: same entries, same state; vetoes, limits, duplicates and reports decide alike."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from nacl.signing import SigningKey
+from numpy.typing import NDArray
+
+from core.config import Settings
+from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE, Reason, Side, Veto
+from core.genesis import genesis_state
+from core.market.spec import Instrument, MarketSpec
+from core.payload import (
+    REPORT_DTYPE,
+    DecisionBatch,
+    ReportBatch,
+    SignedOpinions,
+    ToggleChange,
+    decode,
+    encode_decisions,
+    encode_reports,
+    encode_toggles,
+    opinion_bytes,
+    report_bytes,
+)
+from core.records import OrderState
+from core.session import GATEWAY_ID
+from core.swarm_state import REPORT_STATES, SwarmState
+from core.toggles import OPTIMISED, Serialization
+from net.identity import Roster, RosterEntry
+from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+
+KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID)}
+SPEC = MarketSpec(
+    name="two",
+    title="two instruments",
+    instruments=(Instrument(0, "AAA"), Instrument(1, "BBB")),
+    tick_size=0.01,
+    lot_size=1.0,
+    steps_total=1000,
+    step_label="day",
+    has_depth=False,
+    source="test",
+    annualisation=252.0,
+)
+
+
+def make_state() -> SwarmState:
+    entries = [
+        RosterEntry(i, f"peer-{i}", "gateway" if i == GATEWAY_ID else "node", key.verify_key.encode(), None)
+        for i, key in KEYS.items()
+    ]
+    return genesis_state(Settings.model_construct(), SPEC, Roster(entries))
+
+
+def proposals(step: int, *rows: tuple[int, Side, int, int]) -> NDArray[np.void]:
+    """(instrument, side, lots, limit ticks) rows."""
+    array = np.zeros(len(rows), PROPOSAL_DTYPE)
+    for at, (instrument, side, quantity, price) in enumerate(rows):
+        array[at] = (step, quantity, price, 0, 0.5, instrument, side, Reason.MOMENTUM)
+    return array
+
+
+def batch(rows: NDArray[np.void], vetoes: dict[int, Veto] | None = None) -> DecisionBatch:
+    opinions = []
+    for peer in (1, 2):
+        opinion = np.zeros(rows.size, OPINION_DTYPE)
+        opinion["step"] = rows["step"]
+        opinion["instrument"] = rows["instrument"]
+        for row, veto in (vetoes or {}).items():
+            opinion["veto"][row] = veto
+        signature = KEYS[peer].sign(opinion_bytes(peer, rows, opinion)).signature
+        opinions.append(SignedOpinions(peer, opinion, signature))
+    return DecisionBatch(int(rows["step"][0]), 0, rows, tuple(opinions))
+
+
+def committed(index: int, payload: bytes, kind: EntryKind = EntryKind.DATA) -> Committed:
+    entry = Entry(index, 1, kind, payload)
+    digest = hashlib.sha256(payload).digest()
+    proof = Certificate(Mode.RAFT, 1, b"c" * 32, Phase.FINALIZE, 1, index, b"p" * 32, digest, (0,), (b"s" * 64,))
+    return Committed(1, entry, proof)
+
+
+def report(
+    sequence: int, index: int, position: int, state: OrderState, quantity: int = 0, price: int = 0
+) -> tuple[object, ...]:
+    return (sequence, index, sequence, quantity, price, 3, 1, position, 0, 1, REPORT_STATES.index(state), 0)
+
+
+def reports(*rows: tuple[object, ...]) -> bytes:
+    array = np.array(list(rows), REPORT_DTYPE)
+    signature = KEYS[GATEWAY_ID].sign(report_bytes(array)).signature
+    return encode_reports(ReportBatch(array, signature), Serialization.CAPNP)
+
+
+@pytest.mark.parametrize("serialization", list(Serialization))
+def test_decisions_come_back_from_every_layout(serialization: Serialization) -> None:
+    original = batch(proposals(7, (0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900)))
+    back = decode(encode_decisions(original, serialization))
+    assert isinstance(back, DecisionBatch)
+    assert (back.step, back.proposer) == (7, 0)
+    assert back.proposals.tobytes() == original.proposals.tobytes()
+    assert [(s.peer, s.opinions.tobytes(), s.signature) for s in back.opinions] == [
+        (s.peer, s.opinions.tobytes(), s.signature) for s in original.opinions
+    ]
+
+
+def test_accepted_order_reserves_and_a_fill_becomes_a_position() -> None:
+    state = make_state()
+    payload = encode_decisions(
+        batch(proposals(0, (0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))), Serialization.CAPNP
+    )
+    applied = state.apply(committed(1, payload))
+    assert [d.quantity for d in applied.accepted] == [10]
+    assert state.portfolio.reserved_buy.tolist() == [10, 0]
+    assert state.cycles_done == 1
+    filled = state.apply(committed(2, reports(report(1, 1, 0, OrderState.FILLED, 10, 4990))))
+    assert not filled.problem
+    assert state.portfolio.positions.tolist() == [10, 0]
+    assert state.portfolio.reserved_buy.tolist() == [0, 0]
+    assert state.portfolio.cash == state.portfolio.starting_cash - 10 * 4990 - 3
+    assert not state.open_decisions
+
+
+def test_a_report_counts_once_and_a_gap_is_refused() -> None:
+    state = make_state()
+    payload = encode_decisions(
+        batch(proposals(0, (0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))), Serialization.CAPNP
+    )
+    state.apply(committed(1, payload))
+    rows = report(1, 1, 0, OrderState.FILLED, 10, 4990)
+    state.apply(committed(2, reports(rows)))
+    cash = state.portfolio.cash
+    state.apply(committed(3, reports(rows)))
+    assert state.portfolio.cash == cash
+    gap = state.apply(committed(4, reports(report(3, 1, 0, OrderState.FILLED, 10, 4990))))
+    assert "do not follow" in gap.problem
+    assert state.last_report == 1
+
+
+def test_vetoes_of_f_plus_one_peers_deny_and_block_nothing() -> None:
+    state = make_state()
+    rows = proposals(0, (0, Side.BUY, 10, 5000), (1, Side.BUY, 10, 900))
+    applied = state.apply(committed(1, encode_decisions(batch(rows, {0: Veto.MEMORY}), Serialization.MSGPACK)))
+    assert applied.vetoes == (Veto.MEMORY, 0)
+    assert applied.denied == 1
+    assert [d.instrument for d in applied.accepted] == [1]
+    assert state.cycles_done == 1
+
+
+def test_a_step_and_instrument_is_decided_once() -> None:
+    state = make_state()
+    payload = encode_decisions(
+        batch(proposals(0, (0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))), Serialization.CAPNP
+    )
+    state.apply(committed(1, payload))
+    again = state.apply(committed(2, payload))
+    assert set(again.vetoes) == {Veto.DUPLICATE}
+    assert not again.accepted
+    assert state.decisions_committed == 2
+
+
+def test_an_order_outside_the_limits_is_denied() -> None:
+    state = make_state()
+    too_much = state.limits.order_notional_max // 5000 + 1
+    rows = proposals(0, (0, Side.BUY, too_much, 5000))
+    applied = state.apply(committed(1, encode_decisions(batch(rows), Serialization.CAPNP)))
+    assert applied.vetoes == (Veto.NOTIONAL_LIMIT,)
+    assert not applied.accepted
+
+
+def test_a_critical_entry_without_its_witness_is_a_denial() -> None:
+    state = make_state()
+    rows = proposals(0, (0, Side.BUY, 10, 5000))
+    applied = state.apply(committed(1, encode_decisions(batch(rows), Serialization.CAPNP)), witnessed=False)
+    assert applied.denied == 1
+    assert not applied.accepted
+    change = state.apply(committed(2, encode_toggles(ToggleChange(OPTIMISED))), witnessed=False)
+    assert change.problem
+    assert state.toggles != OPTIMISED
+
+
+def test_content_check_wants_a_quorum_of_right_signatures() -> None:
+    state = make_state()
+    good = batch(proposals(0, (0, Side.BUY, 10, 5000)))
+    assert state.content_is_valid(encode_decisions(good, Serialization.CAPNP), signatures=True)
+    first, second = good.opinions
+    forged = SignedOpinions(second.peer, second.opinions, bytes(64))
+    for opinions in ((first,), (first, first), (first, forged)):
+        payload = encode_decisions(DecisionBatch(0, 0, good.proposals, opinions), Serialization.CAPNP)
+        assert not state.content_is_valid(payload, signatures=True)
+    tampered = good.proposals.copy()
+    tampered["quantity"] = 11
+    payload = encode_decisions(DecisionBatch(0, 0, tampered, good.opinions), Serialization.CAPNP)
+    assert not state.content_is_valid(payload, signatures=True)
+    assert not state.content_is_valid(b"\x01garbage", signatures=True)
+
+
+def test_reports_that_the_gateway_did_not_sign_are_refused() -> None:
+    state = make_state()
+    array = np.array([report(1, 1, 0, OrderState.FILLED, 10, 4990)], REPORT_DTYPE)
+    forged = encode_reports(ReportBatch(array, KEYS[0].sign(report_bytes(array)).signature), Serialization.CAPNP)
+    assert not state.content_is_valid(forged, signatures=True)
+    assert state.content_is_valid(reports(report(1, 1, 0, OrderState.FILLED, 10, 4990)), signatures=True)
+
+
+def test_two_nodes_with_the_same_entries_agree_to_the_hash() -> None:
+    one, two = make_state(), make_state()
+    entries = [
+        committed(1, encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)),
+        committed(2, b"", EntryKind.NOOP),
+        committed(3, encode_toggles(ToggleChange(OPTIMISED))),
+        committed(4, reports(report(1, 1, 0, OrderState.FILLED, 4, 4990))),
+    ]
+    for entry in entries:
+        one.apply(entry)
+        two.apply(entry)
+    assert one.state_hash() == two.state_hash()
+    assert one.toggles == OPTIMISED
+    two.apply(committed(5, b"", EntryKind.NOOP))
+    assert one.state_hash() != two.state_hash()
+
+
+def test_garbage_changes_nothing_and_says_so() -> None:
+    state = make_state()
+    assert "unknown payload kind" in state.apply(committed(1, b"\xff\x00")).problem
+    assert "malformed" in state.apply(committed(2, b"\x03{}x")).problem
+    with pytest.raises(ValueError, match="applied after"):
+        state.apply(committed(2, b""))
