@@ -60,17 +60,19 @@ def judge(
     veto = check(proposals, portfolio, marks, limits)
     votes = price_votes(inputs)[instrument]
     multipliers = np.ones_like(votes)
-    if memory is not None and len(memory) and not stale.all():
+    # A HOLD changes nothing: memory is asked about orders only.
+    orders = np.flatnonzero((proposals["side"] != Side.HOLD) & ~stale)
+    if memory is not None and len(memory) and len(orders):
+        rows = instrument[orders]
+        side = proposals["side"][orders]
         trajectories = memory.trajectory_lookup(
-            *memory.vector_search(situation_vectors(inputs)[instrument], chosen.neighbours)
+            *memory.vector_search(situation_vectors(inputs)[rows], chosen.neighbours)
         )
-        multipliers = verdict(trajectories, VerdictConfig())
-        outcome, evidence = record_of_side(trajectories, proposals["side"])
-        held = portfolio.positions[instrument]
-        adds = held * proposals["side"] >= 0
+        multipliers[orders] = verdict(trajectories, VerdictConfig())
+        outcome, evidence = record_of_side(trajectories, side)
         bad = (outcome <= chosen.memory_outcome_max) & (evidence >= chosen.memory_evidence_min)
-        orders = proposals["side"] != Side.HOLD
-        veto[(veto == Veto.NONE) & orders & adds & bad] = Veto.MEMORY
+        bad &= portfolio.positions[rows] * side >= 0
+        veto[orders[bad & (veto[orders] == Veto.NONE)]] = Veto.MEMORY
     combined = combine(votes, multipliers, decision)
     full = (decision or DecisionConfig()).full_signal
     opinions["side"] = np.where(np.abs(combined.signal) < chosen.hold_below, 0, np.sign(combined.signal))
@@ -103,13 +105,15 @@ def tally(proposals: NDArray[Any], opinions_by_peer: Mapping[int, NDArray[Any]],
     rows = len(proposals)
     highest = int(max(Veto))
     counts = np.zeros((rows, highest + 1), np.int64)
-    row_of = {(int(p["step"]), int(p["instrument"])): at for at, p in reversed(list(enumerate(proposals)))}
+    row_of: dict[tuple[int, int], int] | None = None
     for opinions in opinions_by_peer.values():
         if len(opinions) == rows and _aligned(proposals, opinions):
             codes = opinions["veto"]
             valid = np.flatnonzero((codes > 0) & (codes <= highest))
             counts[valid, codes[valid]] += 1
             continue
+        if row_of is None:
+            row_of = {(int(p["step"]), int(p["instrument"])): at for at, p in reversed(list(enumerate(proposals)))}
         said: dict[int, int] = {}
         for opinion in opinions:
             at = row_of.get((int(opinion["step"]), int(opinion["instrument"])))

@@ -132,8 +132,8 @@ def _repeated(instrument: NDArray[np.int64], holds: NDArray[np.bool_]) -> NDArra
     """True for an order of an instrument that an earlier order row already names."""
     repeated = np.zeros(len(instrument), np.bool_)
     orders = np.flatnonzero(~holds)
-    _, first = np.unique(instrument[orders], return_index=True)
-    if len(first) < len(orders):
+    if len(set(instrument[orders].tolist())) < len(orders):
+        _, first = np.unique(instrument[orders], return_index=True)
         repeated[orders] = True
         repeated[orders[first]] = False
     return repeated

@@ -19,8 +19,8 @@ from core.memory.rows import LessonFile, Row
 from core.memory.verdict import Trajectories
 from core.portfolio import ClosedTrade
 
-_BLOCK: Final = 128
-"""Rows per block of the search: only blocks whose best row can matter are looked at closely."""
+_GROUP: Final = 32
+"""Rows per group of the search. A group takes rows far apart, so that the maxima of all groups are one wide pass."""
 _VICTIMS: Final = 256
 
 
@@ -37,9 +37,9 @@ class BankConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a size or scale that is not positive."""
-        if self.capacity < _BLOCK or self.observed_steps < 1 or self.typical_profit_bps <= 0:
+        if self.capacity < _GROUP or self.observed_steps < 1 or self.typical_profit_bps <= 0:
             raise ValueError(
-                f"{self}: capacity must be at least {_BLOCK}, observed_steps and typical_profit_bps positive"
+                f"{self}: capacity must be at least {_GROUP}, observed_steps and typical_profit_bps positive"
             )
 
 
@@ -63,7 +63,7 @@ class ReasoningBank:
         self.config = config or BankConfig()
         self.dimensions = dimensions
         self.agents = agents
-        capacity = -(-self.config.capacity // _BLOCK) * _BLOCK  # whole blocks; the padding rows stay zero
+        capacity = -(-self.config.capacity // _GROUP) * _GROUP  # whole groups; the padding rows stay zero
         self._situations = np.zeros((capacity, dimensions), np.float32)
         self._votes = np.zeros((capacity, agents), np.float32)
         self._side = np.zeros(capacity, np.int8)
@@ -107,31 +107,30 @@ class ReasoningBank:
         """The k most similar lessons of each situation: (indices int64[n, k], cosine float32[n, k]), best first. Exact.
 
         `situations` float32[n, d] rows of length 1. Where there are fewer than k lessons, index -1 and similarity 0.
-        Cosines of all rows come from one matrix product; the k best rows of a query must lie in the k blocks with the
-        best maxima, so only those are sorted. Raises ValueError for k beyond 64 or below 1.
+        Cosines of all rows come from one matrix product; the k best rows of a query must lie in the k groups with the
+        best maxima, so only those are looked at closely. Raises ValueError for k beyond 64 or below 1.
         """
         if not 1 <= k <= 64:
             raise ValueError(f"vector_search: k = {k}; want 1 to 64")
         queries = len(situations)
-        rows = -(-self._count // _BLOCK) * _BLOCK
+        groups = -(-self._count // _GROUP)
+        rows = groups * _GROUP
         indices = np.full((queries, k), -1, np.int64)
         similarity = np.zeros((queries, k), np.float32)
         if rows == 0:
             return indices, similarity
         cosine = situations @ self._situations[:rows].T
         cosine[:, self._count :] = -2.0
-        blocks = cosine.reshape(queries, rows // _BLOCK, _BLOCK)
-        near = min(k, rows // _BLOCK)
-        best_blocks = np.argpartition(-blocks.max(axis=2), near - 1, axis=1)[:, :near]
-        candidates = np.take_along_axis(blocks, best_blocks[:, :, None], axis=1).reshape(queries, near * _BLOCK)
+        grouped = cosine.reshape(queries, _GROUP, groups)
+        near = min(k, groups)
+        best = np.argpartition(-grouped.max(axis=1), near - 1, axis=1)[:, :near]
+        candidates = np.take_along_axis(grouped, best[:, None, :], axis=2).reshape(queries, _GROUP * near)
         found = min(k, self._count)
+        query = np.arange(queries)[:, None]
         top = np.argpartition(-candidates, found - 1, axis=1)[:, :found]
-        values = np.take_along_axis(candidates, top, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        top, values = np.take_along_axis(top, order, axis=1), np.take_along_axis(values, order, axis=1)
-        block, offset = np.divmod(top, _BLOCK)
-        indices[:, :found] = np.take_along_axis(best_blocks, block, axis=1) * _BLOCK + offset
-        similarity[:, :found] = values
+        top = top[query, np.argsort(-candidates[query, top], axis=1, kind="stable")]
+        indices[:, :found] = top // near * groups + best[query, top % near]
+        similarity[:, :found] = candidates[query, top]
         return indices, similarity
 
     def trajectory_lookup(self, indices: NDArray[np.int64], similarity: NDArray[np.float32]) -> Trajectories:

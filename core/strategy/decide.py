@@ -26,8 +26,12 @@ class DecisionConfig:
     """Weighted vote at which a position has its full size."""
     gross_max: float = 1.5
     """Sum of absolute target weights, fraction of equity."""
-    rebalance_fraction: float = 0.15
-    """Trade when target and position differ by more than this fraction of the instrument's full size."""
+    rebalance_fraction: float = 0.20
+    """Half-width of the band around the target in which nothing is traded, a fraction of the instrument's full size.
+    Outside it a trade goes to the nearer edge, not to the target: the best rule when costs are proportional (Davis and
+    Norman 1990, Portfolio selection with transaction costs)."""
+    order_fraction_min: float = 0.03
+    """Smallest order, a fraction of the instrument's full size."""
     limit_offset_bps: float = 20.0
     """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect."""
     closing_offset_bps: float = 60.0
@@ -99,21 +103,24 @@ def propose(
     """Stage `strategy_decision_logic` ends here: PROPOSAL_DTYPE[n], one row per instrument, in order.
 
     `marks` int64[n] ticks of this step (`close_ticks`). An order brings the position, orders in flight counted as
-    filled, to its target; below the rebalance threshold the row is a HOLD. A HOLD's limit price is the mark. The last
-    step of a lap closes everything.
+    filled, to the edge of the band around its target; within the band the row is a HOLD. A HOLD's limit price is the
+    mark. The last step of a lap closes everything.
     """
     chosen = config or DecisionConfig()
     n = len(marks)
     expected = portfolio.positions + portfolio.reserved_buy - portfolio.reserved_sell
     equity = max(portfolio.equity(marks), 0)
     target = np.zeros(n, np.int64)
-    threshold = np.zeros(n, np.int64)
+    band = np.zeros(n, np.int64)
+    least = np.zeros(n, np.int64)
     if not last_of_lap:
         target = _target_lots(target_weights(combined, sizing, chosen), equity, marks, limits)
-        # Of the unscaled size: when risk is cut, positions follow at once.
-        threshold = np.rint(chosen.rebalance_fraction * sizing.weight * sizing.scale * equity / marks).astype(np.int64)
-    change = target - expected
-    trades = np.abs(change) > threshold
+        full_lots = sizing.weight * sizing.scale * equity / marks
+        band = np.rint(chosen.rebalance_fraction * full_lots).astype(np.int64)
+        least = np.rint(chosen.order_fraction_min * full_lots).astype(np.int64)
+    gap = target - expected
+    change = np.sign(gap) * np.maximum(np.abs(gap) - band, 0)
+    trades = (change != 0) & (np.abs(change) >= least)
     if not last_of_lap:
         largest = (_HEADROOM * limits.order_notional_max / (marks * _offset_factor(chosen))).astype(np.int64)
         # A turn from long to short larger than an order may be takes more than one step.

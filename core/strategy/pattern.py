@@ -51,14 +51,15 @@ def forecast_from_neighbours(
 ) -> PatternForecast:
     """Forecast from the k nearest patterns: indices int64[n, k], their distances float32[n, k] in any order.
 
-    Nadaraya-Watson with a Gaussian kernel whose width is the median distance of the neighbours, so that weights do not
-    depend on the unit of the distance. Weights below the smallest are fine; non-finite distances (an abandoned
-    lower-bound candidate) weigh nothing.
+    Nadaraya-Watson with a Gaussian kernel whose width is the mean distance of the neighbours, so that weights do not
+    depend on the unit of the distance. A distance that is not finite (a candidate that a lower bound ruled out) weighs
+    nothing.
     """
     chosen = config or PatternConfig()
     finite = np.isfinite(distances)
     usable = np.where(finite, distances, 0).astype(np.float64)
-    width = np.maximum(np.median(usable, axis=1, keepdims=True), 1e-12)
+    count = np.maximum(finite.sum(axis=1, keepdims=True), 1)
+    width = np.maximum(usable.sum(axis=1, keepdims=True) / count, 1e-12)
     weight = np.exp(-0.5 * np.square(usable / width)) * finite
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
     followed = forward_return[indices]
