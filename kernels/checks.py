@@ -19,13 +19,13 @@ def checked(name: str, array: Any, dtype: type[np.generic], rank: int) -> NDArra
     Raises ValueError when it is no numpy array of that dtype and rank, or holds NaN, infinity or a magnitude above
     `LARGEST`.
     """
-    array = shaped(name, array, dtype, rank)
+    values = shaped(name, array, dtype, rank)
     # NaN fails both comparisons
-    if array.size and not (array.max() <= LARGEST and array.min() >= -LARGEST):
-        bad = np.argwhere(~(np.abs(array) <= LARGEST))[0]
+    if values.size and not (values.max() <= LARGEST and values.min() >= -LARGEST):
+        bad = np.argwhere(~(np.abs(values) <= LARGEST))[0]
         where = ", ".join(str(i) for i in bad)
-        raise ValueError(f"{name}[{where}] is {array[tuple(bad)]}: only finite numbers up to {LARGEST:g} are allowed")
-    return array
+        raise ValueError(f"{name}[{where}] is {values[tuple(bad)]}: only finite numbers up to {LARGEST:g} are allowed")
+    return values
 
 
 def shaped(name: str, array: Any, dtype: type[np.generic], rank: int) -> NDArray[Any]:

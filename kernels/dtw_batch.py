@@ -67,11 +67,11 @@ def library_distances_batch(
 
 def checked_blocks(blocks: Any, n: int, m: int) -> NDArray[np.float32]:
     """The packed library, if it fits n patterns of m steps; else ValueError."""
-    blocks = shaped("blocks", blocks, np.float32, 3)
-    if n < 1 or blocks.shape != (-(-n // LANES), m, LANES):
+    packed = shaped("blocks", blocks, np.float32, 3)
+    if n < 1 or packed.shape != (-(-n // LANES), m, LANES):
         wanted = (-(-n // LANES), m, LANES)
-        raise ValueError(f"blocks have shape {blocks.shape}; {n} patterns of {m} steps need {wanted}")
-    return blocks
+        raise ValueError(f"blocks have shape {packed.shape}; {n} patterns of {m} steps need {wanted}")
+    return packed
 
 
 @njit(cache=True)

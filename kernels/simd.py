@@ -12,7 +12,12 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import models, register_model
+
+# numba's own annotation describes the undecorated function, with the typing context as an argument
+intrinsic: Any = numba_intrinsic
+function_of_module: Any = cgutils.get_or_insert_function
 
 LANES: Final = 16
 """Patterns to a vector, and to a block of the library."""
@@ -23,7 +28,7 @@ _INDEX: Final = ir.IntType(32)
 _FLOAT_BYTES: Final = 4
 
 
-class Float32x16(types.Type):  # type: ignore[misc]  # numba carries no types
+class Float32x16(types.Type):
     """The numba type of one vector."""
 
     def __init__(self) -> None:
@@ -34,9 +39,9 @@ FLOAT32X16: Final = Float32x16()
 
 
 @register_model(Float32x16)
-class _Float32x16Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Float32x16Model(models.PrimitiveModel):
     def __init__(self, data_model_manager: Any, numba_type: Any) -> None:
-        super().__init__(data_model_manager, numba_type, _FLOATS)
+        super().__init__(data_model_manager, numba_type, _FLOATS)  # type: ignore[no-untyped-call]
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -44,7 +49,7 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing_context: Any, array: Any, index: Any) -> Any:
     """load(flat float32 array, element index): sixteen neighbours; any alignment of a float is allowed."""
 
@@ -55,7 +60,7 @@ def load(typing_context: Any, array: Any, index: Any) -> Any:
     return FLOAT32X16(array, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
     """store(flat float32 array, element index, vector)."""
 
@@ -67,7 +72,7 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def splat(typing_context: Any, scalar: Any) -> Any:
     """splat(float32): the scalar in every lane."""
 
@@ -79,7 +84,7 @@ def splat(typing_context: Any, scalar: Any) -> Any:
     return FLOAT32X16(types.float32), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def subtract(typing_context: Any, a: Any, b: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fsub(arguments[0], arguments[1])
@@ -87,7 +92,7 @@ def subtract(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, b), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def maximum(typing_context: Any, a: Any, b: Any) -> Any:
     """The larger of two finite numbers, lane by lane."""
 
@@ -97,7 +102,7 @@ def maximum(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, b), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def minimum_non_negative(typing_context: Any, a: Any, b: Any) -> Any:
     """The smaller of two non-negative numbers (infinity allowed).
 
@@ -111,31 +116,31 @@ def minimum_non_negative(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, b), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once where the processor has the instruction (fmuladd: never a library call a lane)."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        function = function_of_module(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
         return builder.call(function, arguments)
 
     return a(a, b, c), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def square_root(typing_context: Any, a: Any) -> Any:
     """The correctly rounded square root of non-negative numbers."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(_FLOATS, [_FLOATS])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
+        function = function_of_module(builder.module, kind, f"llvm.sqrt.v{LANES}f32")
         return builder.call(function, arguments)
 
     return a(a), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def smallest_lane(typing_context: Any, a: Any) -> Any:
     """smallest_lane(vector of non-negative numbers) -> float32."""
 
