@@ -37,9 +37,15 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """These entries are decided, in index order, each with its proof; they will never change."""
+    """These entries are decided, in index order, each with its proof; they will never change.
+
+    `denied` holds the indices of critical entries (AUTO) without a valid Byzantine witness: they must take no effect.
+    `recovered` marks what `start` replays from the node's own log after a restart.
+    """
 
     entries: tuple[Committed, ...]
+    denied: tuple[int, ...] = ()
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

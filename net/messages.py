@@ -28,6 +28,8 @@ class EntryKind(IntEnum):
     """Raft §8: a new leader commits a blank entry of its own term."""
     SWITCH = 2
     """Ends the epoch; the payload names the next mode."""
+    WITNESSED = 3
+    """AUTO: a critical entry wrapped with its Byzantine certificate. Only on the wire; commits come unwrapped."""
 
 
 class Phase(IntEnum):

@@ -1,0 +1,61 @@
+"""What this node submitted and has not seen committed yet, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from net.messages import EntryKind
+
+Content = tuple[EntryKind, bytes]
+
+
+class TooManySubmissions(RuntimeError):
+    """The bound on submitted, uncommitted payloads is reached: wait for commits, then submit again."""
+
+
+class Submissions:
+    """An ordered, bounded multiset of contents.
+
+    They are handed to a leader once; when the leader, its term or the epoch changes, all that is still here is handed
+    over again. So a submission is ordered at least once; where a leader died between append and commit it may be
+    ordered twice, and the state machine above must know its own decisions again.
+    """
+
+    __slots__ = ("_count", "_counts", "_limit", "handed_to")
+
+    def __init__(self, limit: int) -> None:
+        self._counts: dict[Content, int] = {}
+        self._count = 0
+        self._limit = limit
+        self.handed_to: tuple[int, int, int] | None = None
+        """Epoch, term and leader that everything here was handed to; None: hand all of it over again."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, contents: Iterable[Content]) -> None:
+        """Append `contents`, all or none; raises `TooManySubmissions`."""
+        fresh = list(contents)
+        if self._count + len(fresh) > self._limit:
+            raise TooManySubmissions(
+                f"{self._count} payloads wait to be committed, the limit is {self._limit}; submit more later"
+            )
+        for content in fresh:
+            self._counts[content] = self._counts.get(content, 0) + 1
+        self._count += len(fresh)
+
+    def settle(self, content: Content) -> bool:
+        """Strike a committed content off; whether it was one of ours."""
+        count = self._counts.get(content)
+        if count is None:
+            return False
+        if count == 1:
+            del self._counts[content]
+        else:
+            self._counts[content] = count - 1
+        self._count -= 1
+        return True
+
+    def all(self) -> list[Content]:
+        """Everything that waits, in the order of submission."""
+        return [content for content, count in self._counts.items() for _ in range(count)]

@@ -1,0 +1,340 @@
+"""A cluster of replicas in virtual time: one seed decides every delay, loss, crash and partition.
+
+The disk of a node is a list of records, of which a crash keeps a prefix that holds at least what was synced. Effects are
+applied as `net.shell` applies them. After every event the invariants of `net.replica` are checked against everything
+that any node ever decided.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from nacl.signing import SigningKey
+
+from net.certificate import Verifier, verify_committed
+from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send, Sync
+from net.messages import Committed, ConsensusMessage, EntryKind, Mode
+from net.replica import Replica
+from net.settings import ConsensusSettings
+
+
+class InvariantBroken(AssertionError):
+    """The cluster did what it must never do."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """Chances per message, and delays in seconds."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    delay_min_s: float = 0.0005
+    delay_max_s: float = 0.003
+    late: float = 0.0
+    """The chance that a message is delayed up to `late_s` more (reordering)."""
+    late_s: float = 0.3
+
+
+@dataclass(slots=True)
+class Disk:
+    """Records, how many of them are surely on the platter, and whether syncs are honoured."""
+
+    records: list[bytes] = field(default_factory=list)
+    synced: int = 0
+
+
+@dataclass(slots=True)
+class SimulatedNode:
+    id: int
+    disk: Disk
+    replica: Replica | None = None
+    incarnation: int = 0
+    decided: list[Committed] = field(default_factory=list)
+    denied: set[int] = field(default_factory=set)
+    evidence: list[Evidence] = field(default_factory=list)
+    epochs: list[tuple[int, Mode, int]] = field(default_factory=list)
+
+
+_KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 17)]
+_SIGNED: dict[tuple[int, bytes], bytes] = {}
+
+
+def signer(node: int) -> Callable[[bytes], bytes]:
+    """Deterministic Ed25519, remembered across seeds, since many clusters sign the same bytes."""
+
+    def sign(message: bytes) -> bytes:
+        return _KEYS[node].sign(message).signature
+
+    return sign
+
+
+def roster_of(n: int) -> dict[int, bytes]:
+    return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
+
+
+class Cluster:
+    """`n` replicas, a network and a clock."""
+
+    def __init__(
+        self,
+        n: int,
+        seed: int,
+        mode: Mode = Mode.RAFT,
+        faults: Faults | None = None,
+        settings: ConsensusSettings | None = None,
+        validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+        critical: Callable[[bytes], bool] = lambda payload: False,
+        byzantine: Iterable[int] = (),
+        rewrite: Callable[[int, int, ConsensusMessage, Random], list[ConsensusMessage]] | None = None,
+        replica_class: type[Replica] = Replica,
+        keep_unsynced: bool = False,
+    ) -> None:
+        self.n = n
+        self.seed = seed
+        self.mode = mode
+        self.random = Random(seed)
+        self.faults = faults or Faults()
+        self.settings = settings or ConsensusSettings()
+        self.byzantine = frozenset(byzantine)
+        self.now = 0.0
+        self.events = 0
+        self.trace: list[str] = []
+        self.messages = 0
+        self.message_counts: dict[str, int] = {}
+        self._validate = validate
+        self._critical = critical
+        self._rewrite = rewrite
+        self._replica_class = replica_class
+        self._keep_unsynced = keep_unsynced
+        self._roster = roster_of(n)
+        self._verifier = Verifier(self._roster)
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._cut: set[tuple[int, int]] = set()
+        self._truth: list[Committed] = []
+        self._truth_denied: dict[int, bool] = {}
+        self._leaders: dict[tuple[int, int], int] = {}
+        self._certified: set[bytes] = set()
+        self.nodes = [SimulatedNode(id=node, disk=Disk()) for node in range(n)]
+        for node in self.nodes:
+            self.boot(node.id)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (time, self._sequence, action))
+
+    def run(self, until: float, stop: Callable[[], bool] | None = None) -> bool:
+        """Let events happen up to virtual time `until`; True as soon as `stop()` holds."""
+        while self._queue and self._queue[0][0] <= until:
+            if stop is not None and stop():
+                return True
+            self.now, _, action = heapq.heappop(self._queue)
+            self.events += 1
+            action()
+        self.now = max(self.now, until)
+        return stop is not None and stop()
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def boot(self, node_id: int) -> None:
+        """Start a node from its disk."""
+        node = self.nodes[node_id]
+        if node.replica is not None:
+            return
+        node.incarnation += 1
+        node.replica = self._replica_class.recover(
+            list(node.disk.records),
+            node_id,
+            self._roster,
+            signer(node_id),
+            Random(self.random.getrandbits(64)),
+            mode=self.mode,
+            leader_hint=0,
+            settings=self.settings,
+            validate=self._validate,
+            critical=self._critical,
+        )
+        node.decided = []
+        node.denied = set()
+        self.apply(node, node.replica.start(self.now))
+        self._arm(node)
+
+    def crash(self, node_id: int) -> None:
+        """Kill a node; what it had not synced is lost, from a random record on."""
+        node = self.nodes[node_id]
+        if node.replica is None:
+            return
+        node.replica = None
+        kept = self.random.randint(node.disk.synced, len(node.disk.records))
+        if self._keep_unsynced:
+            kept = len(node.disk.records)
+        del node.disk.records[kept:]
+        node.disk.synced = len(node.disk.records)
+        self.note(f"node {node_id} crashes")
+
+    def cut(self, one: Iterable[int], other: Iterable[int]) -> None:
+        """Partition: no message passes between the two sides."""
+        for left in one:
+            for right in other:
+                self._cut.update({(left, right), (right, left)})
+
+    def heal(self) -> None:
+        self._cut.clear()
+        self.faults = Faults()
+        for node in self.nodes:
+            self.boot(node.id)
+
+    def propose(self, node_id: int, payloads: list[bytes]) -> None:
+        node = self.nodes[node_id]
+        if node.replica is not None:
+            self.apply(node, node.replica.propose(payloads, self.now))
+            self._arm(node)
+
+    def switch(self, node_id: int, mode: Mode) -> None:
+        node = self.nodes[node_id]
+        if node.replica is not None:
+            self.note(f"node {node_id} asks for {mode.name}")
+            self.apply(node, node.replica.switch_mode(mode, self.now))
+            self._arm(node)
+
+    @property
+    def honest(self) -> list[SimulatedNode]:
+        return [node for node in self.nodes if node.id not in self.byzantine]
+
+    # -- effects ---------------------------------------------------------------------------------------------------
+
+    def apply(self, node: SimulatedNode, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                node.disk.records.append(effect.record)
+            elif isinstance(effect, Sync):
+                node.disk.synced = len(node.disk.records)
+            elif isinstance(effect, Send):
+                self._send(node.id, effect.to, effect.message)
+            elif isinstance(effect, Commit):
+                self._decide(node, effect)
+            elif isinstance(effect, EpochStarted):
+                node.epochs.append((effect.epoch, effect.mode, effect.base_index))
+                self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
+            elif isinstance(effect, Evidence):
+                node.evidence.append(effect)
+                if node.id not in self.byzantine and effect.culprit not in self.byzantine and effect.proof:
+                    raise InvariantBroken(f"node {node.id} accuses the honest node {effect.culprit}: {effect.reason}")
+        self._check_leader(node)
+
+    def _send(self, sender: int, to: int, message: ConsensusMessage) -> None:
+        messages = [message]
+        if self._rewrite is not None and sender in self.byzantine:
+            messages = self._rewrite(sender, to, message, self.random)
+        for each in messages:
+            self.messages += 1
+            name = type(each).__name__
+            self.message_counts[name] = self.message_counts.get(name, 0) + 1
+            copies = 2 if self.random.random() < self.faults.duplicate else 1
+            for _ in range(copies):
+                if self.random.random() < self.faults.loss:
+                    continue
+                delay = self.random.uniform(self.faults.delay_min_s, self.faults.delay_max_s)
+                if self.random.random() < self.faults.late:
+                    delay += self.random.uniform(0, self.faults.late_s)
+                self.at(self.now + delay, lambda each=each: self._deliver(sender, to, each))
+
+    def _deliver(self, sender: int, to: int, message: ConsensusMessage) -> None:
+        node = self.nodes[to]
+        if node.replica is None or (sender, to) in self._cut:
+            return
+        self.apply(node, node.replica.step(sender, message, self.now))
+        self._arm(node)
+
+    def _arm(self, node: SimulatedNode) -> None:
+        replica = node.replica
+        if replica is None:
+            return
+        deadline = replica.next_deadline()
+        if deadline is None:
+            return
+        incarnation = node.incarnation
+        armed = getattr(node.replica, "_sim_armed_at", None)
+        if armed is not None and self.now <= armed <= deadline:
+            return
+        replica._sim_armed_at = max(deadline, self.now)  # type: ignore[attr-defined]
+        self.at(max(deadline, self.now), lambda: self._tick(node, incarnation))
+
+    def _tick(self, node: SimulatedNode, incarnation: int) -> None:
+        if node.replica is None or node.incarnation != incarnation:
+            return
+        node.replica._sim_armed_at = None  # type: ignore[attr-defined]
+        deadline = node.replica.next_deadline()
+        if deadline is not None and deadline <= self.now:
+            self.apply(node, node.replica.tick(self.now))
+        self._arm(node)
+
+    # -- invariants ------------------------------------------------------------------------------------------------
+
+    def _decide(self, node: SimulatedNode, effect: Commit) -> None:
+        if node.id in self.byzantine:
+            return
+        for committed in effect.entries:
+            index = committed.entry.index
+            if index != len(node.decided) + 1:
+                raise InvariantBroken(f"node {node.id} decides {index} after {len(node.decided)}")
+            node.decided.append(committed)
+            denied = index in effect.denied
+            if denied:
+                node.denied.add(index)
+            if index <= len(self._truth):
+                truth = self._truth[index - 1]
+                if (truth.epoch, truth.entry, truth.certificate.digest) != (
+                    committed.epoch,
+                    committed.entry,
+                    committed.certificate.digest,
+                ):
+                    raise InvariantBroken(f"node {node.id} decides another entry at {index}: {committed} not {truth}")
+                if self._truth_denied[index] != denied:
+                    raise InvariantBroken(f"node {node.id} disagrees on the denial of entry {index}")
+            else:
+                self._truth.append(committed)
+                self._truth_denied[index] = denied
+                self.note(f"node {node.id} decides {index} {committed.entry.kind.name} {committed.entry.payload!r}")
+            certificate = committed.certificate
+            if certificate.signers or certificate.mode is Mode.BFT:
+                mark = b"".join(certificate.signatures) + certificate.digest
+                if mark not in self._certified:
+                    verify_committed(committed, self._verifier)
+                    self._certified.add(mark)
+            if self._critical(committed.entry.payload) and certificate.mode is Mode.AUTO:
+                if not denied and committed.entry.kind is not EntryKind.NOOP and committed.witness is None:
+                    raise InvariantBroken(f"critical entry {index} took effect without a witness")
+
+    def _check_leader(self, node: SimulatedNode) -> None:
+        replica = node.replica
+        if replica is None or replica._raft is None or replica._raft.role != "leader":
+            return
+        key = (replica.epoch, replica._raft.term)
+        if self._leaders.setdefault(key, node.id) != node.id:
+            raise InvariantBroken(f"nodes {self._leaders[key]} and {node.id} both lead term {key[1]} of epoch {key[0]}")
+
+    # -- what tests ask --------------------------------------------------------------------------------------------
+
+    @property
+    def truth(self) -> list[Committed]:
+        """Everything that anybody decided, in order."""
+        return self._truth
+
+    def payloads(self) -> list[bytes]:
+        return [each.entry.payload for each in self._truth if each.entry.kind is EntryKind.DATA]
+
+    def all_decided(self, payloads: Iterable[bytes]) -> bool:
+        """Whether every live honest node has decided every one of `payloads`, and all are equally far."""
+        wanted = set(payloads)
+        if any(node.replica is None or len(node.decided) != len(self._truth) for node in self.honest):
+            return False
+        return wanted <= set(self.payloads())
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.now:9.4f} {text}")
