@@ -64,11 +64,15 @@ def plain(text: str) -> str:
 def sparkline(values: Sequence[float | None], width: int, height: int = 1) -> list[str]:
     """`height` lines of exactly `width` cells, the newest value at the right, from 0 to the largest value shown.
 
+    The largest stops an eighth of a line below the top, so that two sparklines under each other stay apart.
+
     None is a blank; 0 draws the lowest mark, so that "nothing happened" differs from "not known".
     """
     shown = list(values)[-width:] if width > 0 else []
     top = max((value for value in shown if value is not None), default=0.0)
-    levels = [0 if value is None else max(1, round(value / top * 8 * height)) if top > 0.0 else 1 for value in shown]
+    levels = [
+        0 if value is None else max(1, round(value / top * (8 * height - 1))) if top > 0.0 else 1 for value in shown
+    ]
     lines = []
     for row in range(height):
         floor = 8 * (height - 1 - row)
@@ -77,12 +81,12 @@ def sparkline(values: Sequence[float | None], width: int, height: int = 1) -> li
 
 
 def bar_scale(longest_ms: float) -> float:
-    """The next round figure at or above `longest_ms`: 1, 1.5, 2, 3, 5, 7.5 or 10 times a power of ten."""
+    """The next round figure at or above `longest_ms`: 1, 1.2, 1.5, 2, 3, 4, 5, 6 or 8 times a power of ten."""
     if longest_ms <= 0.0:
         return 1.0
     power = 1e-3
     while True:
-        for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.5):
+        for step in (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0):
             if step * power >= longest_ms:
                 return step * power
         power *= 10.0

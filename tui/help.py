@@ -17,8 +17,8 @@ SCREEN = (
     ("Time per cycle", "Every row is a span of the trading cycle, nested as indented. A solid bar is the span's own "
      "time; the thin line goes on to its p50 with everything nested in it; the upright tick is its p99. The column own "
      "is its share of the cycle: all rows add up to 100 %, with untimed for what no span covers. The largest is "
-     "highlighted. +3 means that three nested spans are folded into the row. The column behind is work that went on "
-     "after the cycle had ended. The figures cover the last 200 cycles that ran under the present toggles, never a "
+     "highlighted. +3 means that three nested spans are folded into the row. Behind is work that went on after the "
+     "cycle had ended. The figures cover the last 200 cycles that ran under the present toggles, never a "
      "mixture."),
     ("Throughput", "Cycles a second and the median cycle time, now and for every past second."),
     ("Consensus", "The protocol in force, its epoch and term (view, in Byzantine mode), and the mean time of one round "

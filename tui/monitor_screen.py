@@ -34,16 +34,17 @@ class MonitorScreen(Screen[None]):
         with Horizontal(id="body"):
             with Vertical(id="timing"):
                 yield SpansPanel()
+                yield ThroughputPanel(id="throughput-left")
                 yield PanePanel(id="pane-left")
             with Vertical(id="state"):
-                yield ThroughputPanel()
+                yield ThroughputPanel(id="throughput-right")
                 yield ConsensusPanel()
                 yield TogglesPanel()
+                yield EventsPanel(id="events")
                 yield PanePanel(id="pane-right")
             with Vertical(id="market"):
                 yield OrdersPanel()
                 yield PositionsPanel()
-                yield EventsPanel()
         yield StartupPanel(id="startup")
         yield CaptionsLine()
         yield KeyBar()

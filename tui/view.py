@@ -38,7 +38,7 @@ class View:
     table: SpanTable
     """Over the last `WINDOW_CYCLES` cycles that ran under the present toggles."""
     scale_ms: float
-    """Length of the bars' axis."""
+    """Length of the bars' axis; it holds every span's p99 but the whole cycle's."""
     cycles_per_s: float
     rounds_per_s: float
     round_p50_ms: float
@@ -138,7 +138,7 @@ class ViewBuilder:
         chosen = under(snapshot.cycles, snapshot.toggles, WINDOW_CYCLES)
         self._table = span_table(chosen)
         self._round_ms = round_latency_ms(chosen, _CONSENSUS)
-        longest = self._table.root.p99_ms
+        longest = max(row.p99_ms for row in self._table.rows[1:])
         if chosen and (longest > self._scale_ms or longest < self._scale_ms / 3.0):
             self._scale_ms = bar_scale(longest)
 

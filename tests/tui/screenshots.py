@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import resvg_py
+from textual.pilot import Pilot
 
 from core.records import Severity
 from tests.tui.fixtures import FakeClient, FakeSession
@@ -29,7 +30,7 @@ def screenshot_app() -> MonitorApp:
     return MonitorApp(client, clock_ns=lambda: session.now_ns, tick_s=0.0)
 
 
-async def rehearse(app: MonitorApp) -> None:
+async def rehearse(app: MonitorApp, pilot: Pilot[bool]) -> None:
     """Trade about two minutes under the baseline and one optimised, a tick now and then, so that history fills."""
     session = app._client.session
     for round_ in range(60):
@@ -41,6 +42,8 @@ async def rehearse(app: MonitorApp) -> None:
         if round_ == 55:
             session.event("gateway", "journal checkpoint at order 12,912")
         app.tick()
+        if round_ == 0:
+            await pilot.pause()  # the first nodes change the layout
 
 
 async def take(columns: int, rows: int) -> str:
@@ -48,7 +51,7 @@ async def take(columns: int, rows: int) -> str:
     app = screenshot_app()
     async with app.run_test(size=(columns, rows)) as pilot:
         await pilot.pause()
-        await rehearse(app)
+        await rehearse(app, pilot)
         await pilot.pause()
         return app.export_screenshot(title="tradetui", simplify=True)
 

@@ -114,7 +114,7 @@ class KeyBar(Panel):
             keys.append(("e", "profile", "app.export"))
         keys.append(("q", "quit…" if mode.owns_swarm else "leave…", "app.leave"))
         keys.append(("^p", "commands", "app.command_palette"))
-        gap = "   " if width >= 100 else "  "
+        gap = "   " if width >= 100 else " "
         parts: list[Part] = []
         for key, label, action in keys:
             parts += [Part(f" {key} ", "key", action), Part(f" {label}{gap}", "muted", action)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from textual.geometry import Size
+
 from core.records import NodeStatus, PeerLink, SwarmSnapshot, VenueState
 from core.toggles import Consensus
 from net.messages import Mode
 from tui.alerts import quorum
-from tui.figures import milliseconds, rate
+from tui.figures import milliseconds, plain, rate
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
 
@@ -14,21 +16,45 @@ from tui.widgets.panel import Panel, Part, Row
 class ConsensusPanel(Panel):
     """Summary, one row a node, and the links to gateway and venue."""
 
+    _node_count = 0
+
     def heading(self, view: View) -> str:
-        return "Consensus"
+        if self.size.width >= 40:
+            return "Consensus"
+        mode, epoch, term = _mode(view.snapshot)
+        return f"Consensus {mode} epoch {epoch} {_term_word(mode)} {term}"
+
+    def draw(self, view: View) -> None:
+        if len(view.snapshot.nodes) != self._node_count:
+            self._node_count = len(view.snapshot.nodes)
+            self.refresh(layout=True)
+        super().draw(view)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Where the stylesheet says `auto`: a row a node, two for the summary, one or two for what surrounds it."""
+        return self._node_count + (4 if viewport.height >= 46 else 3)
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot
         nodes = list(snapshot.nodes)
-        spare = height - 2 - len(nodes)
-        out = [_summary(snapshot, width), _rounds(view, width)]
+        out = [_summary(snapshot), _rounds(view, width)] if width >= 40 else [_rounds(view, width)]
+        spare = height - len(out) - len(nodes)
         if spare >= 2:
-            out.append(_proof(snapshot, width))
+            out.append(_proof(snapshot))
         commit = max((node.replica.commit_index for node in nodes if node.replica), default=0)
+        if spare < 0:  # too many to show: those that need a person first, then the leader
+            nodes.sort(key=lambda node: (node.reachable, node.node != snapshot.leader, node.node))
+            nodes = nodes[: height - len(out) - 1]
         out += [_node_row(node, snapshot, commit, width) for node in nodes]
+        if spare < 0:
+            out.append((Part(f"  and {len(snapshot.nodes) - len(nodes)} more, reachable", "muted"),))
         if spare >= 1:
             out.append(_outside(snapshot))
         return out
+
+
+def _term_word(mode: str) -> str:
+    return "view" if mode == "bft" else "term"
 
 
 def _mode(snapshot: SwarmSnapshot) -> tuple[str, int, int]:
@@ -40,15 +66,15 @@ def _mode(snapshot: SwarmSnapshot) -> tuple[str, int, int]:
     return best.mode.name.lower() if isinstance(best.mode, Mode) else str(best.mode), best.epoch, best.term
 
 
-def _summary(snapshot: SwarmSnapshot, width: int) -> Row:
+def _summary(snapshot: SwarmSnapshot) -> Row:
     mode, epoch, term = _mode(snapshot)
-    word = "view" if mode == "bft" else "term"
-    parts = [Part(mode, "strong"), Part("  epoch ", "muted"), Part(f"{epoch}"), Part(f"  {word} ", "muted")]
+    parts = [Part(mode, "strong"), Part("  epoch ", "muted"), Part(f"{epoch}")]
+    parts.append(Part(f"  {_term_word(mode)} ", "muted"))
     parts.append(Part(f"{term}"))
     if snapshot.leader is None:
         parts.append(Part("  no leader", "error"))
     else:
-        parts += [Part("  node " if width >= 40 else "  n", "muted"), Part(f"{snapshot.leader}")]
+        parts += [Part("  node ", "muted"), Part(f"{snapshot.leader}")]
         parts.append(Part(" leads", "muted"))
     return tuple(parts)
 
@@ -63,7 +89,7 @@ def _rounds(view: View, width: int) -> Row:
     return tuple(parts)
 
 
-def _proof(snapshot: SwarmSnapshot, width: int) -> Row:
+def _proof(snapshot: SwarmSnapshot) -> Row:
     """What a committed decision's certificate is worth: the two protocols do not promise the same."""
     mode = _mode(snapshot)[0]
     needed = quorum(len(snapshot.nodes), Consensus.BFT) if snapshot.nodes else 0
@@ -108,7 +134,8 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
             Part(f"{mark} ", style),
             Part(f"{node.node} ", "strong" if leads else "plain"),
             Part(f"{shown:<11.11}", style),
-            Part(f" lag {lag:<4.4}", "muted"),
+            Part("lag ", "muted"),
+            Part(f"{lag:<3.3}"),
             Part(f"{trip:>8}", "muted"),
         )
     index = f"{replica.commit_index:,}" if replica is not None else "–"
@@ -120,7 +147,7 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         Part("lag ", "muted"),
         Part(f"{lag:<4.4}", "plain"),
         Part(f"{trip:>8}  ", "plain"),
-        Part(word, style),
+        Part("" if word in ("leading", "following") else plain(word), style),
     )
 
 

@@ -22,7 +22,7 @@ from tui.view import View
 
 STYLES = (
     "plain", "muted", "strong", "accent", "good", "warning", "error", "own", "largest", "inside", "tick",
-    "key", "chosen", "alarm", "caution",
+    "rate", "rate-below", "time", "time-below", "loss", "key", "chosen", "alarm", "caution",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ class Panel(Widget):
     def on_resize(self, event: events.Resize) -> None:
         if self._view is not None:
             self._rows = []
-            self._paint(self._view)
+            self.draw(self._view)
 
     def notify_style_update(self) -> None:
         self._style_of = {}

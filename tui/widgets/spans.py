@@ -83,10 +83,10 @@ def bar(own_ms: float, inclusive_ms: float, p99_ms: float, scale_ms: float, widt
         eighths = max(1, eighths)
     solid = "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
     line = max(0, min(width, round(inclusive_ms / scale_ms * width)) - len(solid))
-    tick = min(width - 1, int(p99_ms / scale_ms * width)) if p99_ms > 0.0 else -1
+    tick = min(width - 1, int(p99_ms / scale_ms * width))
     cells = [(c, "largest" if largest else "own") for c in solid] + [("─", "inside")] * line
     cells += [(" ", "plain")] * (width - len(cells))
-    if tick >= 0:
+    if tick > max(len(solid) - 1, 0):  # a tick on the solid bar would hide it, and says nothing at that width
         cells[tick] = ("│", "tick")
     parts: list[Part] = []
     for text, style in cells:
@@ -100,20 +100,19 @@ def bar(own_ms: float, inclusive_ms: float, p99_ms: float, scale_ms: float, widt
 @dataclass(frozen=True, slots=True)
 class _Columns:
     name: int
+    p50: int
     count: bool
     p99: bool
-    background: bool
     bar: int
 
 
 def _columns(width: int) -> _Columns:
     name = 27 if width < 60 else 34
-    left = width - name - 7 - 5 - 1
+    p50 = 6 if width < 60 else 7
+    left = width - name - p50 - 6
     p99 = left >= 22
     count = left >= 38
-    background = left >= 46
-    bar_width = left - 7 * p99 - 8 * count - 8 * background
-    return _Columns(name, count, p99, background, bar_width)
+    return _Columns(name, p50, count, p99, left - 7 * p99 - 8 * count)
 
 
 class SpansPanel(Panel):
@@ -148,11 +147,10 @@ def _header(columns: _Columns, scale_ms: float) -> Row:
     return (
         Part("span".ljust(columns.name), "muted"),
         Part("   calls" if columns.count else "", "muted"),
-        Part(" p50 ms", "muted"),
+        Part("p50 ms".rjust(columns.p50), "muted"),
         Part(" p99 ms" if columns.p99 else "", "muted"),
         Part("  own ", "muted"),
         Part(axis[: columns.bar].ljust(columns.bar), "muted"),
-        Part("  behind" if columns.background else "", "muted"),
     )
 
 
@@ -170,7 +168,7 @@ def _legend() -> Row:
 def _span_row(span: ShownSpan, columns: _Columns, scale_ms: float, cycles: int, largest: bool) -> Row:
     row = span.span
     fold = f" +{span.folded}" if span.folded else ""
-    name = " " * row.depth + row.name
+    name = " " * (row.depth if columns.name > 27 else max(0, row.depth - 1)) + row.name
     room = columns.name - len(fold)
     ran = row.count > 0 and row.inclusive_ms > 0.0
     weight = "strong" if largest or row.depth == 0 else "plain" if row.depth == 1 else "muted"
@@ -180,13 +178,15 @@ def _span_row(span: ShownSpan, columns: _Columns, scale_ms: float, cycles: int, 
     ]
     if columns.count:
         parts.append(Part(f"{row.count / cycles:>8,.0f}" if ran else "       –", "muted"))
-    parts.append(Part(f"{milliseconds(row.p50_ms) if ran else '–':>7}", weight if largest else "plain"))
+    parts.append(Part(f"{milliseconds(row.p50_ms) if ran else '–':>{columns.p50}}", weight if largest else "plain"))
     if columns.p99:
         parts.append(Part(f"{milliseconds(row.p99_ms) if ran else '–':>7}", "muted"))
     share = percent(span.exclusive_share) if ran and row.depth else ""
     parts.append(Part(f"{share:>5} ", "largest" if largest else "plain"))
-    parts += bar(span.exclusive_ms / cycles, row.p50_ms, row.p99_ms, scale_ms, columns.bar, largest)
-    if columns.background:
-        behind = milliseconds(row.background_ms / cycles) if row.background_ms else ""
-        parts.append(Part(f"{behind:>8}", "muted"))
+    if row.depth == 0:
+        return tuple(parts)
+    if row.background_ms > 0.0 and row.inclusive_ms == 0.0:
+        parts.append(Part(f"{milliseconds(row.background_ms / cycles)} ms behind", "muted"))
+    else:
+        parts += bar(span.exclusive_ms / cycles, row.p50_ms, row.p99_ms, scale_ms, columns.bar, largest)
     return tuple(parts)

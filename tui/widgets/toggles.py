@@ -23,6 +23,10 @@ NAME_OF_KEY = {
 }
 
 
+_SHORT = {"parallel orders": "parallel", "msgpack-columns": "columns"}
+"""What must be said in fewer cells where the panel is narrow."""
+
+
 def value_word(toggles: Toggles, key: str) -> str:
     """`on`, `off` or the value's own name."""
     value = getattr(toggles, FIELD_OF_KEY[key])
@@ -56,16 +60,20 @@ def _toggle_row(view: View, key: str, width: int) -> Row:
     toggles = view.snapshot.toggles
     now, then = value_word(toggles, key), value_word(pressed(toggles, key), key)
     action = f"app.press('{key}')"
-    name = 17 if width < 40 else 20
+    narrow = width < 40
+    if narrow:
+        now, then = _SHORT.get(now, now), _SHORT.get(then, then)
     parts = [
-        Part(f" {key} ", "key", action),
-        Part(f" {NAME_OF_KEY[key]:<{name}}", "plain", action),
+        Part(key if narrow else f" {key} ", "key", action),
+        Part(f" {_SHORT.get(NAME_OF_KEY[key], NAME_OF_KEY[key]):<14}", "plain", action)
+        if narrow
+        else Part(f" {NAME_OF_KEY[key]:<16}", "plain", action),
         Part(now, "muted" if now == "off" else "accent", action),
     ]
     if key in view.asked:
         parts.append(Part(" asked…", "warning"))
     else:
-        parts.append(Part(f" → {then}", "muted", action))
+        parts.append(Part(f"→{then}" if narrow else f" → {then}", "muted", action))
     return tuple(parts)
 
 
@@ -75,7 +83,7 @@ def _presets(toggles: Toggles, width: int) -> Row:
     for key, name in (("0", "baseline"), ("9", "optimised")):
         chosen = name == present
         action = f"app.press('{key}')"
-        parts.append(Part(f" {key} ", "key", action))
+        parts.append(Part(key if width < 40 else f" {key} ", "key", action))
         parts.append(Part(f" {name}", "accent" if chosen else "plain", action))
         parts.append(Part(" ●  " if chosen else "    ", "accent"))
     return tuple(parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from core.records import OrderRow, OrderState, Severity, SwarmSnapshot
+import textwrap
+
+from core.records import EventRow, OrderRow, OrderState, PositionRow, Severity, SwarmSnapshot
 from tui.figures import clock, money, plain, quantity
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, row_of
@@ -18,45 +20,29 @@ _SEVERITY = {Severity.INFO: ("·", "muted"), Severity.WARNING: ("!", "warning"),
 
 
 def order_rows(snapshot: SwarmSnapshot, width: int, height: int) -> list[Row]:
-    """The latest orders first, under a line of totals where there is room."""
+    """The latest orders first, under a heading where there is room."""
     if not snapshot.orders:
         return [(Part("no order yet", "muted"),)]
-    wide = width >= 56
+    step = width >= 52
     out: list[Row] = []
     if height >= 6:
-        heading = (
-            "  step  instrument side        qty       price  state" if wide else "instr. side    qty     price  state"
-        )
-        out.append((Part(heading, "muted"),))
-    return out + [_order_row(order, wide) for order in snapshot.orders[: height - len(out)]]
+        out.append((Part(f"{'  step  ' if step else ''}instr. side    qty     price  state", "muted"),))
+    return out + [_order_row(order, step) for order in snapshot.orders[: height - len(out)]]
 
 
-def _order_row(order: OrderRow, wide: bool) -> Row:
+def _order_row(order: OrderRow, step: bool) -> Row:
     state = str(order.state)
     if order.state is OrderState.PARTIALLY_FILLED:
         state = f"filled {quantity(order.filled_quantity)} of {quantity(order.quantity)}"
-    price = order.average_price or order.limit_price
-    style = _STATE_STYLE.get(order.state, "plain")
-    if wide:
-        parts = [
-            Part(f"{order.step:>6,}  ", "muted"),
-            Part(f"{plain(order.instrument):<10.10} "),
-            Part(f"{plain(order.side):<4.4} "),
-            Part(f"{quantity(order.quantity):>10}  "),
-            Part(f"{price:>10,.2f}  "),
-            Part(state, style),
-        ]
-    else:
-        parts = [
-            Part(f"{plain(order.instrument):<6.6} "),
-            Part(f"{plain(order.side):<4.4}"),
-            Part(f"{quantity(order.quantity):>7} "),
-            Part(f"{price:>9,.2f}  "),
-            Part(state, style),
-        ]
-    if order.reason:
-        parts.append(Part(f": {plain(order.reason)}", "muted"))
-    return tuple(parts)
+    return (
+        Part(f"{order.step:>6,}  " if step else "", "muted"),
+        Part(f"{plain(order.instrument):<6.6} "),
+        Part(f"{plain(order.side):<4.4}"),
+        Part(f"{quantity(order.quantity):>7} "),
+        Part(f"{order.average_price or order.limit_price:>9,.2f}  "),
+        Part(state, _STATE_STYLE.get(order.state, "plain")),
+        Part(f": {plain(order.reason)}" if order.reason else "", "muted"),
+    )
 
 
 def profit(snapshot: SwarmSnapshot) -> tuple[float, float]:
@@ -65,84 +51,94 @@ def profit(snapshot: SwarmSnapshot) -> tuple[float, float]:
 
 
 def position_rows(snapshot: SwarmSnapshot, width: int, height: int) -> list[Row]:
-    """Largest positions by value first; the last row is the total with cash and equity."""
+    """Largest positions by value first; the last row is the profit of all of them with the equity."""
     if not snapshot.positions:
         return [(Part("no position yet", "muted"),)]
-    wide = width >= 56
     out: list[Row] = []
     if height >= 6:
-        heading = (
-            "instrument         qty      price       mark   unrealised     realised"
-            if wide
-            else "instr.      qty      mark  unrealised"
-        )
-        out.append((Part(heading, "muted"),))
+        price = "      price" if width >= 66 else ""
+        realised = "    realised" if width >= 50 else ""
+        out.append((Part(f"instr.      qty{price}      mark  unrealised{realised}", "muted"),))
     ranked = sorted(snapshot.positions, key=lambda row: -abs(row.quantity * row.mark_price))
-    for row in ranked[: max(0, height - len(out) - 1)]:
-        unrealised = Part(f"{money(row.unrealised):>12}", _sign(row.unrealised))
-        if wide:
-            parts = [
-                Part(f"{plain(row.instrument):<12.12}"),
-                Part(f"{quantity(row.quantity):>10}"),
-                Part(f"{row.average_price:>11,.2f}", "muted"),
-                Part(f"{row.mark_price:>11,.2f}"),
-                unrealised._replace(text=f" {unrealised.text}"),
-                Part(f" {money(row.realised):>12}", _sign(row.realised)),
-            ]
-        else:
-            parts = [
-                Part(f"{plain(row.instrument):<6.6}"),
-                Part(f"{quantity(row.quantity):>9}"),
-                Part(f"{row.mark_price:>10,.2f}", "muted"),
-                unrealised,
-            ]
-        out.append(tuple(parts))
+    out += [_position_row(row, width) for row in ranked[: max(0, height - len(out) - 1)]]
     out.append(_total_row(snapshot, width))
     return out
+
+
+def _position_row(row: PositionRow, width: int) -> Row:
+    return (
+        Part(f"{plain(row.instrument):<6.6}"),
+        Part(f"{quantity(row.quantity):>9}"),
+        Part(f"{row.average_price:>11,.2f}" if width >= 66 else "", "muted"),
+        Part(f"{row.mark_price:>10,.2f}", "muted"),
+        Part(f"{money(row.unrealised):>12}", _sign(row.unrealised)),
+        Part(f"{money(row.realised):>12}" if width >= 50 else "", _sign(row.realised)),
+    )
 
 
 def _total_row(snapshot: SwarmSnapshot, width: int) -> Row:
     realised, unrealised = profit(snapshot)
     total = realised + unrealised
     left = [Part("profit ", "muted"), Part(money(total), _sign(total))]
-    if width >= 56:
+    if width >= 50:
         left += [Part("  realised ", "muted"), Part(money(realised), _sign(realised))]
     return row_of(left, (Part("equity ", "muted"), Part(f"{snapshot.equity:,.0f}", "strong")), width)
 
 
 def _sign(value: float) -> str:
-    return "good" if value > 0.0 else "error" if value < 0.0 else "muted"
+    return "good" if value > 0.0 else "loss" if value < 0.0 else "muted"
 
 
 def event_rows(snapshot: SwarmSnapshot, width: int, height: int) -> list[Row]:
-    """The latest events, the newest last."""
+    """The latest events, the newest last; long ones go on in a second and third line where there is room."""
     if not snapshot.events:
         return [(Part("nothing happened yet", "muted"),)]
-    out = []
-    for event in snapshot.events[-height:]:
-        mark, style = _SEVERITY[event.severity]
-        word = "" if event.severity is Severity.INFO else f"{event.severity}: "
-        out.append(
-            (
-                Part(f"{clock(event.time_ns)} ", "muted"),
-                Part(f"{mark} ", style),
-                Part(f"{plain(event.source)}  ", "muted"),
-                Part(f"{word}{plain(event.text)}", style if word else "plain"),
-            )
-        )
+    out: list[Row] = []
+    for event in reversed(snapshot.events[-height:]):
+        lines = _event_rows(event, width, 3 if height >= 8 else 1)
+        if len(out) + len(lines) > height:
+            break
+        out = [*lines, *out]
     return out
+
+
+def _event_rows(event: EventRow, width: int, lines: int) -> list[Row]:
+    mark, style = _SEVERITY[event.severity]
+    word = "" if event.severity is Severity.INFO else f"{event.severity}: "
+    head = f"{clock(event.time_ns)} "
+    source, text = plain(event.source), f"{word}{plain(event.text)}"
+    indent = " " * (len(head) + 2)
+    folded = textwrap.wrap(f"{source}  {text}", max(20, width - len(indent)), max_lines=lines, placeholder="…")
+    said = style if word else "plain"
+    first = folded[0]
+    rows: list[Row] = [
+        (
+            Part(head, "muted"),
+            Part(f"{mark} ", style),
+            Part(first[: len(source)], "muted"),
+            Part(first[len(source) :], said),
+        )
+    ]
+    return rows + [(Part(indent), Part(line, said)) for line in folded[1:]]
 
 
 class OrdersPanel(Panel):
     def heading(self, view: View) -> str:
-        s = view.snapshot
-        return (
-            f"Orders: {s.orders_sent_total:,} sent, {s.orders_filled_total:,} filled, "
-            f"{s.orders_rejected_total:,} rejected, {s.denied_total:,} denied"
-        )
+        return "Orders"
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
-        return order_rows(view.snapshot, width, height)
+        s = view.snapshot
+        totals = (
+            Part(f"{s.orders_sent_total:,}", "strong"),
+            Part(" sent  ", "muted"),
+            Part(f"{s.orders_filled_total:,}"),
+            Part(" filled  ", "muted"),
+            Part(f"{s.orders_rejected_total:,}"),
+            Part(" rejected  ", "muted"),
+            Part(f"{s.denied_total:,}"),
+            Part(" denied", "muted"),
+        )
+        return [totals, *order_rows(s, width, height - 1)]
 
 
 class PositionsPanel(Panel):
