@@ -12,7 +12,8 @@ CLIENT_ORDER_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 """What Binance Spot accepts as newClientOrderId."""
 
 _PLACE = struct.Struct("<QQI")
-_PREFIX: Final = "tt-"
+PREFIX: Final = "tt-"
+"""Marks an order as ours among those of the account."""
 
 
 def client_order_id(epoch: int, index: int, position: int, digest: bytes) -> str:
@@ -26,7 +27,7 @@ def client_order_id(epoch: int, index: int, position: int, digest: bytes) -> str
     except struct.error as error:
         raise ValueError(f"client order id of epoch {epoch}, index {index}, position {position}: {error}") from None
     hashed = hashlib.sha256(b"tradetui order" + place + digest).digest()[:24]
-    return _PREFIX + base64.urlsafe_b64encode(hashed).decode()
+    return PREFIX + base64.urlsafe_b64encode(hashed).decode()
 
 
 def is_client_order_id(text: object) -> bool:

@@ -1,0 +1,168 @@
+"""What the gateway asks of a decision before it becomes an order: a right certificate, and its own look at the limits.
+
+The gateway trusts no single node. The certificate proves that the swarm decided; the opinions inside say whether the
+peers vetoed; and the gateway's own books, built from its own fills, say whether the order stays within the limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.decision import Side, Veto
+from core.judgement import tally
+from core.limits import Limits, check
+from core.orders.identity import client_order_id
+from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
+from core.payload import DecisionBatch, PayloadError, decode
+from core.portfolio import Fill, Portfolio
+from core.swarm_state import CLOSED_STATES
+from net.certificate import CertificateError, Verifier, verify_committed
+from net.messages import Committed, Mode
+
+
+class GuardError(ValueError):
+    """A decision that must not become an order; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """One decision that the gateway looked at. `denial` is empty where its order may be sent."""
+
+    request: OrderRequest
+    denial: str
+
+
+class OrderGuard:
+    """Checks decisions against the roster and against the gateway's own books."""
+
+    def __init__(self, verifier: Verifier, limits: Limits, portfolio: Portfolio, node_count: int) -> None:
+        """`portfolio` starts flat; `reported` brings it up to date, first of all from the journal."""
+        self._verifier = verifier
+        self._limits = limits
+        self._portfolio = portfolio
+        self._node_count = node_count
+        self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
+
+    @property
+    def portfolio(self) -> Portfolio:
+        return self._portfolio
+
+    def requests(self, epoch: int, index: int, payload: bytes) -> list[OrderRequest]:
+        """The orders that a payload means when it commits at `index` of `epoch`, holds left out. Raises GuardError."""
+        batch = self._decisions(payload)
+        digest = hashlib.sha256(payload).digest()
+        rows = batch.proposals
+        return [
+            _request(rows[position], epoch, index, position, digest)
+            for position in np.flatnonzero(rows["side"] != Side.HOLD).tolist()
+        ]
+
+    def admit(self, committed: Committed, positions: list[int]) -> list[Admitted]:
+        """Check one decided entry and the rows of it to send now.
+
+        Raises GuardError for a certificate that does not hold (then nothing of it may be sent). A row that the peers
+        vetoed or that breaks a limit comes back with its denial.
+        """
+        try:
+            verify_committed(committed, self._verifier)
+        except CertificateError as error:
+            raise GuardError(f"certificate refused: {error}") from error
+        entry = committed.entry
+        batch = self._decisions(entry.payload)
+        rows = batch.proposals
+        if any(not 0 <= position < rows.size for position in positions):
+            raise GuardError(f"positions {positions} are not within the {rows.size} decisions of entry {entry.index}")
+        self._refuse_unwitnessed(committed, rows)
+        chosen = rows[positions]
+        marks = self._marks_with(rows)
+        vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._node_count)[positions]
+        limits = check(chosen, self._portfolio, marks, self._limits)
+        self._marks = marks
+        digest = hashlib.sha256(entry.payload).digest()
+        admitted = []
+        for k, position in enumerate(positions):
+            request = _request(rows[position], committed.epoch, entry.index, position, digest)
+            code = int(vetoes[k]) or int(limits[k])
+            denial = (
+                "" if not code else f"{'vetoed by the peers' if vetoes[k] else 'outside limits'}: {_veto_name(code)}"
+            )
+            if request.side == Side.HOLD:
+                raise GuardError(f"entry {entry.index} position {position} is a HOLD: there is no order to send")
+            if not denial:
+                self._reserve(request)
+            admitted.append(Admitted(request, denial))
+        return admitted
+
+    def reported(self, report: ExecutionReport, step: int) -> None:
+        """Keep the gateway's own books: one execution report of its journal, in order."""
+        if report.last_quantity:
+            fill = Fill(
+                report.client_order_id,
+                report.trade_id,
+                report.instrument,
+                report.side,
+                report.last_quantity,
+                report.last_price_ticks,
+                report.fee_quanta,
+                step,
+            )
+            self._portfolio.apply([fill])
+        if report.state in CLOSED_STATES:
+            self._portfolio.release(report.client_order_id)
+
+    def _reserve(self, request: OrderRequest) -> None:
+        if request.client_order_id not in self._portfolio.in_flight():
+            self._portfolio.reserve(
+                request.client_order_id, request.instrument, request.side, request.quantity_lots, request.limit_ticks
+            )
+
+    def _decisions(self, payload: bytes) -> DecisionBatch:
+        try:
+            batch = decode(payload)
+        except PayloadError as error:
+            raise GuardError(str(error)) from error
+        if not isinstance(batch, DecisionBatch):
+            raise GuardError("the payload holds no decisions")
+        if batch.proposals.size and int(batch.proposals["instrument"].max()) >= self._portfolio.instruments:
+            raise GuardError("a decision names an instrument that is not traded")
+        return batch
+
+    def _refuse_unwitnessed(self, committed: Committed, rows: NDArray[np.void]) -> None:
+        """In auto mode a large order needs the Byzantine quorum beside the leader's word."""
+        if committed.certificate.mode is not Mode.AUTO or committed.witness is not None:
+            return
+        notional = rows["quantity"].astype(np.float64) * rows["limit_price"]
+        if ((rows["side"] != Side.HOLD) & (notional > self._limits.critical_notional)).any():
+            raise GuardError(f"entry {committed.entry.index} is critical and has no Byzantine certificate")
+
+    def _marks_with(self, rows: NDArray[np.void]) -> NDArray[np.int64]:
+        marks = self._marks.copy()
+        priced = rows["limit_price"] > 0
+        marks[rows["instrument"][priced]] = rows["limit_price"][priced]
+        return marks
+
+
+def _request(row: np.void, epoch: int, index: int, position: int, digest: bytes) -> OrderRequest:
+    return OrderRequest(
+        client_order_id=client_order_id(epoch, index, position, digest),
+        instrument=int(row["instrument"]),
+        side=int(row["side"]),
+        quantity_lots=int(row["quantity"]),
+        limit_ticks=int(row["limit_price"]),
+        time_in_force=TimeInForce.IOC,
+        step=int(row["step"]),
+        epoch=epoch,
+        index=index,
+        position=position,
+    )
+
+
+def _veto_name(code: int) -> str:
+    try:
+        return Veto(code).name.lower().replace("_", " ")
+    except ValueError:
+        return f"code {code}"

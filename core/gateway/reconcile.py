@@ -1,0 +1,197 @@
+"""After every connect: journal against venue, in orders, trades and balances. Each difference is shown and resolved.
+
+The rules: on orders and trades the venue's word stands and becomes reports. An order that the venue does not know, and
+that can no longer arrive, has expired and never reached it; it is never sent again. An open order with our prefix that
+the journal does not hold (a lost journal) is cancelled; anybody else's is left alone. Balances that differ once all
+trades are counted are taken from the venue, and the difference moves into the journal's baseline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.gateway.connector import AccountTrade, Answer, Balances, Connector, ConnectorError, VenueUpdate
+from core.gateway.journal import OrderJournal
+from core.gateway.ledger import OrderLedger
+from core.orders.identity import PREFIX
+from core.orders.life_cycle import RefusedTransition
+from core.orders.order import Order, OrderRequest, TimeInForce
+from core.records import OrderState as S
+
+NEVER_REACHED: Final = "never reached the venue"
+_BALANCE_TRIES: Final = 3
+_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where journal and venue did not agree, and what was done about it."""
+
+    kind: str
+    """`order`, `foreign order`, `foreign trade`, `balance` or `life cycle`."""
+    subject: str
+    journal: str
+    venue: str
+    resolution: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}: journal {self.journal}, venue {self.venue}; {self.resolution}"
+
+
+class Reconciler:
+    """Asks one venue about one ledger."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        ledger: OrderLedger,
+        journal: OrderJournal,
+        instruments: Sequence[str],
+        tell: Callable[[Difference], None],
+        commit: Callable[[], None],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        """`tell` hears each difference; `commit` writes and tells staged reports."""
+        self._connector = connector
+        self._ledger = ledger
+        self._journal = journal
+        self._instruments = instruments
+        self._tell = tell
+        self._commit = commit
+        self._clock_ms = clock_ms
+
+    async def run(self) -> None:
+        """All of it. Raises ConnectorError where the link fails meanwhile; nothing is then half done."""
+        open_orders = [order for order in self._ledger.unfinished() if order.state is not S.INITIALISED]
+        # Before anything is learned: what we are about to hear must not hide an older trade that we missed.
+        known = [self._journal.last_trade_id(i) for i in range(len(self._instruments))]
+        signed_until_ms = self._clock_ms()
+        for first in range(0, len(open_orders), _AT_ONCE):
+            part = open_orders[first : first + _AT_ONCE]
+            await asyncio.gather(*(self.resolve(order, signed_until_ms) for order in part))
+        await self._foreign_orders(await self._connector.open_orders())
+        await self._missed_trades(known)
+        self._commit()
+        await self._balances()
+
+    async def resolve(self, order: Order, signed_until_ms: int) -> None:
+        """Ask the venue how one order stands and take its word; commits. Raises ConnectorError.
+
+        `signed_until_ms`: nothing of this order was signed later (gateway's clock).
+        """
+        request = order.request
+        update = await self._connector.query(request)
+        if update is None:
+            await self._connector.cannot_arrive(signed_until_ms)
+            update = await self._connector.query(request)
+        # While we asked, the stream may have told as much, or more.
+        current = self._ledger.get(request.client_order_id) or order
+        if update is None:
+            self._expire(current)
+        else:
+            self._take(current, update)
+        self._commit()
+
+    def _expire(self, order: Order) -> None:
+        if order.state in (S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL):
+            self._tell(_difference(order, "does not know it", f"expired: {NEVER_REACHED}"))
+            self._ledger.mark(order, S.EXPIRED, NEVER_REACHED)
+
+    def _take(self, order: Order, update: VenueUpdate) -> None:
+        before = order
+        try:
+            missing = self._ledger.absorb(update, asked=True)
+        except RefusedTransition as error:
+            self._tell(Difference("life cycle", order.request.client_order_id, order.state, update.state, str(error)))
+            return
+        after = self._ledger.get(order.request.client_order_id)
+        if missing is not None:
+            raise ConnectorError(
+                f"venue says {update.cumulative_quantity} lots of {order.request.client_order_id} are filled"
+                f" and tells trades of {missing.cumulative_quantity}"
+            )
+        if after is not None and (after.state, after.cumulative_quantity) != (before.state, before.cumulative_quantity):
+            fills = len(after.trade_ids) - len(before.trade_ids)
+            self._tell(_difference(before, f"{update.state}", f"venue's word taken, {fills} fills reported"))
+
+    async def _foreign_orders(self, updates: Sequence[VenueUpdate]) -> None:
+        for update in updates:
+            if self._ledger.get(update.client_order_id) is not None:
+                continue
+            if not update.client_order_id.startswith(PREFIX):
+                self._tell(Difference("foreign order", update.client_order_id, "absent", update.state, "left alone"))
+                continue
+            answer = await self._cancel(update)
+            what = "cancelled" if isinstance(answer, VenueUpdate) else f"cancel was not taken: {answer}"
+            self._tell(Difference("foreign order", update.client_order_id, "absent", update.state, what))
+
+    async def _cancel(self, update: VenueUpdate) -> Answer:
+        request = OrderRequest(
+            update.client_order_id, update.instrument, 1, 1, 0, TimeInForce.IOC, step=0, epoch=0, index=0, position=0
+        )
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._connector.cancel(request, answered.set_result)
+        return await answered
+
+    async def _missed_trades(self, known: Sequence[int]) -> None:
+        """Late fills of orders that were final already, and trades of orders that are not ours."""
+        asked = (self._connector.trades_after(i, trade_id) for i, trade_id in enumerate(known))
+        for found in await asyncio.gather(*asked):
+            for trade in found:
+                await self._missed_trade(trade)
+
+    async def _missed_trade(self, found: AccountTrade) -> None:
+        order = self._journal.order_of_venue_id(found.venue_order_id)
+        if order is None:
+            trade, name = found.trade, self._instruments[found.instrument]
+            text = f"{trade.quantity_lots} lots at {trade.price_ticks} ticks, order {found.venue_order_id}"
+            what = "counted in the balances only"
+            self._tell(Difference("foreign trade", f"{name} {trade.trade_id}", "absent", text, what))
+            return
+        current = self._ledger.get(order.request.client_order_id)
+        if current is not None and found.trade.trade_id not in current.trade_ids:
+            await self.resolve(current, self._clock_ms())
+
+    async def _balances(self) -> None:
+        for attempt in range(_BALANCE_TRIES):
+            venue = await self._connector.balances()
+            traded = self._journal.traded(len(self._instruments))
+            baseline = self._journal.baseline()
+            if baseline is None:
+                self._journal.write(baseline=_minus(venue, traded))
+                return
+            expected = _plus(baseline, traded)
+            if venue == expected:
+                return
+            if attempt + 1 < _BALANCE_TRIES:
+                # A fill may have come between the two; it is counted by now.
+                await asyncio.sleep(0)
+                self._commit()
+        self._adopt(venue, expected, traded)
+
+    def _adopt(self, venue: Balances, expected: Balances, traded: Balances) -> None:
+        rows = [("cash (quanta)", expected.cash_quanta, venue.cash_quanta)]
+        rows += [
+            (f"{name} (lots)", ours, theirs)
+            for name, ours, theirs in zip(self._instruments, expected.base_lots, venue.base_lots, strict=True)
+        ]
+        for subject, ours, theirs in rows:
+            if ours != theirs:
+                what = "venue's word taken, the difference goes into the baseline"
+                self._tell(Difference("balance", subject, str(ours), str(theirs), what))
+        self._journal.write(baseline=_minus(venue, traded))
+
+
+def _difference(order: Order, venue: str, resolution: str) -> Difference:
+    return Difference("order", order.request.client_order_id, str(order.state), venue, resolution)
+
+
+def _plus(a: Balances, b: Balances) -> Balances:
+    return Balances(a.cash_quanta + b.cash_quanta, tuple(x + y for x, y in zip(a.base_lots, b.base_lots, strict=True)))
+
+
+def _minus(a: Balances, b: Balances) -> Balances:
+    return Balances(a.cash_quanta - b.cash_quanta, tuple(x - y for x, y in zip(a.base_lots, b.base_lots, strict=True)))

@@ -1,0 +1,98 @@
+"""The body of the venue process: market, exchange, journal and server, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from core.orders.scale import MarketScale
+from core.venue.api import SpotApi
+from core.venue.credentials import load_or_create_credentials
+from core.venue.exchange import Exchange, RecordedBook
+from core.venue.journal import VenueJournal
+from core.venue.server import VenueServer, unix_ms
+from core.venue.settings import VenueSettings
+
+TRADER: Final = 1
+"""Account of the swarm."""
+JOURNAL_NAME: Final = "venue.journal"
+
+
+class PriceSource(Protocol):
+    """The recorded market as the venue sees it. `core.venue.replay` makes one of a `MarketData`."""
+
+    def advance_to(self, step: int) -> Sequence[int]:
+        """Closes in ticks at `step`, one an instrument. Steps never go back. Raises ValueError."""
+
+    @property
+    def recorded_book(self) -> RecordedBook | None:
+        """The recorded depth of the current step; None where liquidity is modelled."""
+
+
+class Venue:
+    """The parts of one venue, put together; `run` and tests share it."""
+
+    def __init__(self, settings: VenueSettings, scale: MarketScale, prices: PriceSource, first_step: int = 0) -> None:
+        """Recovers from the journal. Raises JournalError, CredentialsError, OSError."""
+        self.settings = settings
+        self._prices = prices
+        settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        credentials = load_or_create_credentials(settings.keys_file)
+        self.exchange = Exchange(
+            scale,
+            settings.exchange,
+            recorded_book=prices.recorded_book,
+            reject_rate=settings.injection.reject_rate,
+            random_source=random.Random(settings.injection.seed),
+        )
+        self.journal = VenueJournal(journal_path(settings.directory), settings.sync_journal)
+        self.exchange.restore(self.journal.recover())
+        captions = settings.captions(prices.recorded_book is not None)
+        api = SpotApi(self.exchange, {credentials.api_key: (credentials, TRADER)}, captions, self.advance_to)
+        self.server = VenueServer(api, self.journal, settings.injection)
+        if TRADER not in self.exchange.accounts:
+            cash = round(settings.starting_cash / float(scale.quantum.step))
+            self.exchange.open_account(TRADER, cash, unix_ms())
+        if self.exchange.step < 0:
+            self.advance_to(first_step)
+        else:
+            prices.advance_to(self.exchange.step)
+        self.server.publish()
+
+    def advance_to(self, step: int) -> int:
+        """Move the recorded price. Returns the step that the venue is at; one that is past changes nothing."""
+        if step > self.exchange.step:
+            self.exchange.advance(step, self._prices.advance_to(step), unix_ms())
+        return self.exchange.step
+
+    async def start(self) -> int:
+        """Listen. Returns the port."""
+        return await self.server.start(self.settings.host, self.settings.port)
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        self.journal.close()
+
+
+def journal_path(directory: Path) -> Path:
+    """The venue's event file (read it with `core.venue.journal.read_events`)."""
+    return directory / JOURNAL_NAME
+
+
+async def serve(venue: Venue, ready: Callable[[int], None]) -> None:
+    """Run until SIGTERM or SIGINT. `ready` is called once with the port when requests are taken."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        ready(await venue.start())
+        await stopping.wait()
+    finally:
+        await venue.stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
