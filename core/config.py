@@ -6,6 +6,7 @@ its own `session.toml`, so that every process of a swarm reads the same ones.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,6 +154,6 @@ def write_settings(settings: Settings, path: Path) -> None:
     lines = ["# The settings this session resolved to."]
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        text = f'"{value}"'.replace("\\", "\\\\") if isinstance(value, str) else str(value)
+        text = json.dumps(value)
         lines += ["", f"# {field.description}", f"{name} = {text}"]
     path.write_text("\n".join(lines) + "\n")

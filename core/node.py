@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.cycle import Cycle, Traffic
@@ -23,6 +24,7 @@ from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
 from core.toggles import Toggles
 from core.trader import Trader
+from net.certificate import leader_word_bytes
 from net.identity import Identity, Roster
 from net.log import DurableLog
 from net.messages import Application, Channel, Committed, EntryKind, Message, Mode
@@ -42,10 +44,11 @@ class Node:
         settings = session.settings()
         self._node = node
         self._settings = settings
+        self._identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
         self._peers = tuple(peer for peer in range(settings.nodes) if peer != node)
         folder = session.folder(f"node-{node}")
         roster = session.roster()
-        identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
+        identity = self._identity
         entry = roster.get(node)
         assert entry is not None
         assert entry.address is not None
@@ -60,7 +63,9 @@ class Node:
         self._opinions = Opinions(
             node, self._peers, self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
         )
-        self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._refused_by_gateway)
+        self._orders = OrderFlow(
+            self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway
+        )
         self._pending = PendingCommits()
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
         self._replica = self._make_replica(identity, roster)
@@ -216,6 +221,17 @@ class Node:
 
     def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
         return self._endpoint.send(peer_id, message, round_id=round_id)
+
+    def _with_word(self, committed: Committed) -> Committed:
+        """A follower's proof of a Raft entry has no signer; whoever leads later gives its own word for it."""
+        certificate = committed.certificate
+        if certificate.mode is Mode.BFT or certificate.signers:
+            return committed
+        words = leader_word_bytes(
+            certificate.context, certificate.term, certificate.index, certificate.parent, certificate.digest
+        )
+        signed = replace(certificate, signers=(self._node,), signatures=(self._identity.sign(words),))
+        return replace(committed, certificate=signed)
 
     def event(self, severity: Severity, text: str) -> None:
         self._telemetry.event(severity, text)

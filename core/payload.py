@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE
+from core.records import OrderState
 from core.toggles import Serialization, Toggles, from_dict
 from net.wire.kinds import CodecKind
 from net.wire.layouts import decode_records, encode_records, register_layout
@@ -25,23 +26,19 @@ PROPOSAL_LAYOUT: Final = 1
 OPINION_LAYOUT: Final = 2
 REPORT_LAYOUT: Final = 3
 
+REPORT_STATES: Final[tuple[OrderState, ...]] = tuple(OrderState)
 REPORT_DTYPE: Final = np.dtype(
     [
         ("sequence", "<u8"),  # numbered by the gateway, without gaps
-        ("index", "<u8"),  # log index of the decision's entry
         ("trade_id", "<u8"),  # venue's trade, 0 where nothing traded
         ("quantity", "<i8"),  # lots traded by this report
         ("price", "<i8"),  # ticks
         ("fee", "<i8"),  # cash quanta
-        ("epoch", "<u4"),
-        ("position", "<u2"),  # row of the decision in its entry
-        ("instrument", "<u2"),
-        ("side", "i1"),
-        ("state", "u1"),  # REPORT_STATES index
-        ("padding", "<u2"),
+        ("client_order_id", "S36"),
+        ("state", "u1"),  # index into REPORT_STATES
     ]
 )
-"""One execution report of the gateway (56 bytes)."""
+"""One execution report of the gateway (85 bytes)."""
 
 register_layout(PROPOSAL_LAYOUT, PROPOSAL_DTYPE)
 register_layout(OPINION_LAYOUT, OPINION_DTYPE)

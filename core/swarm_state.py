@@ -22,6 +22,7 @@ from core.limits import Limits, check, is_critical
 from core.market.spec import MarketSpec
 from core.orders.identity import client_order_id
 from core.payload import (
+    REPORT_STATES,
     DecisionBatch,
     Payload,
     PayloadError,
@@ -38,7 +39,6 @@ from net.identity import verify_signature
 from net.messages import Committed, EntryKind
 from net.quorum import byzantine_quorum
 
-REPORT_STATES: Final[tuple[OrderState, ...]] = tuple(OrderState)
 CLOSED_STATES: Final = frozenset(
     {OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.DENIED}
 )
@@ -245,10 +245,9 @@ class SwarmState:
         first = int(rows["sequence"][0])
         if first != self.last_report + 1 or (np.diff(rows["sequence"].astype(np.int64)) != 1).any():
             return Applied(batch, problem=f"reports {first}… do not follow report {self.last_report}")
-        by_place = {(d.committed.epoch, d.committed.entry.index, d.position): d for d in self.open_decisions.values()}
         closed_trades: list[ClosedTrade] = []
         for row in rows:
-            decision = by_place.get((int(row["epoch"]), int(row["index"]), int(row["position"])))
+            decision = self.open_decisions.get(row["client_order_id"].decode())
             if decision is None:
                 continue
             if row["quantity"] > 0:

@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from core.config import ConfigError, Settings, load_settings
+
+if TYPE_CHECKING:
+    from core.session import Session
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
 _FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms")
@@ -110,10 +113,9 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
-    from core.attach import SwarmClient
+    from core.attach import stop_session
     from core.commands.start import start_swarm
     from core.session import create_session, find_session, running_sessions
-    from tui.app import MonitorApp
 
     attaching = arguments.command == "attach" or (
         arguments.session is not None and (arguments.session / "session.toml").exists()
@@ -129,20 +131,31 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
         _check_data(settings)
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session)
-    client = SwarmClient(session, owns_swarm=not attaching)
-    stopped = MonitorApp(client).run()
-    if not stopped:
-        console.print(
-            f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it"
-        )
+    if asyncio.run(_show(session, owns_swarm=not attaching)):
+        console.print("stopping the swarm", style="dim")
+        asyncio.run(stop_session(session))
+        return 0
+    console.print(f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it")
     return 0
+
+
+async def _show(session: Session, *, owns_swarm: bool) -> bool:
+    """Run the monitor; True when the swarm is to be stopped."""
+    from core.attach import SwarmClient
+    from tui.app import MonitorApp
+
+    client = SwarmClient(session, owns_swarm=owns_swarm)
+    await client.connect()
+    try:
+        return bool(await MonitorApp(client).run_async())
+    finally:
+        await client.close()
 
 
 def _check_data(settings: Settings) -> None:
     """Refuse bad data before anything starts."""
-    from core.market.load import load_market
-
     from core.market.errors import MarketDataError
+    from core.market.load import load_market
 
     try:
         load_market(settings.data)

@@ -13,8 +13,10 @@ from core.config import Settings
 from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE, Reason, Side, Veto
 from core.genesis import genesis_state
 from core.market.spec import Instrument, MarketSpec
+from core.orders.identity import client_order_id
 from core.payload import (
     REPORT_DTYPE,
+    REPORT_STATES,
     DecisionBatch,
     ReportBatch,
     SignedOpinions,
@@ -28,12 +30,14 @@ from core.payload import (
 )
 from core.records import OrderState
 from core.session import GATEWAY_ID
-from core.swarm_state import REPORT_STATES, SwarmState
+from core.swarm_state import SwarmState
 from core.toggles import OPTIMISED, Serialization
 from net.identity import Roster, RosterEntry
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 
 KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID)}
+PAYLOADS: dict[int, bytes] = {}
+"""Payload by log index, of the test that runs."""
 SPEC = MarketSpec(
     name="two",
     title="two instruments",
@@ -78,6 +82,7 @@ def batch(rows: NDArray[np.void], vetoes: dict[int, Veto] | None = None) -> Deci
 
 
 def committed(index: int, payload: bytes, kind: EntryKind = EntryKind.DATA) -> Committed:
+    PAYLOADS[index] = payload
     entry = Entry(index, 1, kind, payload)
     digest = hashlib.sha256(payload).digest()
     proof = Certificate(Mode.RAFT, 1, b"c" * 32, Phase.FINALIZE, 1, index, b"p" * 32, digest, (0,), (b"s" * 64,))
@@ -87,7 +92,9 @@ def committed(index: int, payload: bytes, kind: EntryKind = EntryKind.DATA) -> C
 def report(
     sequence: int, index: int, position: int, state: OrderState, quantity: int = 0, price: int = 0
 ) -> tuple[object, ...]:
-    return (sequence, index, sequence, quantity, price, 3, 1, position, 0, 1, REPORT_STATES.index(state), 0)
+    digest = hashlib.sha256(PAYLOADS[index]).digest()
+    name = client_order_id(1, index, position, digest).encode()
+    return (sequence, sequence, quantity, price, 3, name, REPORT_STATES.index(state))
 
 
 def reports(*rows: tuple[object, ...]) -> bytes:
