@@ -110,6 +110,7 @@ class Leader:
 
     async def run(self) -> None:
         """Lead until cancelled or until the lead is lost."""
+        self._cycle.forget_last()
         try:
             await self._reconcile()
             while True:
@@ -118,6 +119,7 @@ class Leader:
                     record = await self._cycle.run(self._state.cycles_done, self._state.toggles)
                 except GatewayAwayError as error:
                     self._swarm.event(Severity.WARNING, f"orders are in doubt: {error}")
+                    self._cycle.forget_last()
                     await self._reconcile()
                     continue
                 self._on_cycle(record)

@@ -22,7 +22,6 @@ from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRo
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
-from core.toggles import Toggles
 from core.trader import Trader
 from net.certificate import leader_word_bytes
 from net.identity import Identity, Roster
@@ -63,9 +62,7 @@ class Node:
         self._opinions = Opinions(
             node, self._peers, self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
         )
-        self._orders = OrderFlow(
-            self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway
-        )
+        self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
         self._replica = self._make_replica(identity, roster)
@@ -74,7 +71,8 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._applied_toggles: Toggles | None = None
+        self._profiling = False
+        self._profiled_from: int | None = None
 
     def _make_replica(self, identity: Identity, roster: Roster) -> Replica:
         keys = {entry.id: entry.public_key for entry in roster.of_role("node")}
@@ -240,7 +238,13 @@ class Node:
         self.event(Severity.ERROR, f"the gateway refused orders: {reason}")
 
     def _on_cycle(self, record: CycleRecord) -> None:
-        self._telemetry.add_cycle(record)
+        """Publish a cycle, unless the profiler slowed it."""
+        if self._profiled_from is None:
+            self._telemetry.add_cycle(record)
+        elif not self._profiling:
+            first, self._profiled_from = self._profiled_from, None
+            text = f"cycles {first} to {record.cycle} ran under the profiler and are in no statistic"
+            self.event(Severity.INFO, text)
 
     def _apply_toggles(self) -> None:
         toggles = self._state.toggles
@@ -308,8 +312,15 @@ class Node:
         return await self._leader.press(key)
 
     async def _profile(self, seconds: float) -> dict[str, bytes]:
-        session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-        return await asyncio.to_thread(render, session)
+        if self._profiling:
+            raise ValueError("a profile is being taken already")
+        self._profiling = True
+        self._profiled_from = self._profiled_from or self._state.cycles_done + 1
+        try:
+            session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
+            return await asyncio.to_thread(render, session)
+        finally:
+            self._profiling = False
 
     # What monitors are told.
 

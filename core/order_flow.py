@@ -19,7 +19,7 @@ from core.swarm_state import OpenDecision
 from core.telemetry import CycleTracer
 from core.telemetry_messages import OrderKind, pack, unpack
 from core.toggles import Toggles
-from net.messages import Application, Channel, CommittedEntries
+from net.messages import Application, Channel, Committed, CommittedEntries
 from net.wire.codec import encode
 from net.wire.kinds import CodecKind
 
@@ -62,10 +62,19 @@ class Fence:
 class OrderFlow:
     """Sends decisions to the gateway and waits for what the toggles say."""
 
-    def __init__(self, wire: Wire, gateway_id: int, tracer: CycleTracer, on_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        gateway_id: int,
+        tracer: CycleTracer,
+        certify: Callable[[Committed], Committed],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        """`certify` gives a decided entry this node's word where its certificate has no signer (Raft, taken over)."""
         self._wire = wire
         self._gateway = gateway_id
         self._tracer = tracer
+        self._certify = certify
         self._on_refused = on_refused
         self._waiting: dict[str, _Waiting] = {}
         self._filled = 0
@@ -100,7 +109,7 @@ class OrderFlow:
     async def _place(self, decisions: Sequence[OpenDecision], toggles: Toggles, in_flight: int, fence: Fence) -> None:
         with self._tracer.span("order_validation") as span:
             span.count = len(decisions)
-            messages = _messages(decisions, in_flight, fence)
+            messages = _messages(decisions, in_flight, fence, self._certify)
             loop = asyncio.get_running_loop()
             waiting = {decision.client_order_id: _Waiting(loop, toggles.async_confirmation) for decision in decisions}
             if len(self._waiting) + len(waiting) > WAITING_MAX:
@@ -167,15 +176,17 @@ class OrderFlow:
             self._fail(name, GatewayAwayError(reason))
 
 
-def _messages(decisions: Sequence[OpenDecision], in_flight: int, fence: Fence) -> list[Application]:
+def _messages(
+    decisions: Sequence[OpenDecision], in_flight: int, fence: Fence, certify: Callable[[Committed], Committed]
+) -> list[Application]:
     """One EXECUTE per log entry: its proof and the rows of it to send now."""
     by_entry: dict[int, list[OpenDecision]] = {}
     for decision in decisions:
         by_entry.setdefault(decision.committed.entry.index, []).append(decision)
     messages = []
     for index, rows in by_entry.items():
-        committed = rows[0].committed
-        proof = encode(CommittedEntries(committed.epoch, index, (committed,)), CodecKind.CAPNP)
+        committed = certify(rows[0].committed)
+        proof = encode(CommittedEntries(committed.epoch, index, (committed,)), CodecKind.MSGPACK_COLUMNS)
         body = pack(
             {
                 "epoch": fence.epoch,

@@ -40,7 +40,7 @@ def _ready() -> None:
 
 def _body(name: str) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
     if name == "venue":
-        from core.venue.process import run_venue_process
+        from core.venue_process import run_venue_process
 
         return run_venue_process
     if name == "gateway":

@@ -1,7 +1,7 @@
 """Sampling a node's own event loop with pyinstrument, on request of a monitor.
 
-pyinstrument slows the loop 2-5 times while it samples, so the node marks the cycles that ran meanwhile as not timed:
-they are left out of every statistic.
+pyinstrument slows the loop 2-5 times while it samples, so the node leaves the cycles that ran meanwhile, and while the
+profile was rendered, out of every statistic.
 """
 
 from __future__ import annotations

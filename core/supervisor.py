@@ -25,6 +25,10 @@ QUICK_DEATHS_MAX = 5
 QUICK_DEATH_S = 5.0
 
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A node's matrix products are small: threads of several nodes would only take the cores from one another."""
+
+
 class Child:
     """One supervised process."""
 
@@ -155,6 +159,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env=os.environ | ONE_THREAD,
             )
         child.started = time.monotonic()
         child.state = "starting"

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from kernels.dtw_topk import library_topk, pack_library
 from numpy.typing import NDArray
 
 from core.config import Settings
 from core.judgement import judge
+from core.market.events import MarketData
 from core.market.feed import Feed, Step
-from core.market.load import MarketData
 from core.memory import ReasoningBank, Trajectories, verdict
 from core.news.aggregate import SentimentAggregator
 from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
@@ -35,6 +34,7 @@ from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
 from kernels.dtw import library_distances_python_range, library_distances_scalar, z_normalise
 from kernels.dtw_batch import library_distances_batch
+from kernels.dtw_topk import library_topk, pack_library
 
 PYTHON_CHUNK = 50
 """Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""

@@ -7,7 +7,6 @@ peers vetoed; and the gateway's own books, built from its own fills, say whether
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +22,12 @@ from core.swarm_state import CLOSED_STATES
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.messages import Committed, Mode
 
+VERIFIED_MAX = 64
+"""Entries whose certificate need not be checked again."""
+
 
 class GuardError(ValueError):
     """A decision that must not become an order; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """One decision that the gateway looked at. `denial` is empty where its order may be sent."""
-
-    request: OrderRequest
-    denial: str
 
 
 class OrderGuard:
@@ -46,6 +40,7 @@ class OrderGuard:
         self._portfolio = portfolio
         self._node_count = node_count
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
+        self._verified: dict[tuple[int, int], Committed] = {}
 
     @property
     def portfolio(self) -> Portfolio:
@@ -61,41 +56,53 @@ class OrderGuard:
             for position in np.flatnonzero(rows["side"] != Side.HOLD).tolist()
         ]
 
-    def admit(self, committed: Committed, positions: list[int]) -> list[Admitted]:
-        """Check one decided entry and the rows of it to send now.
-
-        Raises GuardError for a certificate that does not hold (then nothing of it may be sent). A row that the peers
-        vetoed or that breaks a limit comes back with its denial.
-        """
+    def verify(self, committed: Committed) -> None:
+        """Check the certificate of a decided entry. Raises GuardError: then nothing of it may be sent."""
+        place = (committed.epoch, committed.entry.index)
+        if self._verified.get(place) == committed:
+            return
         try:
             verify_committed(committed, self._verifier)
         except CertificateError as error:
             raise GuardError(f"certificate refused: {error}") from error
-        entry = committed.entry
-        batch = self._decisions(entry.payload)
+        self._refuse_unwitnessed(committed, self._decisions(committed.entry.payload).proposals)
+        self._verified[place] = committed
+        while len(self._verified) > VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+
+    def requests_at(self, committed: Committed, positions: list[int]) -> list[OrderRequest]:
+        """The orders of some rows of a decided entry. Raises GuardError for a row that is none."""
+        wanted = {r.position: r for r in self.requests(committed.epoch, committed.entry.index, committed.entry.payload)}
+        missing = [position for position in positions if position not in wanted]
+        if missing:
+            raise GuardError(f"entry {committed.entry.index} has no order at positions {missing}")
+        return [wanted[position] for position in positions]
+
+    def check(self, committed: Committed, requests: list[OrderRequest]) -> dict[str, str]:
+        """Orders that must not be sent, with the reason: vetoed by the peers, or outside the gateway's own limits."""
+        batch = self._decisions(committed.entry.payload)
         rows = batch.proposals
-        if any(not 0 <= position < rows.size for position in positions):
-            raise GuardError(f"positions {positions} are not within the {rows.size} decisions of entry {entry.index}")
-        self._refuse_unwitnessed(committed, rows)
-        chosen = rows[positions]
+        positions = [request.position for request in requests]
         marks = self._marks_with(rows)
         vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._node_count)[positions]
-        limits = check(chosen, self._portfolio, marks, self._limits)
+        limits = check(rows[positions], self._portfolio, marks, self._limits)
         self._marks = marks
-        digest = hashlib.sha256(entry.payload).digest()
-        admitted = []
-        for k, position in enumerate(positions):
-            request = _request(rows[position], committed.epoch, entry.index, position, digest)
-            code = int(vetoes[k]) or int(limits[k])
-            denial = (
-                "" if not code else f"{'vetoed by the peers' if vetoes[k] else 'outside limits'}: {_veto_name(code)}"
-            )
-            if request.side == Side.HOLD:
-                raise GuardError(f"entry {entry.index} position {position} is a HOLD: there is no order to send")
-            if not denial:
-                self._reserve(request)
-            admitted.append(Admitted(request, denial))
-        return admitted
+        denials = {}
+        for request, veto, limit in zip(requests, vetoes.tolist(), limits.tolist(), strict=True):
+            if veto or limit:
+                source = "vetoed by the peers" if veto else "outside the gateway's limits"
+                denials[request.client_order_id] = f"{source}: {_veto_name(veto or limit)}"
+        return denials
+
+    def reserve(self, requests: list[OrderRequest]) -> None:
+        """Count orders as in flight before they are sent."""
+        for r in requests:
+            self._portfolio.reserve(r.client_order_id, r.instrument, r.side, r.quantity_lots, r.limit_ticks)
+
+    def release(self, requests: list[OrderRequest]) -> None:
+        """Orders that were not sent after all."""
+        for request in requests:
+            self._portfolio.release(request.client_order_id)
 
     def reported(self, report: ExecutionReport, step: int) -> None:
         """Keep the gateway's own books: one execution report of its journal, in order."""
@@ -113,12 +120,6 @@ class OrderGuard:
             self._portfolio.apply([fill])
         if report.state in CLOSED_STATES:
             self._portfolio.release(report.client_order_id)
-
-    def _reserve(self, request: OrderRequest) -> None:
-        if request.client_order_id not in self._portfolio.in_flight():
-            self._portfolio.reserve(
-                request.client_order_id, request.instrument, request.side, request.quantity_lots, request.limit_ticks
-            )
 
     def _decisions(self, payload: bytes) -> DecisionBatch:
         try:

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from core.gateway.binance import BinanceConnector
 from core.gateway.errors import GatewayError
-from core.gateway.gateway import Gateway
+from core.gateway.gateway import Authority, Gateway
 from core.gateway.guard import GuardError, OrderGuard
 from core.gateway.monitor_feed import MonitorFeed
+from core.gateway.reconcile import Difference
 from core.gateway.settings import GatewaySettings
 from core.genesis import genesis_state
 from core.market.load import load_market
 from core.orders.order import ExecutionReport
 from core.orders.scale import MarketScale
-from core.records import Severity
-from core.session import GATEWAY_ID, OPERATOR_ID, Session
+from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
+from core.records import OrderState, Severity, VenueState
+from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
+from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import OrderKind, Telemetry, application, unpack
 from core.venue.credentials import load_credentials
 from net.certificate import Verifier
 from net.identity import Identity
-from net.messages import Application, Channel, Committed, Message
+from net.messages import Application, Channel, Committed, CommittedEntries, Message
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, TransportSettings
+from net.wire.codec import decode
 
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
-LEADERS_REMEMBERED = 64
+ORDERS_REMEMBERED = 10_000
 
 
 class GatewayProcess:
@@ -40,7 +47,7 @@ class GatewayProcess:
         assert entry is not None
         assert entry.address is not None
         data = load_market(settings.data)
-        scale = MarketScale.of(data.spec)
+        scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
         self._nodes = settings.nodes
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
         state = genesis_state(settings, data.spec, roster)
@@ -50,17 +57,20 @@ class GatewayProcess:
             self._identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer
         )
         self._feed = MonitorFeed(self._endpoint, data.spec)
-        port = int(session.venue_port_file.read_text())
+        chosen = GatewaySettings(
+            session.folder("gateway"),
+            synchronous="FULL" if settings.durability == "strict" else "NORMAL",
+            in_flight_max=settings.orders_in_flight,
+            answer_timeout_ms=5_000 + 2 * (settings.venue_latency_ms + settings.venue_jitter_ms),
+        )
         connector = BinanceConnector(
-            f"ws://127.0.0.1:{port}/ws-api/v3", load_credentials(session.venue_keys_file), scale
+            lambda: (LOOPBACK, int(session.venue_port_file.read_text())),
+            lambda: load_credentials(session.venue_keys_file),
+            scale,
+            chosen,
         )
         self._gateway: Gateway[Committed] = Gateway(
-            GatewaySettings(
-                session.folder("gateway"),
-                synchronous="FULL" if settings.durability == "strict" else "NORMAL",
-                in_flight_max=settings.orders_in_flight,
-                answer_timeout_ms=5_000 + 2 * (settings.venue_latency_ms + settings.venue_jitter_ms),
-            ),
+            chosen,
             scale,
             connector,
             verify=lambda committed, payload: self._guard.verify(committed),
@@ -69,8 +79,7 @@ class GatewayProcess:
             on_difference=self._on_difference,
         )
         self._asked_by: dict[str, int] = {}
-        self._closed: deque[ExecutionReport] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes: list[tuple[int, str, OrderState]] = []
         self._step = -1
 
     async def start(self) -> None:
@@ -78,7 +87,10 @@ class GatewayProcess:
         sequence = 0
         while reports := self._gateway.reports_since(sequence):
             for report in reports:
-                self._keep_books(report)
+                order = self._gateway.order(report.client_order_id)
+                if order is not None:
+                    self._guard.reported(report, order.request.step)
+                    self._feed.restored(order)
             sequence = reports[-1].sequence
         await self._endpoint.start()
         for node in range(self._nodes):
@@ -87,9 +99,6 @@ class GatewayProcess:
         await self._gateway.start(wait=False)
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._feed.close()
         await self._gateway.stop()
         await self._endpoint.close()
@@ -126,25 +135,154 @@ class GatewayProcess:
 
     # Orders
 
-    def _prepare(self, values: dict[str, object]) -> None:
+    def _prepare(self, values: dict[str, Any]) -> None:
         """Optimistic execution: build, sign, encode and journal; nothing leaves before the certificate."""
         try:
-            epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])  # type: ignore
+            epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])
             requests = self._guard.requests(epoch, index, payload)
             self._gateway.prepare(requests)
         except (GuardError, GatewayError, ValueError) as error:
             self._feed.event(Severity.WARNING, f"nothing prepared: {error}")
 
-    def _execute(self, sender: int, values: dict[str, object]) -> None:
-        names = [str(name) for name in values["ids"]]  # type: ignore[attr-defined]
+    def _execute(self, sender: int, values: dict[str, Any]) -> None:
+        names = [str(name) for name in values["ids"]]
         try:
-            released, step = self._release(sender, values, names)
+            self._release(sender, values, names)
         except (GuardError, GatewayError, ValueError) as error:
             self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {error}")
             body = {"ids": names, "reason": str(error)}
             self._endpoint.send(sender, application(Channel.ORDER, OrderKind.REFUSED, body))
             return
         self._endpoint.send(sender, application(Channel.ORDER, OrderKind.JOURNALED, {"ids": names}))
-        task = asyncio.create_task(self._follow(sender, released))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        closed = [name for name in names if self._is_closed(name)]
+        if closed:
+            self._tell_closed(sender, closed)
+
+    def _release(self, sender: int, values: dict[str, Any], names: list[str]) -> None:
+        """Check, journal and send what is new. Orders that are known already keep their outcome."""
+        proof = decode(bytes(values["proof"]))
+        if not isinstance(proof, CommittedEntries) or len(proof.entries) != 1:
+            raise GuardError("the proof is not one committed entry")
+        committed = proof.entries[0]
+        positions = [int(position) for position in values["positions"]]
+        self._guard.verify(committed)
+        requests = self._guard.requests_at(committed, positions)
+        if [request.client_order_id for request in requests] != names:
+            raise GuardError("the client order ids are not those of the decisions")
+        for name in names:
+            self._asked_by[name] = sender
+        while len(self._asked_by) > ORDERS_REMEMBERED:
+            del self._asked_by[next(iter(self._asked_by))]
+        fresh = [request for request in requests if self._is_new(request.client_order_id)]
+        if not fresh:
+            return
+        denials = self._guard.check(committed, fresh)
+        sendable = [request for request in fresh if request.client_order_id not in denials]
+        for request in fresh:
+            if request.client_order_id in denials:
+                self._gateway.prepare([request])
+                self._gateway.discard([request.client_order_id], denials[request.client_order_id])
+        if not sendable:
+            return
+        self._advance_venue(max(request.step for request in sendable))
+        authority = Authority(int(values["epoch"]), int(values["term"]), committed, committed.entry.payload)
+        self._guard.reserve(sendable)
+        try:
+            self._gateway.submit(sendable, authority, int(values["in_flight"]))
+        except Exception:
+            self._guard.release(sendable)
+            raise
+        for request in sendable:
+            self._feed.sent(request)
+
+    def _is_new(self, name: str) -> bool:
+        order = self._gateway.order(name)
+        return order is None or order.state is OrderState.INITIALISED
+
+    def _is_closed(self, name: str) -> bool:
+        order = self._gateway.order(name)
+        return order is not None and order.state in CLOSED_STATES
+
+    def _advance_venue(self, step: int) -> None:
+        """The swarm drives the replay clock: the venue's prices follow the step of the orders."""
+        if step <= self._step:
+            return
+        self._step = step
+        self._gateway.advance(step).add_done_callback(self._advanced)
+
+    def _advanced(self, future: asyncio.Future[int]) -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self._step = -1
+            self._feed.event(Severity.WARNING, f"the venue's replay clock did not move: {future.exception()}")
+
+    # What became of them
+
+    def _on_report(self, report: ExecutionReport) -> None:
+        order = self._gateway.order(report.client_order_id)
+        step = order.request.step if order is not None else 0
+        self._guard.reported(report, step)
+        if order is not None:
+            self._feed.reported(order)
+        node = self._asked_by.get(report.client_order_id)
+        if node is None:
+            return
+        if not self._outcomes:
+            asyncio.get_running_loop().call_soon(self._tell_outcomes)
+        self._outcomes.append((node, report.client_order_id, report.state))
+
+    def _tell_outcomes(self) -> None:
+        """One message a node for everything that one read from the venue brought."""
+        outcomes, self._outcomes = self._outcomes, []
+        for node in {node for node, _, _ in outcomes}:
+            mine = {name: state for asked, name, state in outcomes if asked == node}
+            placed = [name for name, state in mine.items() if state not in CLOSED_STATES]
+            if placed:
+                self._endpoint.send(node, application(Channel.ORDER, OrderKind.PLACED, {"ids": placed}))
+            closed = [name for name, state in mine.items() if state in CLOSED_STATES]
+            if closed:
+                self._tell_closed(node, closed)
+
+    def _tell_closed(self, node: int, names: list[str]) -> None:
+        orders = [self._gateway.order(name) for name in names]
+        states = [order.state.value for order in orders if order is not None]
+        self._endpoint.send(node, application(Channel.ORDER, OrderKind.CLOSED, {"ids": names, "states": states}))
+
+    def _answer_reports(self, sender: int, sequence: int) -> None:
+        reports = self._gateway.reports_since(sequence, REPORTS_MAX)
+        rows = np.zeros(len(reports), REPORT_DTYPE)
+        for at, report in enumerate(reports):
+            rows[at] = (
+                report.sequence,
+                report.trade_id,
+                report.last_quantity,
+                report.last_price_ticks,
+                report.fee_quanta,
+                report.client_order_id.encode(),
+                REPORT_STATES.index(report.state),
+            )
+        signature = self._identity.sign(report_bytes(rows)) if len(reports) else b""
+        layout = REPORT_LAYOUT if len(reports) else 0
+        self._endpoint.send(
+            sender, Application(Channel.ORDER, OrderKind.REPORTS, 0, 0, layout, rows.tobytes(), signature)
+        )
+
+    def _on_venue_state(self, state: VenueState, reason: str) -> None:
+        severity = Severity.INFO if state is VenueState.CONNECTED else Severity.WARNING
+        self._feed.event(severity, f"venue is {state.value}{': ' if reason else ''}{reason}")
+        self._feed.venue = state
+        if state is not VenueState.CONNECTED:
+            self._step = -1
+        for node in range(self._nodes):
+            self._tell_venue(node)
+
+    def _on_difference(self, difference: Difference) -> None:
+        self._feed.event(Severity.WARNING, f"reconciliation: {difference}")
+
+
+async def run_gateway_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The body of process `gateway`: run until `stopping` is set."""
+    body = GatewayProcess(session)
+    await body.start()
+    ready()
+    await stopping.wait()
+    await body.close()

@@ -1,0 +1,120 @@
+"""What the gateway pushes to monitors: its totals, the orders that changed, its events."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict, deque
+from dataclasses import asdict
+from typing import Protocol
+
+from core.market.spec import MarketSpec
+from core.orders.order import Order, OrderRequest
+from core.records import EventRow, OrderRow, OrderState, Severity, VenueState
+from core.swarm_state import CLOSED_STATES
+from core.telemetry_messages import GatewayReport, Telemetry, application
+from net.messages import Application, Channel
+
+PUSH_INTERVAL_S = 0.1
+ROWS_KEPT = 200
+EVENTS_KEPT = 200
+
+
+class Wire(Protocol):
+    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool: ...
+
+
+class MonitorFeed:
+    """Keeps the newest orders and the totals; pushes to each subscriber what it has not had."""
+
+    def __init__(self, wire: Wire, spec: MarketSpec) -> None:
+        self._wire = wire
+        self._spec = spec
+        self.venue = VenueState.UNKNOWN
+        self._sent: set[str] = set()
+        self._totals = {"sent": 0, "filled": 0, "unfilled": 0}
+        self._rows: OrderedDict[str, tuple[int, OrderRow]] = OrderedDict()
+        self._events: deque[tuple[int, EventRow]] = deque(maxlen=EVENTS_KEPT)
+        self._number = 0
+        self._had: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._push_forever())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def subscribe(self, operator: int) -> None:
+        self._had[operator] = 0
+
+    def unsubscribe(self, operator: int) -> None:
+        self._had.pop(operator, None)
+
+    def event(self, severity: Severity, text: str) -> None:
+        self._number += 1
+        self._events.append((self._number, EventRow(time.time_ns(), severity, "gateway", text)))
+
+    def sent(self, request: OrderRequest) -> None:
+        """An order that goes to the venue now."""
+        self._sent.add(request.client_order_id)
+        self._totals["sent"] += 1
+
+    def restored(self, order: Order) -> None:
+        """An order of the journal, after a restart: count it once."""
+        name = order.request.client_order_id
+        if order.state is not OrderState.DENIED and name not in self._sent and name not in self._rows:
+            self.sent(order.request)
+        self.reported(order)
+
+    def reported(self, order: Order) -> None:
+        """An order changed."""
+        name = order.request.client_order_id
+        if order.state in CLOSED_STATES and name in self._sent:
+            self._sent.discard(name)
+            self._totals["filled" if order.state is OrderState.FILLED else "unfilled"] += 1
+        self._number += 1
+        self._rows[name] = (self._number, self._row(order))
+        self._rows.move_to_end(name)
+        if len(self._rows) > ROWS_KEPT:
+            self._rows.popitem(last=False)
+
+    def _row(self, order: Order) -> OrderRow:
+        spec, request = self._spec, order.request
+        filled = order.cumulative_quantity
+        return OrderRow(
+            client_order_id=request.client_order_id,
+            step=request.step,
+            instrument=spec.instruments[request.instrument].symbol,
+            side="buy" if request.side > 0 else "sell",
+            quantity=request.quantity_lots * spec.lot_size,
+            limit_price=request.limit_ticks * spec.tick_size,
+            state=order.state,
+            filled_quantity=filled * spec.lot_size,
+            average_price=order.value_quanta / filled * spec.tick_size if filled else 0.0,
+            fee=order.fee_quanta * spec.tick_size * spec.lot_size,
+            reason=order.reason,
+        )
+
+    async def _push_forever(self) -> None:
+        while True:
+            for operator in list(self._had):
+                self._push(operator)
+            await asyncio.sleep(PUSH_INTERVAL_S)
+
+    def _push(self, operator: int) -> None:
+        had = self._had[operator]
+        report = GatewayReport(
+            pid=os.getpid(),
+            venue=self.venue.value,
+            orders_sent=self._totals["sent"],
+            orders_filled=self._totals["filled"],
+            orders_rejected=self._totals["unfilled"],
+            orders=tuple(row for number, row in self._rows.values() if number > had),
+            events=tuple(event for number, event in self._events if number > had),
+        )
+        if self._wire.send(operator, application(Channel.TELEMETRY, Telemetry.GATEWAY, asdict(report))):
+            self._had[operator] = self._number

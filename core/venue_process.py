@@ -1,0 +1,59 @@
+"""The venue process of a session: the market's recording, the exchange, its journal, its port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from core.config import Settings
+from core.market.load import load_market
+from core.orders.scale import MarketScale
+from core.session import Session
+from core.venue.liquidity import LiquiditySettings
+from core.venue.process import Venue
+from core.venue.replay import ReplayedPrices
+from core.venue.settings import ExchangeSettings, Injection, VenueSettings
+
+
+def venue_settings(session: Session, settings: Settings) -> VenueSettings:
+    """The session's settings as the venue takes them."""
+    return VenueSettings(
+        directory=session.folder("venue"),
+        keys_file=session.venue_keys_file,
+        starting_cash=settings.starting_cash,
+        port=_last_port(session),
+        exchange=ExchangeSettings(
+            liquidity=LiquiditySettings(
+                spread_bps=settings.venue_spread_bps, depth_per_level=settings.venue_depth_notional
+            )
+        ),
+        injection=Injection(latency_ms=settings.venue_latency_ms, jitter_ms=settings.venue_jitter_ms),
+    )
+
+
+def _last_port(session: Session) -> int:
+    """A venue that comes back listens where it did before, so that the gateway finds it."""
+    try:
+        return int(session.venue_port_file.read_text())
+    except FileNotFoundError:
+        return 0
+
+
+def write_port(session: Session, port: int) -> None:
+    """Tell the gateway where the venue listens."""
+    temporary = session.venue_port_file.with_suffix(".tmp")
+    temporary.write_text(str(port))
+    os.replace(temporary, session.venue_port_file)
+
+
+async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The body of process `venue`: run until `stopping` is set."""
+    settings = session.settings()
+    data = load_market(settings.data)
+    scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
+    venue = Venue(venue_settings(session, settings), scale, ReplayedPrices(data))
+    write_port(session, await venue.start())
+    ready()
+    await stopping.wait()
+    await venue.stop()
