@@ -92,20 +92,23 @@ class MonitorApp(App[bool]):
         self.push_screen(MonitorScreen())
         self.call_after_refresh(self.tick)
         if self._tick_s > 0.0:
-            self.set_interval(self._tick_s, self.tick)
+            self.set_interval(self._tick_s, lambda: self.tick(at_once=False))
 
     @property
     def monitor(self) -> MonitorScreen | None:
         """The main screen, whatever dialog lies over it."""
         return next((screen for screen in self.screen_stack if isinstance(screen, MonitorScreen)), None)
 
-    def tick(self) -> None:
-        """Take one snapshot and draw it; history goes on while frozen or under a dialog."""
+    def tick(self, at_once: bool = True) -> None:
+        """Take one snapshot and draw it; history goes on while frozen or under a dialog.
+
+        The timer leaves `at_once` out: lists are then drawn a few times a second only, as fast as a person reads.
+        """
         now_ns = self._clock_ns()
         live = self._builder.build(self._client.snapshot(), now_ns, frozenset(self._asked))
         screen = self.monitor
         if screen is not None and screen is self.screen and screen.is_mounted:
-            screen.draw(live, self._frozen or live, self._mode(screen, now_ns))
+            screen.draw(live, self._frozen or live, self._mode(screen, now_ns), at_once)
         self._live = live
 
     def _mode(self, screen: MonitorScreen, now_ns: int) -> Mode:

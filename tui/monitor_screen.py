@@ -51,17 +51,21 @@ class MonitorScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._panels = list(self.query(Panel))
+        self._status, self._keys = self.query_one(StatusLine), self.query_one(KeyBar)
+        self._ticks = 0
 
     @property
     def shows_all_panes(self) -> bool:
         return self.has_class("-wide")
 
-    def draw(self, live: View, shown: View, mode: Mode) -> None:
-        """`shown` is the frozen view, or `live` itself."""
+    def draw(self, live: View, shown: View, mode: Mode, at_once: bool) -> None:
+        """`shown` is the frozen view, or `live` itself; `at_once` draws also what is not due at this tick."""
+        self._ticks += 1
         self.set_class(not live.started, "-starting")
-        self.query_one(StatusLine).mode = self.query_one(KeyBar).mode = mode
+        self._status.mode = self._keys.mode = mode
         for panel in self._panels:
-            panel.draw(live if isinstance(panel, LIVE_WHILE_FROZEN) else shown)
+            if at_once or self._ticks % panel.TICKS_A_DRAW == 0:
+                panel.draw(live if isinstance(panel, LIVE_WHILE_FROZEN) else shown)
 
     def show_tab(self, tab: str) -> None:
         self.tab = tab

@@ -130,7 +130,7 @@ class ViewBuilder:
         )
 
     def _measure(self, snapshot: SwarmSnapshot) -> None:
-        """Percentiles change only with the cycles; the axis only when bars leave it or fill less than a third."""
+        """Percentiles change only with the cycles; the axis only when bars leave it or fill half of it."""
         key = (self._last_cycle, snapshot.toggles)
         if key == self._table_key:
             return
@@ -139,7 +139,7 @@ class ViewBuilder:
         self._table = span_table(chosen)
         self._round_ms = round_latency_ms(chosen, _CONSENSUS)
         longest = max(row.p99_ms for row in self._table.rows[1:])
-        if chosen and (longest > self._scale_ms or longest < self._scale_ms / 3.0):
+        if chosen and (longest > self._scale_ms or longest < self._scale_ms * 0.55):
             self._scale_ms = bar_scale(longest)
 
 

@@ -16,6 +16,7 @@ from tui.widgets.panel import Panel, Part, Row
 class ConsensusPanel(Panel):
     """Summary, one row a node, and the links to gateway and venue."""
 
+    TICKS_A_DRAW = 2
     _node_count = 0
 
     def heading(self, view: View) -> str:

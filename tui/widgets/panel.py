@@ -8,6 +8,8 @@ stylesheet says what they look like.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -67,11 +69,14 @@ class Panel(Widget):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{name}" for name in STYLES}
     ALLOW_SELECT = False
+    TICKS_A_DRAW: ClassVar[int] = 1
+    """Lists that scroll faster than a person reads are drawn less often than the figures."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._view: View | None = None
         self._rows: list[Row] = []
+        self._shown = False
         self._style_of: dict[str, Style] = {}
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
@@ -85,7 +90,7 @@ class Panel(Widget):
     def draw(self, view: View) -> None:
         """Show `view`; repaints nothing where nothing changed."""
         self._view = view
-        if not self.is_attached or not self.display:
+        if not self._shown:
             return
         title = self.heading(view)
         if title and self.border_title != title:
@@ -106,6 +111,14 @@ class Panel(Widget):
         if changed:
             self.refresh(*_regions(changed, width))
 
+    def on_show(self) -> None:
+        self._shown = True
+        if self._view is not None:
+            self.draw(self._view)
+
+    def on_hide(self) -> None:
+        self._shown = False
+
     def on_resize(self, event: events.Resize) -> None:
         if self._view is not None:
             self._rows = []
@@ -119,7 +132,12 @@ class Panel(Widget):
         width = self.content_size.width
         if y >= len(self._rows):
             return Strip.blank(width, self.rich_style)
-        return Strip([Segment(text, self._style(style)) for text, style, _ in self._rows[y]], width)
+        row = self._rows[y]
+        segments = [
+            Segment("".join(part.text for part in same), self._style(style))
+            for style, same in groupby(row, key=attrgetter("style"))
+        ]
+        return Strip(segments, width)
 
     def _style(self, name: str) -> Style:
         style = self._style_of.get(name)

@@ -122,7 +122,12 @@ def _event_rows(event: EventRow, width: int, lines: int) -> list[Row]:
     return rows + [(Part(indent), Part(line, said)) for line in folded[1:]]
 
 
+_LIST_TICKS = 5
+
+
 class OrdersPanel(Panel):
+    TICKS_A_DRAW = _LIST_TICKS
+
     def heading(self, view: View) -> str:
         return "Orders"
 
@@ -142,6 +147,8 @@ class OrdersPanel(Panel):
 
 
 class PositionsPanel(Panel):
+    TICKS_A_DRAW = _LIST_TICKS
+
     def heading(self, view: View) -> str:
         return "Positions and profit"
 
@@ -164,6 +171,7 @@ _ROWS = {"orders": order_rows, "positions": position_rows, "events": event_rows}
 class PanePanel(Panel):
     """Orders, positions or events, one at a time; the tabs are its first row."""
 
+    TICKS_A_DRAW = _LIST_TICKS
     tab = TABS[0]
 
     def select(self, tab: str) -> None:
