@@ -77,9 +77,7 @@ async def running_swarm(folder: Path, **flags: object) -> AsyncIterator[RunningS
     swarm = RunningSwarm(session, client)
     try:
         await client.connect()
-        await until(
-            lambda: swarm.last_cycle > 0 or client.phase.startswith("failed"), 120, "the first cycle"
-        )
+        await until(lambda: swarm.last_cycle > 0 or client.phase.startswith("failed"), 120, "the first cycle")
         assert swarm.last_cycle > 0, swarm.events()
         yield swarm
     finally:
