@@ -186,7 +186,7 @@ def _messages(
     messages = []
     for index, rows in by_entry.items():
         committed = certify(rows[0].committed)
-        proof = encode(CommittedEntries(committed.epoch, index, (committed,)), CodecKind.MSGPACK_COLUMNS)
+        proof = encode(CommittedEntries(committed.epoch, index, (committed,)), CodecKind.CAPNP)
         body = pack(
             {
                 "epoch": fence.epoch,

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from net import messages
 from net.messages import Message
-from net.wire import msgpack_columns, msgpack_maps
+from net.wire import capnp_columns, msgpack_columns, msgpack_maps
 from net.wire.errors import MESSAGE_BYTES_MAX, WireError
 from net.wire.kinds import CodecKind
 
@@ -40,10 +40,12 @@ _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 
 _ENCODE: Final[dict[CodecKind, Callable[[Any], bytes]]] = {
     CodecKind.MSGPACK: msgpack_maps.encode,
+    CodecKind.CAPNP: capnp_columns.encode,
     CodecKind.MSGPACK_COLUMNS: msgpack_columns.encode,
 }
 _DECODE: Final[dict[int, Callable[[type, bytes], Any]]] = {
     CodecKind.MSGPACK: msgpack_maps.decode,
+    CodecKind.CAPNP: capnp_columns.decode,
     CodecKind.MSGPACK_COLUMNS: msgpack_columns.decode,
 }
 _PREFIX: Final = {
