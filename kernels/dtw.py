@@ -4,7 +4,7 @@ One convention everywhere: the cost of matching two values is their squared diff
 steps from the diagonal (|i - j| <= band, Sakoe & Chiba 1978), and the distance is the square root of the cheapest
 path's sum. With band 0 it is the Euclidean distance; a band of length - 1 or more does not constrain.
 
-The fast form, sixteen patterns at a time, is in `kernels.dtw_batch`; the pruned search in `kernels.dtw_topk`.
+The fast form, many patterns at a time, is in `kernels.dtw_batch`; the pruned search in `kernels.dtw_topk`.
 """
 
 from __future__ import annotations

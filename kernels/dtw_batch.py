@@ -1,13 +1,13 @@
-"""Dynamic time warping of windows against a whole library: sixteen patterns a vector, four window steps a tile.
+"""Dynamic time warping of windows against a whole library: LANES patterns a vector, four window steps a tile.
 
 Same convention as `kernels.dtw`. The library is kept as structure of arrays, `blocks[block, step, lane]`, so that one
-load takes one step of sixteen patterns. The recurrence runs over tiles of four window steps whose cells stay in
-registers; only the tile's last row goes to memory. Nothing here allocates inside the loops.
+load takes one step of LANES patterns (16 or 32, see `kernels.simd`). The recurrence runs over tiles of four window
+steps whose cells stay in registers; only the tile's last row goes to memory. Nothing allocates inside the loops.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -26,18 +26,19 @@ from kernels.simd import (
     subtract,
 )
 
-TILE = 4
+TILE: Final = 4
 """Window steps to a tile. Rows of a tile overlap in at least one column only if TILE <= 2 * band + 2."""
 
-_INFINITY = np.float32(np.inf)
-_ZERO = np.float32(0.0)
+_INFINITY: Final = np.float32(np.inf)
+_ZERO: Final = np.float32(0.0)
 
 
 def pack_patterns(patterns: NDArray[np.float32]) -> NDArray[np.float32]:
     """The library as structure of arrays.
 
-    patterns: float32 [n, m], n and m >= 1. Returns float32 [ceil(n / 16), m, 16], the last block filled up with
-    zeros. Raises ValueError on NaN, infinity, magnitudes above 1e15, or another dtype, rank or no size.
+    patterns: float32 [n, m], n and m >= 1. Returns float32 [ceil(n / LANES), m, LANES], the last block filled up
+    with zeros; not to be stored, the lanes depend on the processor. Raises ValueError on NaN, infinity, magnitudes
+    above 1e15, or another dtype, rank or no size.
     """
     patterns = checked("patterns", patterns, np.float32, 2)
     n, m = patterns.shape
@@ -76,32 +77,29 @@ def checked_blocks(blocks: Any, n: int, m: int) -> NDArray[np.float32]:
 
 @njit(cache=True)
 def cell(q: Any, y: Any, above: Any, diagonal: Any, left: Any) -> Any:
-    """One cell of sixteen warping matrices."""
+    """One cell of LANES warping matrices."""
     difference = subtract(q, y)
     return multiply_add(difference, difference, minimum_non_negative(minimum_non_negative(above, diagonal), left))
 
 
 @njit(cache=True)
-def one_row(window: Any, i: int, blocks: Any, base: int, m: int, band: int, row: Any) -> Any:
+def one_row(window: Any, i: int, blocks: Any, base: int, m: int, band: int, row: Any) -> None:
     """Row i of the matrices of one block. row: the row above, replaced; element 0 is the column before the first."""
     infinite = splat(_INFINITY)
     q = splat(window[i])
     first = max(0, i - band)
     diagonal = load(row, first * LANES)
     left = infinite
-    lowest = infinite
     for j in range(first, min(m, i + band + 1)):
         above = load(row, (j + 1) * LANES)
         left = cell(q, load(blocks, base + j * LANES), above, diagonal, left)
         diagonal = above
-        lowest = minimum_non_negative(lowest, left)
         store(row, (j + 1) * LANES, left)
-    return lowest
 
 
 @njit(cache=True)
-def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, row: Any) -> Any:
-    """Rows i to i + 3, band >= 1. Returns the lowest cost of row i + 3, lane by lane.
+def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, row: Any) -> None:
+    """Rows i to i + 3, band >= 1. row: row i - 1, replaced by row i + 3.
 
     Column j of row i + k is open for i + k - band <= j <= i + k + band: the four rows start one after another on the
     left edge (prologue), run together, and end one after another on the right edge (epilogue).
@@ -109,7 +107,6 @@ def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, ro
     infinite = splat(_INFINITY)
     q0, q1, q2, q3 = splat(window[i]), splat(window[i + 1]), splat(window[i + 2]), splat(window[i + 3])
     a, b, c, d = infinite, infinite, infinite, infinite
-    lowest = infinite
     diagonal = load(row, max(0, i - band) * LANES)
     j = i - band
     if j >= 0:
@@ -136,7 +133,6 @@ def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, ro
         next_c = cell(q2, y, next_b, b, c)
         d = cell(q3, y, next_c, c, d)
         a, b, c, diagonal = next_a, next_b, next_c, above
-        lowest = minimum_non_negative(lowest, d)
         store(row, (j + 1) * LANES, d)
     j = i + band + 1
     if j < m:
@@ -145,7 +141,6 @@ def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, ro
         next_c = cell(q2, y, next_b, b, c)
         d = cell(q3, y, next_c, c, d)
         b, c = next_b, next_c
-        lowest = minimum_non_negative(lowest, d)
         store(row, (j + 1) * LANES, d)
     j += 1
     if j < m:
@@ -153,21 +148,27 @@ def four_rows(window: Any, i: int, blocks: Any, base: int, m: int, band: int, ro
         next_c = cell(q2, y, infinite, b, c)
         d = cell(q3, y, next_c, c, d)
         c = next_c
-        lowest = minimum_non_negative(lowest, d)
         store(row, (j + 1) * LANES, d)
     j += 1
     if j < m:
         d = cell(q3, load(blocks, base + j * LANES), infinite, c, d)
-        lowest = minimum_non_negative(lowest, d)
         store(row, (j + 1) * LANES, d)
-    return lowest
+
+
+@njit(cache=True)
+def _lowest(row: Any, first: int, stop: int) -> Any:
+    """The lowest cost in columns first..stop-1 of the latest row, over all lanes."""
+    lowest = splat(_INFINITY)
+    for j in range(first, stop):
+        lowest = minimum_non_negative(lowest, load(row, (j + 1) * LANES))
+    return smallest_lane(lowest)
 
 
 @njit(cache=True)
 def block_distances(window: Any, blocks: Any, base: int, band: int, row: Any, out: Any, limit: Any) -> bool:
-    """One window against one block; `out` [16] gets the distances. False when all of them are known to exceed `limit`.
+    """One window against one block; `out` [LANES] gets the distances. False when all are known to exceed `limit`.
 
-    row: scratch float32 [(m + 1) * 16]. A row's lowest cost never falls from one row to the next, so a row above the
+    row: scratch float32 [(m + 1) * LANES]. A row's lowest cost never falls from one row to the next, so a row above the
     limit ends the block.
     """
     m = window.size
@@ -179,14 +180,14 @@ def block_distances(window: Any, blocks: Any, base: int, band: int, row: Any, ou
     i = 0
     while i < m:
         if rows_at_once == TILE and i + TILE <= m:
-            lowest = four_rows(window, i, blocks, base, m, band, row)
+            four_rows(window, i, blocks, base, m, band, row)
             i += TILE
         else:
-            lowest = one_row(window, i, blocks, base, m, band, row)
+            one_row(window, i, blocks, base, m, band, row)
             i += 1
         # only the very first cell may be reached from outside the matrix
         store(row, 0, infinite)
-        if limit < _INFINITY and smallest_lane(square_root(lowest)) > limit:
+        if limit < _INFINITY and np.sqrt(_lowest(row, max(0, i - 1 - band), min(m, i + band))) > limit:
             return False
     store(out, 0, square_root(load(row, m * LANES)))
     return True

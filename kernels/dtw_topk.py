@@ -2,7 +2,7 @@
 
 Same convention as `kernels.dtw`. A lower bound rules out most patterns: LB_Keogh (Keogh & Ratanamahatana 2005) from
 the window to the pattern's envelope and, the other way round, from the pattern to the window's envelope (Lemire 2009),
-with exact first and last cells as in LB_Kim. Survivors go through the vector kernel sixteen at a time, and a block
+with exact first and last cells as in LB_Kim. Survivors go through the vector kernel a block at a time, and a block
 ends early when all of it is beyond the k-th best.
 
 Exact even in the last bit: a bound adds the terms in the order in which a warping path meets them, each no larger than
@@ -18,13 +18,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_band
-from kernels.dtw_batch import block_distances, pack_patterns
+from kernels.dtw_batch import block_distances, library_distances_batch, pack_patterns
 from kernels.simd import LANES, load, maximum, multiply_add, splat, square_root, store, subtract
 
 _INFINITY: Final = np.float32(np.inf)
 _ZERO: Final = np.float32(0.0)
 _TAKEN: Final = np.float32(np.nan)
 """The bound of a pattern that was already compared: no limit admits it."""
+
+_PRUNED_STEPS_MIN: Final = 16
+"""In shorter windows every distance costs less than the bounds."""
 
 
 class PackedLibrary(NamedTuple):
@@ -33,7 +36,7 @@ class PackedLibrary(NamedTuple):
     patterns: NDArray[np.float32]
     """float32 [n, m]"""
     blocks: NDArray[np.float32]
-    """float32 [ceil(n / 16), m, 16], fit for `library_distances_batch` too"""
+    """As `pack_patterns` makes them, fit for `library_distances_batch` too."""
     lower: NDArray[np.float32]
     """Lower envelopes in the layout of `blocks`."""
     upper: NDArray[np.float32]
@@ -67,6 +70,9 @@ def library_topk(
         raise ValueError(f"k must lie between 1 and the {n} patterns of the library, got {k}")
     indices = np.empty((windows.shape[0], k), np.int64)
     distances = np.empty((windows.shape[0], k), np.float32)
+    if m < _PRUNED_STEPS_MIN:
+        _smallest(library_distances_batch(windows, library.blocks, n, library.band), indices, distances)
+        return indices, distances
     flat = (library.blocks.reshape(-1), library.lower.reshape(-1), library.upper.reshape(-1))
     _search(windows, library.patterns, *flat, library.band, indices, distances)
     return indices, distances
@@ -116,6 +122,16 @@ def _search(
                 waiting = 0
 
 
+@njit(cache=True, nogil=True)
+def _smallest(every: Any, indices: Any, distances: Any) -> None:
+    n_windows, n = every.shape
+    distances[:] = _INFINITY
+    indices[:] = n
+    for w in range(n_windows):
+        for p in range(n):
+            _insert(distances[w], indices[w], every[w, p], p)
+
+
 @njit(cache=True)
 def _insert(values: Any, indices: Any, value: float, index: int) -> None:
     """Keep the smallest values in order, equal ones by index."""
@@ -142,7 +158,7 @@ def _gather(patterns: Any, lanes: Any, count: int, gathered: Any) -> None:
 
 @njit(cache=True)
 def _lower_bounds(window: Any, envelope: Any, blocks: Any, lower: Any, upper: Any, bounds: Any) -> None:
-    """bounds: float32 [blocks * 16], on the scale of distances. The order of the sums matters, see the module."""
+    """bounds: float32 [blocks * LANES], on the scale of distances. The order of the sums matters, see the module."""
     m = window.size
     zero = splat(_ZERO)
     for first in range(0, bounds.size, LANES):

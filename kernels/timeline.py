@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 
-@njit(cache=True, nogil=True)
 def exclusive_time(
     starts: NDArray[np.int64], ends: NDArray[np.int64], spans: NDArray[np.int64], depths: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Share out the time of one cycle among the spans that were open.
 
-    starts, ends: int64[m], nanoseconds, one interval a span call, starts <= ends; spans: int64[m], the index of the span's
-    name; depths: int64[k], nesting depth by name. Returns int64[k], nanoseconds, whose sum is the length of the union
-    of all intervals. At each instant the deepest open interval has the time; among equally deep ones the one that
+    starts, ends: int64[m], nanoseconds, one interval a span call, starts <= ends; spans: int64[m], the index of the
+    span's name; depths: int64[k], nesting depth by name. Returns int64[k], nanoseconds, whose sum is the length of the
+    union of all intervals. At each instant the deepest open interval has the time; among equally deep ones the one that
     closes last, because that is the one its parent is waiting for (the critical path of a join).
     """
+    # sorted here and not in the compiled part: numba takes seconds to compile a sort
+    by_start = np.argsort(starts, kind="stable")
+    cuts = np.sort(np.concatenate((starts, ends)))
+    exclusive: NDArray[np.int64] = _share_out(starts, ends, spans, depths, by_start, cuts)
+    return exclusive
+
+
+@njit(cache=True, nogil=True)
+def _share_out(starts: Any, ends: Any, spans: Any, depths: Any, by_start: Any, cuts: Any) -> Any:
     m = starts.size
     out = np.zeros(depths.size, np.int64)
-    if m == 0:
-        return out
-    by_start = np.argsort(starts, kind="mergesort")
-    cuts = np.sort(np.concatenate((starts, ends)))
     active = np.empty(m, np.int64)
     n_active = 0
     upcoming = 0

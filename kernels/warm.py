@@ -23,7 +23,8 @@ class Kernel(NamedTuple):
     warm: Callable[[], object]
 
 
-_WINDOW: Final = np.linspace(-1.0, 1.0, 8, dtype=np.float32)
+_WINDOW: Final = np.linspace(-1.0, 1.0, 32, dtype=np.float32)
+_SHORT: Final = np.zeros((2, 8), np.float32)
 _ROWS: Final = np.stack([_WINDOW, _WINDOW[::-1]])
 _TIMES: Final = np.arange(2, dtype=np.int64)
 
@@ -35,6 +36,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     Kernel("dtw_scalar", lambda: dtw.library_distances_scalar(_WINDOW, _ROWS, 1)),
     Kernel("dtw_batch", lambda: dtw_batch.library_distances_batch(_ROWS, dtw_batch.pack_patterns(_ROWS), 2, 1)),
     Kernel("dtw_topk", lambda: dtw_topk.library_topk(_ROWS, dtw_topk.pack_library(_ROWS, 1), 1, 1)),
+    Kernel("dtw_topk_short", lambda: dtw_topk.library_topk(_SHORT, dtw_topk.pack_library(_SHORT, 1), 1, 1)),
 )
 
 
