@@ -10,13 +10,14 @@ from dataclasses import replace
 
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.cycle import Cycle, Traffic
+from core.essential import essential
 from core.genesis import genesis_state
 from core.leader import MODE_OF, Leader
 from core.market.load import load_market
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, ReportBatch, ToggleChange
+from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, payload_kind
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
@@ -147,7 +148,7 @@ class Node:
         if leader == self._node:
             self.event(Severity.INFO, f"leads in {self._replica.mode.name.lower()} term {term}")
             if self._leading is None or self._leading.done():
-                self._leading = asyncio.create_task(self._lead())
+                self._leading = essential(self._lead())
         else:
             self._stop_leading()
 
@@ -190,7 +191,8 @@ class Node:
             return
         epoch, last = self._replica.epoch, self._replica.status().last_index
         for back, payload in enumerate(reversed(payloads)):
-            prepare(epoch, last - back, payload)
+            if payload_kind(payload) is PayloadKind.DECISIONS:
+                prepare(epoch, last - back, payload)
 
     async def commit(self, payload: bytes) -> None:
         await self.agree([payload], None)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from core.essential import essential
 from core.records import CycleRecord, EventRow, Severity
 from core.telemetry_messages import NodeReport, Telemetry, application, cycle_to_dict, node_report_to_dict
 from net.messages import Application, Channel
@@ -38,7 +39,7 @@ class NodeTelemetry:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._push_forever())
+        self._task = essential(self._push_forever())
 
     async def close(self) -> None:
         if self._task is not None:

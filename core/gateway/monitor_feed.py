@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from dataclasses import asdict
 from typing import Protocol
 
+from core.essential import essential
 from core.market.spec import MarketSpec
 from core.orders.order import Order, OrderRequest
 from core.records import EventRow, OrderRow, OrderState, Severity, VenueState
@@ -41,7 +42,7 @@ class MonitorFeed:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._push_forever())
+        self._task = essential(self._push_forever())
 
     async def close(self) -> None:
         if self._task is not None:

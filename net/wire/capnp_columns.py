@@ -66,7 +66,7 @@ def decode(kind: type, data: bytes) -> Any:
         with _struct(kind).from_bytes(
             data, traversal_limit_in_words=TRAVERSAL_WORDS_MAX, nesting_limit=NESTING_MAX
         ) as reader:
-            message = _decode_append_entries(reader) if kind is AppendEntries else _from_reader(kind)(reader)
+            message: Any = _decode_append_entries(reader) if kind is AppendEntries else _from_reader(kind)(reader)
     except (capnp.KjException, ValueError, struct.error) as error:
         if isinstance(error, WireError):
             raise
@@ -111,8 +111,8 @@ def _plain(field: FieldType) -> Check | None:
     one: Check | None = None
     if field.shape == "record":
         one = _to_dict(field.element)
-    elif field.shape == "enum":
-        one = int
+    elif field.shape in ("enum", "uint"):
+        one = int  # an IntEnum is no integer to pycapnp
     if field.many:
         return lambda values: [one(value) for value in values] if one is not None else list(values)
     if field.optional and one is not None:

@@ -1,0 +1,24 @@
+"""Tasks that a process cannot do without: when one fails, the process ends and says why, and the supervisor restarts it."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Coroutine
+from typing import Any
+
+
+def essential(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run `work` as a task whose failure ends the process with code 1; its traceback goes to standard error."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_end_process_on_failure)
+    return task
+
+
+def _end_process_on_failure(task: asyncio.Task[None]) -> None:
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None:
+        traceback.print_exception(error)
+        raise SystemExit(1)
