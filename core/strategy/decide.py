@@ -20,17 +20,17 @@ _HEADROOM: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class DecisionConfig:
-    base_weights: tuple[float, float, float, float, float, float] = (0.25, 0.20, 0.20, 0.10, 0.15, 0.10)
+    base_weights: tuple[float, float, float, float, float, float] = (0.25, 0.25, 0.10, 0.10, 0.20, 0.10)
     """Of the agents in the order of `AGENTS`, before memory multiplies them."""
-    full_signal: float = 0.35
+    full_signal: float = 0.45
     """Weighted vote at which a position has its full size."""
     gross_max: float = 1.5
     """Sum of absolute target weights, fraction of equity."""
-    rebalance_fraction: float = 0.20
+    rebalance_fraction: float = 0.15
     """Half-width of the band around the target in which nothing is traded, a fraction of the instrument's full size.
     Outside it a trade goes to the nearer edge, not to the target: the best rule when costs are proportional (Davis and
     Norman 1990, Portfolio selection with transaction costs)."""
-    order_fraction_min: float = 0.03
+    order_fraction_min: float = 0.02
     """Smallest order, a fraction of the instrument's full size."""
     limit_offset_bps: float = 20.0
     """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect."""

@@ -19,7 +19,7 @@ class RiskConfig:
     """Confidence of value at risk and expected shortfall."""
     value_at_risk_max: float = 0.03
     """Fraction of equity that one step may lose at `level`; beyond it every target shrinks in proportion."""
-    volatility_target_step: float = 0.010
+    volatility_target_step: float = 0.007
     """Volatility of the whole portfolio a step, as a fraction of equity, if instruments moved independently."""
     sharpe_step: float = 0.03
     """Skill assumed for the Kelly cap: expected return over volatility, a step (0.03 is about 0.5 a year of days)."""
