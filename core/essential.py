@@ -1,4 +1,4 @@
-"""Tasks that a process cannot do without: when one fails, the process ends and says why, and the supervisor restarts it."""
+"""Tasks a process cannot do without: when one fails, the process ends, says why, and is started again."""
 
 from __future__ import annotations
 
