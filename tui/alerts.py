@@ -55,7 +55,7 @@ def _nodes(snapshot: SwarmSnapshot) -> list[Alert]:
     total = len(snapshot.nodes)
     needed = quorum(total, snapshot.toggles.consensus)
     if snapshot.nodes and snapshot.leader is None:
-        found.append(Alert(Severity.ERROR, "no leader: the nodes are electing one; trading is paused until they have"))
+        found.append(Alert(Severity.ERROR, "no leader: trading is paused until the nodes have elected one"))
     if away:
         subject = f"node {away[0]} is" if len(away) == 1 else f"nodes {', '.join(away)} are"
         left = total - len(away)

@@ -58,7 +58,6 @@ class MonitorApp(App[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"press('{key}')", f"toggle {key}", show=False) for key in TOGGLE_KEYS),
         Binding("space", "freeze", "freeze or go on", show=False),
-        Binding("tab", "next_tab", "next pane", show=False, priority=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -108,15 +107,16 @@ class MonitorApp(App[bool]):
         live = self._builder.build(self._client.snapshot(), now_ns, frozenset(self._asked))
         screen = self.monitor
         if screen is not None and screen is self.screen and screen.is_mounted:
-            screen.draw(live, self._frozen or live, self._mode(screen, now_ns), at_once)
+            screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
 
-    def _mode(self, screen: MonitorScreen, now_ns: int) -> Mode:
+    def _mode(self, screen: MonitorScreen, now_ns: int, started: bool) -> Mode:
         return Mode(
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
-            next_tab="" if screen.shows_all_panes else screen.next_tab(),
+            next_tab="" if screen.shows_all_panes or not started else screen.next_tab(),
+            started=started,
             owns_swarm=self._client.owns_swarm,
         )
 
@@ -157,6 +157,9 @@ class MonitorApp(App[bool]):
     # -- the view
 
     def action_freeze(self) -> None:
+        if self._frozen is None and not self._live.started:
+            self._say("nothing to freeze: no cycle has run yet")
+            return
         self._frozen = None if self._frozen is not None else self._live
         self.tick()
 
@@ -175,6 +178,9 @@ class MonitorApp(App[bool]):
     # -- profile snapshot
 
     def action_export(self) -> None:
+        if not self._live.started:
+            self._say("nothing to profile: no cycle has run yet")
+            return
         if self._profiling:
             self._say("a profile snapshot is being taken already")
             return

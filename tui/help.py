@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -28,7 +31,7 @@ SCREEN = (
      "the next cycle, on every node. Once 30 cycles have run under it, the median cycle time before is divided by the "
      "one after, with a 95 % interval (block bootstrap). A before/after on a busy machine can lie: repeat what "
      "matters."),
-    ("with …", "The line above the keys names settings that every figure was made under."),
+    ("with", "Settings that every figure on the screen was made under."),
 )  # fmt: skip
 KEYS = (
     ("b", "batching: one message a proposal, or up to 20 proposals in one message and one round"),
@@ -50,26 +53,31 @@ KEYS = (
 )
 
 
-def help_text() -> Text:
+def help_page() -> Group:
     """The whole page."""
-    text = Text()
-    _title(text, "The screen")
-    for name, meaning in SCREEN:
-        text.append(f"{name}. ", "bold").append(meaning + "\n\n")
-    _title(text, "Keys")
-    for key, meaning in KEYS:
-        text.append(f"{key:>6}  ", "bold").append(meaning + "\n")
-    text.append("\n")
-    _title(text, "Spans")
-    for name, depth in zip(NAMES, DEPTH, strict=True):
-        text.append("  " * depth + name + "\n", "bold")
-        text.append("  " * depth + "  " + MEANING[name] + "\n")
-    text.append("untimed\n", "bold").append("  what no span covers; shown, never hidden\n")
-    return text
+    spans = [("  " * depth + name, MEANING[name]) for name, depth in zip(NAMES, DEPTH, strict=True)]
+    spans.append(("untimed", "what no span covers; shown, never hidden"))
+    return Group(
+        _title("The screen"),
+        _rows(SCREEN),
+        _title("Keys"),
+        _rows(KEYS),
+        _title("Spans"),
+        _rows(spans),
+    )
 
 
-def _title(text: Text, title: str) -> None:
-    text.append(f"{title}\n", "bold underline").append("\n")
+def _title(title: str) -> Text:
+    return Text(f"\n{title}\n", "bold underline")
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, meaning in rows:
+        table.add_row(Text(name), Text(meaning))
+    return table
 
 
 class HelpScreen(ModalScreen[None]):
@@ -79,4 +87,4 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = "Help"
             scroll.border_subtitle = "↑ ↓ scroll · escape closes"
-            yield Static(help_text())
+            yield Static(help_page())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
@@ -25,6 +26,8 @@ class MonitorScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (170, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-medium"), (46, "-tall")]
     AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
+    """Before Textual's own: nothing on this screen takes the focus."""
 
     tab = TABS[0]
 

@@ -32,11 +32,11 @@ class QuitDialog(ModalScreen[Answer]):
         with Vertical() as box:
             box.border_title = "Quit" if self._owns_swarm else "Leave"
             if self._owns_swarm:
-                yield Static("The swarm was started by this command. What becomes of it?")
+                yield Static("This command started the swarm. What becomes of it?")
             else:
                 yield Static("This monitor is attached to a swarm that others may be using.")
             yield OptionList(
-                Option(f"{keep:<20}the swarm trades on without a monitor", "keep"),
+                Option(f"{keep:<20}it goes on without a monitor", "keep"),
                 Option(f"{'s  stop the swarm':<20}no process is left behind", "stop"),
                 Option(f"{'c  cancel':<20}back to the screen", "cancel"),
             )

@@ -114,7 +114,9 @@ class FakeSession:
             name = FIELD_OF_KEY[key]
             if name == "consensus":
                 self.epoch += 1
-            sentence = f"{name.replace('_', ' ')} is {getattr(self.toggles, name)} from the next cycle on"
+            value = getattr(self.toggles, name)
+            word = ("on" if value else "off") if isinstance(value, bool) else str(value)
+            sentence = f"{name.replace('_', ' ')} is {word} from the next cycle on"
         else:
             sentence = f"{'baseline' if key == '0' else 'optimised'} preset from the next cycle on"
         self.event("monitor", sentence)

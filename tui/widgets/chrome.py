@@ -22,6 +22,8 @@ class Mode:
     next_tab: str = ""
     """What `tab` shows; empty where all panes are on the screen."""
     owns_swarm: bool = True
+    started: bool = True
+    """False while no cycle has run: there is nothing to freeze or profile yet."""
 
 
 class StatusLine(Panel):
@@ -107,10 +109,13 @@ class KeyBar(Panel):
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         mode = self.mode
         frozen = mode.frozen_at_ns is not None
-        keys = [("space", "go on" if frozen else "freeze", "app.freeze"), ("?", "help", "app.help")]
+        keys: list[tuple[str, str, str]] = []
         if mode.next_tab:
-            keys.insert(0, ("tab", mode.next_tab, "app.next_tab"))
-        if mode.profiling_s is None:
+            keys.append(("tab", mode.next_tab, "app.next_tab"))
+        if mode.started or frozen:
+            keys.append(("space", "go on" if frozen else "freeze", "app.freeze"))
+        keys.append(("?", "help", "app.help"))
+        if mode.started and mode.profiling_s is None:
             keys.append(("e", "profile", "app.export"))
         keys.append(("q", "quit…" if mode.owns_swarm else "leave…", "app.leave"))
         keys.append(("^p", "commands", "app.command_palette"))
@@ -125,7 +130,7 @@ class StartupPanel(Panel):
     """What is known while no cycle has run: each process with what it does, then the latest events."""
 
     def heading(self, view: View) -> str:
-        return "Starting"
+        return "Swarm"
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot

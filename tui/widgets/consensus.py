@@ -134,21 +134,27 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         return (
             Part(f"{mark} ", style),
             Part(f"{node.node} ", "strong" if leads else "plain"),
-            Part(f"{shown:<11.11}", style),
+            Part(f"{shown:<12.12}", style),
             Part("lag ", "muted"),
             Part(f"{lag:<3.3}"),
             Part(f"{trip:>8}", "muted"),
         )
     index = f"{replica.commit_index:,}" if replica is not None else "–"
-    return (
+    head = (
         Part(f"{mark} ", style),
         Part(f"{node.node} ", "strong" if leads else "plain"),
-        Part(f"{role if node.reachable else 'was ' + role:<9.9} ", "strong" if leads else "plain"),
-        Part(f"{index:>9} ", "plain"),
+    )
+    if not node.reachable:
+        return (*head, Part("unreachable", style), Part(f"  was {role}, last at {index}", "muted"))
+    head = (*head, Part(f"{role:<9.9} ", "strong" if leads else "plain"))
+    if word not in ("leading", "following"):
+        return (*head, Part("lag ", "muted"), Part(f"{lag:<7.7} "), Part(plain(word), style))
+    return (
+        *head,
+        Part(f"{index:>9} "),
         Part("lag ", "muted"),
-        Part(f"{lag:<4.4}", "plain"),
-        Part(f"{trip:>8}  ", "plain"),
-        Part("" if word in ("leading", "following") else plain(word), style),
+        Part(f"{lag:<4.4}"),
+        Part(f"{trip:>8}"),
     )
 
 

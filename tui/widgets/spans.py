@@ -121,7 +121,7 @@ class SpansPanel(Panel):
     def heading(self, view: View) -> str:
         cycles = view.table.cycles
         if not cycles:
-            return "Time per cycle: no cycle under these toggles yet"
+            return "No cycle under these toggles yet"
         few = f" of {WINDOW_CYCLES}" if cycles < WINDOW_CYCLES and self.size.width >= 60 else ""
         return f"Time per cycle, last {cycles}{few} cycles"
 

@@ -52,9 +52,9 @@ def _totals(view: View, width: int) -> Row:
     cycle = view.table.root
     parts = [
         Part("  p95 ", "muted"),
-        Part(milliseconds(cycle.p95_ms)),
+        Part(milliseconds(cycle.p95_ms) if view.table.cycles else "–"),
         Part("   p99 ", "muted"),
-        Part(milliseconds(cycle.p99_ms)),
+        Part(milliseconds(cycle.p99_ms) if view.table.cycles else "–"),
         Part(" ms", "muted"),
     ]
     if width >= 44:

@@ -49,11 +49,13 @@ class TogglesPanel(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         out = [_toggle_row(view, key, width) for key in FIELD_OF_KEY]
-        out.append(_presets(view.snapshot.toggles, width))
         effect = effect_rows(view.change, width)
-        if height >= len(out) + len(effect) + 1:
+        spare = height - len(out) - len(effect)  # a banner takes rows: what was measured is the last to go
+        if spare >= 1:
+            out.append(_presets(view.snapshot.toggles, width))
+        if spare >= 2:
             out.append(())
-        return out + effect
+        return out + (effect if spare >= 0 else effect[-1:])
 
 
 def _toggle_row(view: View, key: str, width: int) -> Row:

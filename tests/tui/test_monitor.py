@@ -1,0 +1,475 @@
+"""The monitor driven by a pilot over the invented session: every key, at three sizes, and every state of the swarm."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.records import EventRow, Severity, VenueState
+from core.spans import NAMES
+from core.toggles import FIELD_OF_KEY, OPTIMISED, pressed
+from tests.tui.fixtures import FakeClient, FakeSession
+from tui.app import TOGGLE_KEYS, MonitorApp
+from tui.help import HelpScreen
+from tui.quit_dialog import QuitDialog
+
+SIZES = ((80, 24), (120, 40), (200, 50))
+
+
+def monitor(cycles: int = 120, owns_swarm: bool = True) -> tuple[MonitorApp, FakeClient]:
+    session = FakeSession(seed=11, cycles=cycles)
+    client = FakeClient(session, owns_swarm)
+    return MonitorApp(client, Path("profiles"), clock_ns=lambda: session.now_ns, tick_s=0.0), client
+
+
+def screen_text(app: MonitorApp) -> str:
+    """The characters on the screen, line by line."""
+    width, height = app.size
+    lines = app.screen._compositor.render_strips()
+    text = "\n".join("".join(segment.text for segment in line) for line in lines[:height])
+    assert all(len(line) == width for line in text.split("\n")), "a line is not as wide as the screen"
+    return text
+
+
+async def settle(app: MonitorApp, pilot) -> str:
+    """Let workers and layout finish, draw once more, and read the screen."""
+    for _ in range(3):
+        await pilot.pause()
+        app.tick()
+    await pilot.pause()
+    return screen_text(app)
+
+
+def drive(size, body, **options):
+    """Run `body(app, client, pilot)` in a monitor of `size`; returns the app after it ended."""
+
+    async def session():
+        app, client = monitor(**options)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await body(app, client, pilot)
+        return app
+
+    return asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_toggle_key_reaches_the_swarm_and_shows_its_new_value(size):
+    async def body(app, client, pilot):
+        for key in TOGGLE_KEYS:
+            expected = pressed(client.session.toggles, key)
+            await pilot.press(key)
+            text = await settle(app, pilot)
+            assert client.pressed[-1] == key
+            assert client.session.toggles == expected
+            assert "from the next cycle on" in text
+            assert "asked…" not in text
+            client.session.advance(3)
+        assert client.pressed == list(TOGGLE_KEYS)
+        assert client.session.toggles == OPTIMISED or client.session.toggles.batching
+
+    drive(size, body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_main_screen_shows_what_it_must(size):
+    async def body(app, client, pilot):
+        text = await settle(app, pilot)
+        for word in ("trading_cycle_total", "untimed", "quic_coordination", "order_execution", "cycles/s", "rounds/s"):
+            assert word in text
+        for word in ("Consensus", "bft", "view 4", "leader", "lag", "Toggles", "batching", "DTW kernel", "baseline"):
+            assert word in text
+        for word in ("modelled liquidity", "venue latency 0 ms", "step 3,445", "lap 1", "us-stocks", "trading"):
+            assert word in text
+        assert "press a key" in text
+        if size != SIZES[0]:
+            assert all(name in text for name in NAMES)
+
+    drive(size, body)
+
+
+def test_the_toggle_panel_says_what_pressing_does():
+    async def body(app, client, pilot):
+        text = await settle(app, pilot)
+        assert "off → on" in text
+        assert "bft → raft" in text
+        await pilot.press("m")
+        assert "raft → auto" in await settle(app, pilot)
+
+    drive(SIZES[1], body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_change_is_counted_and_then_measured(size):
+    async def body(app, client, pilot):
+        await pilot.press("b")
+        await settle(app, pilot)
+        client.session.advance(15)
+        assert "measuring 12/30 cycles" in await settle(app, pilot)
+        client.session.advance(60)
+        text = await settle(app, pilot)
+        assert "× faster (" in text
+        assert "effect of b batching off→on" in text
+
+    drive(size, body)
+
+
+def test_no_figure_mixes_two_settings():
+    async def body(app, client, pilot):
+        await pilot.press("b")
+        assert "No cycle under these toggles yet" in await settle(app, pilot)
+        client.session.advance(7)
+        assert "last 7 of 200 cycles" in await settle(app, pilot)
+
+    drive(SIZES[1], body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_space_freezes_the_view_while_data_flows_on(size):
+    async def body(app, client, pilot):
+        await pilot.press("space")
+        before = await settle(app, pilot)
+        assert "FROZEN 0 s" in before
+        assert "go on" in before
+        client.session.advance(200)
+        after = await settle(app, pilot)
+        assert "FROZEN 11 s" in after
+        first, last = before.split("\n"), after.split("\n")
+        assert first[2:-2] == last[2:-2], "the frozen figures moved"
+        await pilot.press("b")
+        assert "batching" in await settle(app, pilot)
+        await pilot.press("space")
+        text = await settle(app, pilot)
+        assert "FROZEN" not in text
+        assert "freeze" in text
+
+    drive(size, body)
+
+
+def test_history_has_no_hole_after_a_freeze():
+    async def body(app, client, pilot):
+        await pilot.press("space")
+        client.session.advance(200)
+        await settle(app, pilot)
+        await pilot.press("space")
+        await settle(app, pilot)
+        assert sum(second.cycles for second in app._live.seconds) > 280
+
+    drive(SIZES[0], body)
+
+
+@pytest.mark.parametrize("size", SIZES[:2])
+def test_tab_and_the_mouse_switch_the_pane(size):
+    async def body(app, client, pilot):
+        assert "filled" in await settle(app, pilot)
+        await pilot.press("tab")
+        assert "equity" in await settle(app, pilot)
+        await pilot.press("tab")
+        text = await settle(app, pilot)
+        assert "supervisor" in text
+        assert " orders" in text.split("\n")[-1], "the key bar names what tab shows next"
+        row = next(y for y, line in enumerate(text.split("\n")) if " positions  events" in line)
+        column = text.split("\n")[row].index("positions")
+        await pilot.click(offset=(column + 2, row))
+        assert "equity" in await settle(app, pilot)
+
+    drive(size, body)
+
+
+def test_everything_at_once_needs_no_tab():
+    async def body(app, client, pilot):
+        text = await settle(app, pilot)
+        assert all(word in text for word in ("Orders", "Positions and profit", "Events", "supervisor", "equity"))
+        assert " tab " not in text.split("\n")[-1]
+        await pilot.press("tab")
+        assert await settle(app, pilot) == text
+
+    drive(SIZES[2], body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_click_on_a_toggle_presses_it(size):
+    async def body(app, client, pilot):
+        lines = (await settle(app, pilot)).split("\n")
+        row = next(y for y, line in enumerate(lines) if "DTW kernel" in line)
+        await pilot.click(offset=(lines[row].index("DTW kernel") + 1, row))
+        await settle(app, pilot)
+        assert client.pressed == ["d"]
+
+    drive(size, body)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_help_explains_every_span_and_key(size):
+    async def body(app, client, pilot):
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        seen = screen_text(app)
+        pages = 16 if size == SIZES[0] else 6
+        for _ in range(pages):
+            await pilot.press("pagedown")
+            await pilot.pause()
+            seen += screen_text(app)
+        for name in NAMES:
+            assert name in seen
+        assert "optimistic execution" in seen
+        await pilot.press("escape")
+        assert "cycles/s" in await settle(app, pilot)
+
+    drive(size, body)
+
+
+@pytest.mark.parametrize(("key", "stops"), [("k", False), ("s", True)])
+@pytest.mark.parametrize("size", SIZES)
+def test_q_asks_whether_trading_goes_on(size, key, stops):
+    async def body(app, client, pilot):
+        await pilot.press("q")
+        await pilot.pause()
+        text = screen_text(app)
+        assert all(choice in text for choice in ("keep trading", "stop the swarm", "cancel"))
+        await pilot.press(key)
+        await pilot.pause()
+
+    assert drive(size, body).return_value is stops
+
+
+def test_cancel_goes_back_and_enter_takes_the_harmless_choice():
+    async def body(app, client, pilot):
+        for key in ("c", "escape", "q"):
+            await pilot.press("q")
+            await pilot.pause()
+            assert isinstance(app.screen, QuitDialog)
+            await pilot.press(key)
+            assert "cycles/s" in await settle(app, pilot)
+        await pilot.press("ctrl+c")
+        await pilot.pause()
+        assert isinstance(app.screen, QuitDialog)
+        await pilot.press("ctrl+q")
+        await pilot.press("enter")
+        await pilot.pause()
+
+    assert drive(SIZES[0], body).return_value is False
+
+
+def test_an_attached_monitor_offers_to_leave():
+    async def body(app, client, pilot):
+        assert "leave…" in await settle(app, pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert "l  leave" in screen_text(app)
+        await pilot.press("l")
+        await pilot.pause()
+
+    assert drive(SIZES[0], body, owns_swarm=False).return_value is False
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_trouble_is_unmissable_and_vanishes(size):
+    async def body(app, client, pilot):
+        calm = await settle(app, pilot)
+        session = client.session
+        session.venue = VenueState.DOWN
+        text = await settle(app, pilot)
+        assert "venue is down: trading is paused; it resumes by itself when the venue is back" in text
+        assert "paused" in text.split("\n")[0]
+        session.venue, session.gateway_connected = VenueState.CONNECTED, False
+        assert "gateway is away" in await settle(app, pilot)
+        session.gateway_connected, session.unreachable = True, {1}
+        assert "node 1 is unreachable: 3 of 4 go on (3 needed to agree)" in await settle(app, pilot)
+        session.unreachable = {1, 3}
+        assert "too few to agree" in await settle(app, pilot)
+        session.unreachable, session.leader = set(), None
+        assert "no leader" in await settle(app, pilot)
+        session.leader = 2
+        session.venue = VenueState.RECONCILING
+        assert "comparing orders" in await settle(app, pilot)
+        session.venue = VenueState.CONNECTED
+        assert await settle(app, pilot) == calm
+
+    drive(size, body)
+
+
+def test_silence_of_the_swarm_is_said():
+    app, client = monitor()
+    app._clock_ns = lambda: client.session.now_ns + 7_000_000_000
+
+    async def session():
+        async with app.run_test(size=SIZES[0]) as pilot:
+            assert "no news from the swarm for 7 s" in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", [*SIZES, (20, 5), (1, 1)])
+def test_nothing_to_show_yet(size):
+    client = FakeClient()
+    app = MonitorApp(client, clock_ns=lambda: 0, tick_s=0.0)
+
+    async def session():
+        async with app.run_test(size=size) as pilot:
+            text = await settle(app, pilot)
+            if size in SIZES:
+                assert "starting …" in text
+            for key in ("space", "tab", "e"):
+                await pilot.press(key)
+            await settle(app, pilot)
+            assert client.exports == []
+            snapshot = FakeSession(seed=1).snapshot()
+            nodes = tuple(replace(node, activity="compiling kernels 3/6", replica=None) for node in snapshot.nodes)
+            event = EventRow(0, Severity.ERROR, "node 1", "port 9001 is taken")
+            client.fixed = replace(snapshot, nodes=nodes, events=(event,), leader=None)
+            text = await settle(app, pilot)
+            if size in SIZES:
+                assert "compiling kernels 3/6" in text
+                assert "error: port 9001 is taken" in text
+            client.fixed = FakeSession(seed=1, cycles=1).snapshot()
+            text = await settle(app, pilot)
+            if size in SIZES:
+                assert "quic_coordination" in text
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_profile_snapshot(size):
+    async def body(app, client, pilot):
+        client.export_gate = asyncio.Event()
+        await pilot.press("e")
+        text = await settle(app, pilot)
+        assert "profiling 2 s…" in text
+        assert " e " not in text.split("\n")[-1], "the key bar offers what cannot be done now"
+        await pilot.press("e")
+        assert "already" in await settle(app, pilot)
+        assert len(client.exports) == 1
+        client.export_gate.set()
+        text = await settle(app, pilot)
+        assert "profiling 2 s" not in text
+        assert "profiles/20251115-143000" in text
+        assert client.svg.startswith("<svg")
+        assert "quic_coordination" in client.svg
+
+    drive(size, body)
+
+
+def test_a_failed_profile_snapshot_says_why():
+    async def body(app, client, pilot):
+        client.export_error = OSError("disk is full")
+        await pilot.press("e")
+        assert "disk is full" in await settle(app, pilot)
+
+    drive(SIZES[1], body)
+
+
+def test_a_refused_key_says_why_and_shows_no_change():
+    async def body(app, client, pilot):
+        client.refuse = "refused: bft needs 4 nodes"
+        await pilot.press("m")
+        text = await settle(app, pilot)
+        assert "refused: bft needs 4 nodes" in text
+        assert "bft → raft" in text
+
+    drive(SIZES[1], body)
+
+
+def test_a_broken_link_to_the_swarm_is_told_and_survived():
+    async def body(app, client, pilot):
+        async def broken(key):
+            raise ConnectionResetError("swarm went away")
+
+        client.press = broken
+        await pilot.press("b")
+        assert "swarm went away" in await settle(app, pilot)
+
+    drive(SIZES[1], body)
+
+
+def test_keys_are_sent_in_the_order_pressed():
+    async def body(app, client, pilot):
+        keys = "bsmoxzpcd90bbss"
+        await pilot.press(*keys)
+        await settle(app, pilot)
+        assert "".join(client.pressed) == keys
+
+    drive(SIZES[0], body)
+
+
+def test_the_command_palette_has_everything():
+    app, _ = monitor()
+
+    async def session():
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await settle(app, pilot)
+            titles = " | ".join(command.title.lower() for command in app.get_system_commands(app.screen))
+            for name in FIELD_OF_KEY.values():
+                assert name.replace("_", " ") in titles
+            for word in ("baseline", "optimised", "freeze", "help", "profile", "quit", "positions", "events"):
+                assert word in titles
+            await pilot.press("ctrl+p")
+            await pilot.pause(0.3)
+            assert "Search" in screen_text(app)
+
+    asyncio.run(session())
+
+
+def test_resizing_through_every_layout_leaves_whole_lines():
+    async def body(app, client, pilot):
+        for columns, rows in (
+            (200, 50),
+            (79, 20),
+            (120, 40),
+            (99, 60),
+            (100, 24),
+            (169, 45),
+            (40, 12),
+            (10, 4),
+            (80, 24),
+        ):
+            await pilot.resize_terminal(columns, rows)
+            client.session.advance(2)
+            text = await settle(app, pilot)
+            if columns >= 79 and rows >= 20:
+                assert "untimed" in text
+                assert "order_execution" in text
+
+    drive(SIZES[0], body)
+
+
+def test_text_from_other_processes_cannot_move_the_cursor():
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await settle(app, pilot)
+            client.session.event("node 1\x1b[2J", "evil \x1b]0;title\x07 text")
+            await pilot.press("tab", "tab")
+            text = await settle(app, pilot)
+            assert "\x1b" not in text
+            assert "evil" in text
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "ansi-dark", "monokai"])
+def test_other_themes_repaint(theme):
+    async def body(app, client, pilot):
+        before = app.export_screenshot()
+        app.theme = theme
+        await settle(app, pilot)
+        assert app.export_screenshot() != before
+
+    drive(SIZES[0], body)
+
+
+def test_seven_nodes_fit_and_trouble_comes_first():
+    async def body(app, client, pilot):
+        snapshot = client.session.snapshot()
+        seven = tuple(replace(snapshot.nodes[n % 4], node=n, reachable=n != 6) for n in range(7))
+        client.fixed = replace(snapshot, nodes=seven)
+        text = await settle(app, pilot)
+        assert "6 unreachable" in text
+        assert "more, reachable" in text
+
+    drive(SIZES[0], body)
