@@ -28,6 +28,12 @@ class AutoQueue:
         self._used: set[int] = set()
         self._used_floor = 0
 
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def holds(self, content: Content) -> bool:
+        return content in self._queue
+
     def add(self, contents: Iterable[Content]) -> None:
         """Queue `contents`; past the bound they are dropped, and whoever submitted them hands them over again."""
         for content in contents:

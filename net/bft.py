@@ -10,9 +10,10 @@ R1  It NOTARIZE-votes at most one digest per (view, height), and only in its cur
 R2  Parent in the same view: it voted for the parent itself or holds the parent's notarization. Parent in an older view:
     only as its first vote of the view, and only under R3.
 R3  A block at (v', h) may extend a notarized P = (u, h - 1), u < v', when a quorum gave up every height >= h of view u,
-    and for every view w, u < w < v', a quorum gave up all of w (height 0).
+    and for every view w, u < w < v', a quorum gave up every height of w above the last decided one.
 R4  It FINALIZE-votes (v, h) only on a notarization, only in its current view v and not after its NULLIFY there.
-R5  NULLIFY(v, N) is sent once a view, N = 1 + the highest height it FINALIZE-voted in v, or 0 without one.
+R5  NULLIFY(v, N) is sent once a view, N = 1 + the highest height it FINALIZE-voted in v, or 0 without one. Who leaves
+    a view for any other reason sends it too.
 R6  Where a descendant is finalized, an ancestor is decided already: it FINALIZE-votes the ancestor, whatever its
     view, so that every height gets a certificate of its own. That only confirms what is true.
 R7  Every vote is on disk before it leaves, and binds after a restart.
@@ -27,8 +28,9 @@ I2  The notarized blocks of a view are one chain with one start: two blocks with
 I3  A finalized B = (v, h) is in the chain of every notarized B' = (v', h') with v' > v, or v' = v and h' > h. Same
     view: I2. Later view, by induction over (v', h'): the parent P = (u, h' - 1) of B' was checked by an honest voter.
     u > v or u = v': induction. u = v: the NULLIFY quorum of R3 shares an honest node with B's FINALIZE quorum; by R5
-    its N > h, by R3 N <= h', so P is at height >= h in view v: I2. u < v: R3 wants a quorum with N = 0 for v, whose
-    honest common member FINALIZE-voted in v and so has N > 0: impossible.
+    its N > h, by R3 N <= h', so P is at height >= h in view v: I2. u < v: R3 wants a quorum with N <= c + 1 for v, where c
+    is a height decided in a view <= u; by I4 (for the smaller views) h > c, and an honest common member FINALIZE-voted
+    (v, h) and so has N > h >= c + 1: impossible.
 I4  No two finalized digests at one height: both are notarized, and by I3 one is in the other's chain.
 I5  Progress: let H be the highest N of the honest for view v. Its sender holds the notarization of (v, H - 1) (R4) and
     sends it along. The q lowest N are at most H, so the next leader can extend it, or an older view where H = 0.
@@ -310,14 +312,12 @@ class BftCore:
             if start is None:
                 return
             self._tip = start
-            if not self.in_first_view:
+            if not self.in_first_view and self.committed_view < self.view:
                 # A blank block of the own view decides, with itself, what was notarized before.
                 self._propose_block(EntryKind.NOOP, b"", now)
         while self._queue and self._tip[0] < self.committed_height + self._settings.bft_window:
             parent = self._blocks.get(self._tip[1])
             if parent is not None and parent.entry.kind is EntryKind.SWITCH and not self.witness:
-                return
-            if self._tip[0] < self.committed_height:
                 return
             self._propose_block(*self._queue.popleft(), now)
 
@@ -332,7 +332,7 @@ class BftCore:
             if tops:
                 top = max(tops, key=lambda cert: cert.index)
                 return (top.index, top.digest)
-            if lowest > 0:
+            if lowest > self.committed_height + 1:
                 return None
             view -= 1
         tip = (self.committed_height, self.committed_digest)
@@ -372,29 +372,30 @@ class BftCore:
         if digest in self._blocks:
             return
         slot = self._slot(message.view, message.height)
-        if slot.notarize.signatures.get(digest, {}).get(message.leader) != message.signature:
+        sought = self._is_sought(slot, digest)
+        if not sought and slot.notarize.signatures.get(digest, {}).get(message.leader) != message.signature:
             said = signed_bytes(self.context, Phase.NOTARIZE, message.view, message.height, digest)
             if not self._verifier.verifies(message.leader, said, message.signature):
                 if sender == message.leader:
                     self._out.append(Evidence(sender, f"proposal of view {message.view} with a wrong signature", b""))
                 return
         other = slot.notarize.digest_of.get(message.leader, digest) != digest
-        if other:
+        if other and not sought:
+            # A second proposal is kept only where others have voted for it, so that a liar cannot fill the memory.
             self._accuse(slot, Phase.NOTARIZE, message.leader, digest, message.signature, now)
-            # Keep a second proposal only where others have voted for it, so that a liar cannot fill the memory.
-            if not self._is_sought(slot, digest):
-                return
+            return
         self._blocks[digest] = Block(entry, message.parent, digest, message)
-        if not other and slot.notarization is None:
+        if not sought:
             self._count(slot, Phase.NOTARIZE, digest, message.leader, message.signature, now)
         self._check_quorums(slot, now)
         self._try_commit(now)
         self._vote_where_possible(now)
 
     def _is_sought(self, slot: Slot, digest: bytes) -> bool:
+        """Whether certificates or honest votes name this block: then its digest proves it, whoever sent it."""
         certified = [cert.digest for cert in (slot.notarization, slot.finalization) if cert is not None]
         votes = len(slot.notarize.signatures.get(digest, ())) + len(slot.finalize.signatures.get(digest, ()))
-        return digest in certified or votes > self.faults or any(b.parent == digest for b in self._blocks.values())
+        return digest in certified or votes > self.faults
 
     # -- voting ----------------------------------------------------------------------------------------------------
 
@@ -428,12 +429,13 @@ class BftCore:
                 return False
         if parent_view == self.view:
             return True
-        if self._voted_in_view or parent_view > self.view:
+        # A parent of a view below the last decided block's does not stand on that block.
+        if self._voted_in_view or not self.committed_view <= parent_view < self.view:
             return False
         if parent_view >= self.first_view and not self._nullifications.gives_up(parent_view, height):
             return False
         between = range(max(parent_view + 1, self.first_view), self.view)
-        return all(self._nullifications.gives_up(view, 0) for view in between)
+        return all(self._nullifications.gives_up(view, self.committed_height + 1) for view in between)
 
     def _notarize(self, slot: Slot, block: Block, now: float) -> None:
         if not self._acceptable(block.entry.kind, block.entry.payload):
@@ -656,7 +658,10 @@ class BftCore:
         """R5."""
         if self.nullified or self._sealed:
             return
-        view, height = self.view, self._finalize_top + 1
+        self._cast_nullify(self.view, self._finalize_top + 1)
+        self._check_nullified(now)
+
+    def _cast_nullify(self, view: int, height: int) -> None:
         signature = self._sign(signed_bytes(self.context, Phase.NULLIFY, view, height, _NO_DIGEST))
         vote = Vote(self.epoch.number, Phase.NULLIFY, view, height, _NO_DIGEST, self.node, signature)
         record = VoteRecord(self.epoch.number, self.witness, Phase.NULLIFY, view, height, _NO_DIGEST, signature)
@@ -664,7 +669,6 @@ class BftCore:
         self._out.append(Sync())
         self._nullifications.add(vote)
         self._send_nullify(vote)
-        self._check_nullified(now)
 
     def _send_nullify(self, vote: Vote) -> None:
         """The vote, and the notarization that the next leader may have to extend because of it."""
@@ -709,6 +713,10 @@ class BftCore:
     def _enter_view(self, view: int, now: float) -> None:
         if view <= self.view:
             return
+        # Without the votes of the honest that skip a view, a liar's vote for it could leave the next leader without grounds.
+        for left in range(max(self.view, view - _VIEWS_AHEAD), view):
+            if self._nullifications.of(left, self.node) is None:
+                self._cast_nullify(left, self._finalize_top + 1 if left == self.view else 0)
         self.view = view
         self.elections += 1
         self._barren_views += 1
@@ -760,6 +768,10 @@ class BftCore:
         own = self._nullifications.of(self.view, self.node)
         if own is not None:
             self._send_nullify(own)
+        if self.committed_view < self.view:
+            for view in range(max(self.committed_view, self.view - _RESENT_HEIGHTS), self.view):
+                if (own := self._nullifications.of(view, self.node)) is not None:
+                    self._send_nullify(own)
         slots = sorted(self._slots.values(), key=lambda slot: (slot.height, slot.view))
         resent = 0
         for slot in slots:
@@ -817,11 +829,11 @@ class BftCore:
         for height, digest in sorted(missing)[:_RESENT_HEIGHTS]:
             request = FetchBlock(self.epoch.number, height, digest)
             self._out.extend(Send(peer, request) for peer in self.peers)
-        if self.witness and missing and self._finalized:
+        if self.witness and self._finalized:
             self._skip_ahead(now)
 
     def _skip_ahead(self, now: float) -> None:
-        """The side log carries no state: a finalization is enough to go on from, without the blocks below it."""
+        """The witness log carries no state: a finalization is enough to go on from, without what is below it."""
         certificate = self._finalized[max(self._finalized)]
         self._out.append(Persist(encode_record(CertificateRecord(certificate, True))))
         self._move_base(certificate)
@@ -895,9 +907,7 @@ class BftCore:
         return Block(entry, parent, digest, message, persisted=True)
 
     def _restore_vote(self, vote: VoteRecord) -> None:
-        if vote.view > self.view:
-            self.view = vote.view
-            self._finalize_top, self._voted_in_view, self._tip = -1, False, None
+        self._restore_view(vote.view)
         if vote.phase is Phase.NULLIFY:
             message = Vote(
                 self.epoch.number, vote.phase, vote.view, vote.height, vote.digest, self.node, vote.signature
@@ -917,6 +927,11 @@ class BftCore:
             if block is not None:
                 block.proposal = replace(block.proposal, signature=vote.signature)
 
+    def _restore_view(self, view: int) -> None:
+        if view > self.view:
+            self.view = view
+            self._finalize_top, self._voted_in_view, self._tip = -1, False, None
+
     def _restore_certificate(self, certificate: Certificate) -> Sequence[Committed]:
         if certificate.index <= self.committed_height:
             return ()
@@ -925,7 +940,7 @@ class BftCore:
             self._notarized[certificate.digest] = certificate
             return ()
         block = self._blocks.get(certificate.digest)
-        self.view = max(self.view, certificate.term)
+        self._restore_view(certificate.term)
         if block is None or block.parent != self.committed_digest:
             self._move_base(certificate)
             return ()

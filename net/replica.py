@@ -119,6 +119,7 @@ class Replica:
         self._critical = critical
         self._submissions = Submissions(self._settings.pending_limit)
         self._hand_over_at: float | None = None
+        self._witness_at: float | None = None
         self._fetched_at = float("-inf")
         self._heartbeat_at = float("-inf")
         self._answered_at: dict[int, float] = {}
@@ -252,6 +253,8 @@ class Replica:
         if self._bft is not None:
             self._absorb_bft(self._bft.tick(now), now)
         self._beat(now)
+        if self._witness_at is not None and now >= self._witness_at:
+            self._ask_for_witnesses_again(now)
         if self._hand_over_at is not None and now >= self._hand_over_at:
             # Handed over long ago and still not decided: a forward was lost, or the leader ignores us.
             self._hand_over_again(now)
@@ -277,6 +280,8 @@ class Replica:
         due = [each for each in deadlines if each is not None]
         if self._hand_over_at is not None:
             due.append(self._hand_over_at)
+        if self._witness_at is not None:
+            due.append(self._witness_at)
         if self._bft is not None:
             due.append(self._heartbeat_at + self._settings.heartbeat_interval_s)
         return min(due) if due else None
@@ -356,12 +361,20 @@ class Replica:
             return
         contents: list[Content] = [(message.kind, payload) for payload in message.payloads]
         if self._raft is not None and self._raft.role == "leader":
-            self._order(contents, now)
+            self._order(self._not_in_flight(self._raft, contents), now)
         elif self._raft is None:
             self._absorb_bft(self._byzantine.on_forward(contents, now), now)
-        elif self._bft is not None and self._bft.leader == self.node:
+        elif self._bft is not None:
+            # AUTO's Raft leader asks for witnesses.
             wanted = [content for content in contents if self._critical(content[1])]
-            self._absorb_bft(self._bft.propose_contents(wanted, now), now)
+            self._absorb_bft(self._bft.on_forward(wanted, now), now)
+
+    def _not_in_flight(self, raft: RaftCore, contents: list[Content]) -> list[Content]:
+        """Drop what was forwarded before and waits here already."""
+        tail = raft.log.slice(raft.commit_index + 1, raft.log.last_index - raft.commit_index)
+        flying = {(entry.kind, entry.payload) for entry in tail}
+        auto = self._auto
+        return [each for each in contents if each not in flying and not (auto is not None and auto.holds(each))]
 
     # -- AUTO ------------------------------------------------------------------------------------------------------
 
@@ -371,6 +384,8 @@ class Replica:
         if raft is None or bft is None or auto is None or raft.role != "leader":
             return
         wanted = auto.unrequested(self._critical)
+        if self._witness_at is None and len(auto):
+            self._witness_at = now + self._settings.progress_timeout_s
         if wanted:
             if bft.leader == self.node:
                 self._absorb_bft(bft.propose_contents(wanted, now), now, pump=False)
@@ -378,7 +393,23 @@ class Replica:
                 self._forward((bft.leader,), wanted)
         ready = auto.ready(self._critical)
         if ready:
+            self._witness_at = now + self._settings.progress_timeout_s if len(auto) else None
             self._absorb(raft.propose_entries(ready, now), now)
+
+    def _ask_for_witnesses_again(self, now: float) -> None:
+        """A request was lost, or the witness log's leader ignores it: everybody hears of what is waited for."""
+        self._witness_at = None
+        raft, bft, auto = self._raft, self._bft, self._auto
+        if raft is None or bft is None or auto is None or raft.role != "leader":
+            return
+        auto.request_again()
+        wanted = auto.unrequested(self._critical)
+        if bft.leader != self.node:
+            self._forward([peer for peer in self.nodes if peer != self.node], wanted)
+            bft.want(wanted, now)
+        else:
+            self._absorb_bft(bft.on_forward(wanted, now), now, pump=False)
+        self._pump_auto(now)
 
     def _judge(self, raw: Entry) -> tuple[Entry, Certificate | None, bool]:
         """AUTO: the entry unwrapped, its witness, and whether it must take no effect."""
@@ -452,7 +483,7 @@ class Replica:
             self._switch(next_epoch, now)
 
     def _decide(self, committed: Committed) -> tuple[Committed, bool, Epoch | None]:
-        """Append a decided raw entry; returns it as the layer above sees it, whether it is denied, the epoch it starts."""
+        """Append a decided raw entry; returns it unwrapped, whether it is denied, and the epoch it starts."""
         self.history.append(committed)
         entry, witness, refused = committed.entry, None, False
         if self._epoch.mode is Mode.AUTO:
@@ -509,7 +540,7 @@ class Replica:
         self._enter_epoch(epoch)
         self._drop_settled_switches()
         self._submissions.handed_to = None
-        self._hand_over_at = None
+        self._hand_over_at = self._witness_at = None
         self._out.append(EpochStarted(epoch.number, epoch.mode, epoch.base_index))
         self._start_cores(now)
         future, self._future = self._future, []

@@ -1,7 +1,7 @@
 """A cluster of replicas in virtual time: one seed decides every delay, loss, crash and partition.
 
-The disk of a node is a list of records, of which a crash keeps a prefix that holds at least what was synced. Effects are
-applied as `net.shell` applies them. After every event the invariants of `net.replica` are checked against everything
+The disk of a node is a list of records, of which a crash keeps a prefix that holds at least what was synced. Effects
+are applied as `net.shell` applies them. After every event the invariants of `net.replica` are checked against everything
 that any node ever decided.
 """
 
@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-from nacl.signing import SigningKey
-
 from net.certificate import Verifier, verify_committed
 from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send, Sync
 from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
+from tests.simulation.signing import roster_of, signer
 
 
 class InvariantBroken(AssertionError):
@@ -56,23 +55,6 @@ class SimulatedNode:
     denied: set[int] = field(default_factory=set)
     evidence: list[Evidence] = field(default_factory=list)
     epochs: list[tuple[int, Mode, int]] = field(default_factory=list)
-
-
-_KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 17)]
-_SIGNED: dict[tuple[int, bytes], bytes] = {}
-
-
-def signer(node: int) -> Callable[[bytes], bytes]:
-    """Deterministic Ed25519, remembered across seeds, since many clusters sign the same bytes."""
-
-    def sign(message: bytes) -> bytes:
-        return _KEYS[node].sign(message).signature
-
-    return sign
-
-
-def roster_of(n: int) -> dict[int, bytes]:
-    return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
 
 
 class Cluster:
@@ -183,8 +165,13 @@ class Cluster:
             for right in other:
                 self._cut.update({(left, right), (right, left)})
 
-    def heal(self) -> None:
+    def rejoin(self) -> None:
+        """End every partition."""
         self._cut.clear()
+
+    def heal(self) -> None:
+        """End every fault, and start every node that is down."""
+        self.rejoin()
         self.faults = Faults()
         for node in self.nodes:
             self.boot(node.id)
@@ -307,9 +294,9 @@ class Cluster:
                 if mark not in self._certified:
                     verify_committed(committed, self._verifier)
                     self._certified.add(mark)
-            if self._critical(committed.entry.payload) and certificate.mode is Mode.AUTO:
-                if not denied and committed.entry.kind is not EntryKind.NOOP and committed.witness is None:
-                    raise InvariantBroken(f"critical entry {index} took effect without a witness")
+            critical = certificate.mode is Mode.AUTO and self._critical(committed.entry.payload)
+            if critical and not denied and committed.witness is None:
+                raise InvariantBroken(f"critical entry {index} took effect without a witness")
 
     def _check_leader(self, node: SimulatedNode) -> None:
         replica = node.replica

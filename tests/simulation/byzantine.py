@@ -1,0 +1,82 @@
+"""Lying nodes: a replica of our own whose messages an adversary rewrites, with its real keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from net.certificate import GENESIS_DIGEST, entry_digest, signed_bytes
+from net.messages import CommittedEntries, ConsensusMessage, Entry, EntryKind, Phase, Propose, Vote
+from tests.simulation.signing import context_of, signer
+
+STRATEGIES = ("silent", "equivocate", "split", "forge", "replay", "late_nullify", "false_witness")
+
+
+class Adversary:
+    """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages."""
+
+    def __init__(self, liars: tuple[int, ...], n: int) -> None:
+        self.liars = liars
+        self.n = n
+        self._said: list[ConsensusMessage] = []
+
+    def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+        """What `sender` really sends to `to` in place of `message`."""
+        if len(self._said) < 200:
+            self._said.append(message)
+        draw = random.random()
+        if draw < 0.1:
+            return []
+        if draw < 0.2:
+            return [message, random.choice(self._said)]
+        if isinstance(message, Propose) and (draw < 0.7 or to % 2):
+            return [self._other_proposal(sender, to, message)]
+        if isinstance(message, Vote):
+            return self._votes(sender, to, message, draw)
+        if isinstance(message, CommittedEntries) and draw < 0.6:
+            return [self._false_history(message)]
+        return [message]
+
+    def _other_proposal(self, sender: int, to: int, message: Propose) -> ConsensusMessage:
+        """Another block for the other half of the nodes, rightly signed."""
+        payload = message.payload + b" twin" if to % 2 and message.kind is EntryKind.DATA else message.payload
+        entry = Entry(message.height, message.view, message.kind, payload)
+        digest = entry_digest(message.parent, entry)
+        said = signed_bytes(context_of(message.epoch), Phase.NOTARIZE, message.view, message.height, digest)
+        return replace(message, payload=payload, signature=signer(sender)(said))
+
+    def _votes(self, sender: int, to: int, vote: Vote, draw: float) -> list[ConsensusMessage]:
+        context = context_of(vote.epoch)
+        sign = signer(sender)
+        if draw < 0.3:
+            return [replace(vote, signature=bytes(64))]
+        if vote.voter != sender:
+            return [vote]
+        if vote.phase is Phase.NULLIFY and draw < 0.7:
+            height = vote.height + (5 if to % 2 else 0)
+            return [
+                replace(
+                    vote,
+                    height=height,
+                    signature=sign(signed_bytes(context, vote.phase, vote.view, height, vote.digest)),
+                )
+            ]
+        if draw < 0.5:
+            digest = bytes([to]) * 32
+            said = signed_bytes(context, vote.phase, vote.view, vote.height, digest)
+            return [replace(vote, digest=digest, signature=sign(said)), vote]
+        if draw < 0.65:
+            # Give up a view that it goes on voting in.
+            said = signed_bytes(context, Phase.NULLIFY, vote.view, 0, GENESIS_DIGEST)
+            return [Vote(vote.epoch, Phase.NULLIFY, vote.view, 0, GENESIS_DIGEST, sender, sign(said)), vote]
+        if draw < 0.75 and vote.phase is Phase.NOTARIZE:
+            # Vote to finalize what is not notarized yet.
+            said = signed_bytes(context, Phase.FINALIZE, vote.view, vote.height, vote.digest)
+            return [vote, replace(vote, phase=Phase.FINALIZE, signature=sign(said))]
+        return [vote]
+
+    def _false_history(self, message: CommittedEntries) -> ConsensusMessage:
+        entries = tuple(
+            replace(each, entry=replace(each.entry, payload=each.entry.payload + b" false")) for each in message.entries
+        )
+        return replace(message, commit_index=message.commit_index + 3, entries=entries)

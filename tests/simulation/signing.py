@@ -1,0 +1,32 @@
+"""The keys of simulated nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nacl.signing import SigningKey
+
+from net.epoch import first_epoch
+from net.messages import Mode
+
+_KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 17)]
+
+
+def signer(node: int) -> Callable[[bytes], bytes]:
+    """Node `node`'s Ed25519 signature."""
+
+    def sign(message: bytes) -> bytes:
+        return _KEYS[node].sign(message).signature
+
+    return sign
+
+
+def roster_of(n: int) -> dict[int, bytes]:
+    return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
+
+
+def context_of(epoch: int) -> bytes:
+    """The context of the first Byzantine epoch of a simulated cluster; adversaries lie only there."""
+    if epoch != 1:
+        raise ValueError(f"adversaries know the context of epoch 1 only, not {epoch}")
+    return first_epoch(Mode.BFT, 0).context
