@@ -29,7 +29,8 @@ def ema(closes: NDArray[np.float64], span: int) -> NDArray[np.float64]:
 
     closes: float64 [n, t] (any finite series). Raises ValueError on NaN, wrong dtype or rank, or span < 1.
     """
-    return _smoothed(checked("closes", closes, np.float64, 2), _period("span", span), 2.0 / (span + 1.0), 0)
+    span = _period("span", span)
+    return _smoothed(checked("closes", closes, np.float64, 2), span, 2.0 / (span + 1.0), 0)
 
 
 def rsi(closes: NDArray[np.float64], period: int) -> NDArray[np.float64]:
@@ -107,7 +108,8 @@ def momentum(closes: NDArray[np.float64], period: int) -> NDArray[np.float64]:
     """The simple return over `period` steps. closes: float64 [n, t] prices. Raises ValueError as `rsi`."""
     closes = checked_closes(closes)
     out = np.full_like(closes, np.nan)
-    out[:, _period("period", period) :] = closes[:, period:] / closes[:, : closes.shape[1] - period] - 1.0
+    if closes.shape[1] > _period("period", period):
+        out[:, period:] = closes[:, period:] / closes[:, :-period] - 1.0
     return out
 
 
