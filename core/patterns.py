@@ -1,0 +1,84 @@
+"""The pattern library: windows of the past, and the return that followed each.
+
+Library and trading never share a row: the library takes the first 40 % of a recording, the feed plays the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.market.events import MarketData
+from kernels.dtw import z_normalise
+
+PATTERNS: Final = 1_000
+PATTERN_STEPS: Final = 64
+_SEED: Final = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatternLibrary:
+    """`count` windows, ordered by instrument and then time. Read-only arrays."""
+
+    patterns: NDArray[np.float32]
+    """[count, length], each row z-normalised."""
+    forward_return: NDArray[np.float64]
+    """[count], simple return over the `horizon` steps that followed the window."""
+    instrument: NDArray[np.int64]
+    """[count], index into `MarketSpec.instruments`."""
+    end_row: NDArray[np.int64]
+    """[count], the row of the recording with the window's last close."""
+    horizon: int
+
+    def __len__(self) -> int:
+        return len(self.end_row)
+
+
+def build_library(
+    data: MarketData, count: int = PATTERNS, length: int = PATTERN_STEPS, horizon: int = 1, seed: int = _SEED
+) -> PatternLibrary:
+    """Windows from the first 40 % of the data and all its instruments, spread evenly over both.
+
+    A window and the return that followed it both end inside that part. Each instrument gives the same number of
+    windows (the first ones one more where it does not divide), at equal distances; the seed only shifts each
+    instrument's grid, so that not all share their dates. A recording too short for `count` different windows gives
+    every window it has. Raises ValueError where it has none, or for a count, length or horizon below 1.
+    """
+    if min(count, length, horizon) < 1:
+        raise ValueError(f"count {count}, length {length} and horizon {horizon} must be at least 1")
+    rows = data.layout.library_rows
+    closes = data.closes(0, rows)
+    instrument, end_row = _choose(count, len(closes), first=length - 1, stop=rows - horizon, seed=seed)
+    steps = np.arange(-length + 1, 1)
+    windows = closes[instrument[:, None], end_row[:, None] + steps]
+    library = PatternLibrary(
+        patterns=z_normalise(windows),
+        forward_return=closes[instrument, end_row + horizon] / closes[instrument, end_row] - 1.0,
+        instrument=instrument,
+        end_row=end_row,
+        horizon=horizon,
+    )
+    for array in (library.patterns, library.forward_return, library.instrument, library.end_row):
+        array.setflags(write=False)
+    return library
+
+
+def _choose(
+    count: int, instruments: int, first: int, stop: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Instrument and last row of each window; last rows lie in [first, stop)."""
+    available = stop - first
+    if available < 1:
+        raise ValueError(f"the library's rows hold no window: they end before row {first + 1}")
+    phases = np.random.default_rng(seed).random(instruments)
+    chosen = []
+    for index, phase in enumerate(phases):
+        quota = min(available, count // instruments + (index < count % instruments))
+        # Distances are at least one row, so no window comes twice.
+        offsets = ((np.arange(quota) + phase) * available / quota).astype(np.int64) if quota else np.arange(0)
+        chosen.append(np.column_stack((np.full(quota, index), first + offsets)))
+    table = np.concatenate(chosen).astype(np.int64)
+    return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
