@@ -97,11 +97,16 @@ def _resampled_medians(values: NDArray[np.float64], resamples: int, random: np.r
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The last change of toggles and what is known of its effect; `effect` is None while cycles are still counted."""
+    """The last change of toggles and what is known of its effect.
+
+    `effect` is None while cycles are still counted, and for good where fewer than `CYCLES_NEEDED` ran before it.
+    """
 
     before: Toggles
     after: Toggles
     keys: tuple[str, ...]
+    before_cycles: int
+    """Cycles kept of the run before, at most `CYCLES_KEPT`."""
     measured_cycles: int
     effect: Effect | None
 
@@ -170,18 +175,17 @@ class EffectTracker:
             return None
         now = self._runs[-1]
         earlier = [run for run in list(self._runs)[:-1] if len(run.wall_ms) >= CYCLES_NEEDED]
-        if not earlier or earlier[-1].toggles == now.toggles:
+        before = earlier[-1] if earlier else self._runs[-2]
+        if before.toggles == now.toggles:
             return None
-        before = earlier[-1]
         measured = len(now.wall_ms)
         if self._change is not None and self._change.effect is not None and measured < 2 * self._milestone:
             return self._change
-        if measured < CYCLES_NEEDED:
-            keys = changed_keys(before.toggles, now.toggles)
-            return Change(before.toggles, now.toggles, keys, measured, None)
+        keys = changed_keys(before.toggles, now.toggles)
+        if measured < CYCLES_NEEDED or not earlier:
+            return Change(before.toggles, now.toggles, keys, len(before.wall_ms), measured, None)
         if measured >= 2 * self._milestone and self._milestone < CYCLES_KEPT:
             self._milestone = measured
             found = effect(np.array(before.wall_ms), np.array(now.wall_ms), seed=self._seed + now.first_cycle)
-            keys = changed_keys(before.toggles, now.toggles)
-            self._change = Change(before.toggles, now.toggles, keys, measured, found)
+            self._change = Change(before.toggles, now.toggles, keys, len(before.wall_ms), measured, found)
         return self._change

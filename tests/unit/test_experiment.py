@@ -109,7 +109,10 @@ def test_a_key_pressed_and_taken_back_at_once_is_no_change():
 
 
 def test_without_enough_cycles_before_nothing_is_claimed():
-    assert EffectTracker().update(records([(BASELINE, 10, 20.0), (OPTIMISED, 100, 10.0)])) is None
+    change = EffectTracker().update(records([(BASELINE, 10, 20.0), (OPTIMISED, 100, 10.0)]))
+    assert change.effect is None
+    assert change.before_cycles == 10 - WARM_UP_CYCLES
+    assert change.before_cycles < CYCLES_NEEDED
 
 
 def test_a_measured_effect_outlives_the_window_of_records():

@@ -79,7 +79,7 @@ class Banner(Panel):
         super().draw(view)
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
-        out = []
+        out: list[Row] = []
         for i, alert in enumerate(view.alerts[:height]):
             error = alert.severity is Severity.ERROR
             more = len(view.alerts) - height

@@ -140,7 +140,7 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
             Part(f"{trip:>8}", "muted"),
         )
     index = f"{replica.commit_index:,}" if replica is not None else "–"
-    head = (
+    head: Row = (
         Part(f"{mark} ", style),
         Part(f"{node.node} ", "strong" if leads else "plain"),
     )

@@ -108,6 +108,8 @@ def effect_rows(change: Change | None, width: int) -> list[Row]:
     if change is None:
         return [(Part("effect of a change:", "muted"),), (Part("press a key to measure one", "muted"),)]
     head: Row = (Part("effect of ", "muted"), Part(_label(change), "strong"))
+    if change.before_cycles < CYCLES_NEEDED:
+        return [head, (Part(f"unknown: {change.before_cycles}/{CYCLES_NEEDED} cycles before it", "warning"),)]
     if change.effect is None:
         return [head, (Part(f"measuring {change.measured_cycles}/{CYCLES_NEEDED} cycles", "warning"),)]
     found = change.effect
