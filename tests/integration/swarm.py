@@ -15,6 +15,10 @@ from core.commands.start import start_swarm
 from core.config import load_settings
 from core.records import SwarmSnapshot
 from core.session import Session, create_session
+from core.toggles import FIELD_OF_KEY
+
+BACK = ["d", "d", "d", *(key for key in reversed(FIELD_OF_KEY) if key != "d")]
+"""Every toggle key again, the DTW kernel first: it must not stay at plain Python, where a cycle takes seconds."""
 
 
 async def until(condition: Callable[[], object], timeout_s: float, what: str) -> float:
@@ -70,7 +74,7 @@ class RunningSwarm:
 
 @asynccontextmanager
 async def running_swarm(folder: Path, **flags: object) -> AsyncIterator[RunningSwarm]:
-    """Start a swarm with these settings, wait for its first cycle, stop it at the end and check that nothing is left."""
+    """Start a swarm, wait for its first cycle; at the end stop it and check that nothing is left."""
     session = create_session(load_settings(**flags), folder / "session")
     started = start_swarm(session.settings(), owned=True, session=session)
     client = SwarmClient(session, owns_swarm=True, keep_cycles=20_000)

@@ -18,7 +18,7 @@ from core.session import Session, running_sessions
 from core.spans import NAMES
 from core.toggles import BASELINE, FIELD_OF_KEY, pressed
 from tests.integration.books import check_books
-from tests.integration.swarm import RunningSwarm, running_swarm, until
+from tests.integration.swarm import BACK, RunningSwarm, running_swarm, until
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(400)]
 
@@ -29,7 +29,7 @@ def test_every_toggle_key_takes_effect_and_decisions_stay_whole(tmp_path: Path) 
     async def press_all() -> Session:
         async with running_swarm(tmp_path, toggles="optimised") as swarm:
             toggles = swarm.snapshot().toggles
-            for key in [*FIELD_OF_KEY, "0", "9", *reversed(FIELD_OF_KEY), "9"]:
+            for key in [*FIELD_OF_KEY, "0", "9", *BACK, "9"]:
                 answer = await swarm.client.press(key)
                 toggles = pressed(toggles, key)
                 assert answer == f"{key}: now {toggles.label()}"
