@@ -7,10 +7,12 @@ font is not installed it says so and takes the machine's own monospace.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import resvg_py
@@ -77,6 +79,8 @@ def to_png(svg: str, fonts: list[str]) -> bytes:
 
 
 def main(folder: Path) -> None:
+    os.environ["TZ"] = "UTC"  # the same times of day wherever the pictures are made
+    time.tzset()
     fonts = font_files()
     if not fonts:
         print("Fira Code is not installed (Debian: fonts-firacode); PNGs use the machine's monospace", file=sys.stderr)
