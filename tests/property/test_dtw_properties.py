@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernels.dtw import dtw_distance, dtw_distance_python, library_distances_scalar, z_normalise
 from kernels.dtw_batch import library_distances_batch, pack_patterns
-from kernels.dtw_topk import library_topk, pack_library
+from kernels.dtw_topk import _envelope, _lower_bounds, library_topk, pack_library
 
 Rows = NDArray[np.float32]
 VALUES = st.floats(-1e6, 1e6, width=32)
@@ -62,6 +62,33 @@ def test_pruned_search_equals_brute_force_exactly(case: tuple[Rows, Rows, int], 
     indices, distances = library_topk(windows, library, k, band)
     np.testing.assert_array_equal(indices, order)
     np.testing.assert_array_equal(distances, np.take_along_axis(every, order, axis=1))
+
+
+def lower_bounds(window: Rows, patterns: Rows, band: int) -> Rows:
+    """The compiled bounds that the search prunes by."""
+    library = pack_library(patterns, band)
+    envelope = np.empty((2, window.size), np.float32)
+    _envelope(window, band, envelope[0], envelope[1])
+    bounds = np.empty(library.blocks.size // window.size, np.float32)
+    flat = (library.blocks.reshape(-1), library.lower.reshape(-1), library.upper.reshape(-1))
+    _lower_bounds(window, envelope, *flat, bounds)
+    return bounds[: len(patterns)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(libraries(st.floats(-1.0, 1.0, width=32)) | libraries(COARSE) | libraries())
+def test_bounds_never_exceed_the_computed_distance_by_a_single_bit(case: tuple[Rows, Rows, int]) -> None:
+    windows, patterns, band = case
+    distances = library_distances_batch(windows[:1], pack_patterns(patterns), len(patterns), band)[0]
+    assert (lower_bounds(windows[0], patterns, band) <= distances).all()
+
+
+def test_bounds_are_tight_enough_to_prune() -> None:
+    walks = np.random.default_rng(0).standard_normal((400, 64)).cumsum(axis=1)
+    rows = z_normalise(walks)
+    distances = library_distances_batch(rows[:1], pack_patterns(rows), 400, 6)[0]
+    bounds = lower_bounds(rows[0], rows, 6)
+    assert np.median(bounds[1:] / distances[1:]) > 0.5
 
 
 @settings(max_examples=80, deadline=None)

@@ -94,6 +94,31 @@ def test_topk_is_a_stable_sort_of_the_batch(steps: int) -> None:
             np.testing.assert_array_equal(distances, np.take_along_axis(every, order, axis=1)[:, :k])
 
 
+@pytest.mark.parametrize("steps", [16, 64, 128])
+def test_topk_of_a_product_size_library(steps: int) -> None:
+    patterns, windows = z_normalise(walks(10, 1000, steps)), z_normalise(walks(11, 6, steps))
+    library = pack_library(patterns, steps // 10)
+    every = library_distances_batch(windows, library.blocks, 1000, steps // 10)
+    order = np.argsort(every, axis=1, kind="stable")[:, :10]
+    indices, distances = library_topk(windows, library, 10, steps // 10)
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(distances, np.take_along_axis(every, order, axis=1))
+
+
+def test_tie_with_a_bound_equal_to_the_best_distance_goes_to_the_lower_index() -> None:
+    window, tight, loose = (np.zeros(16, np.float32) for _ in range(3))
+    window[[9, 12]] = 2.0
+    # the first value costs 2 and the bound knows it; the spikes fit within the band
+    tight[[0, 9, 13]] = -2.0, 2.0, 2.0
+    # the same distance, of which the envelopes hide one half
+    loose[[4, 10, 11]] = 1.0, 1.0, 2.0
+    assert [full_matrix(window, pattern, 1) for pattern in (tight, loose)] == [2.0, 2.0]
+    # enough loose ones, all with the lower bound, that they are compared first
+    library = pack_library(np.stack([tight] + [loose] * (LANES + 5)), 1)
+    indices, distances = library_topk(window[None], library, 1, 1)
+    assert (indices[0, 0], distances[0, 0]) == (0, 2.0)
+
+
 def test_chunks_of_the_python_library_make_the_whole() -> None:
     patterns, window = walks(5, 7, 9), walks(6, 1, 9)[0]
     whole = library_distances_python(window, patterns, 2)
