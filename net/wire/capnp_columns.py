@@ -1,180 +1,95 @@
-"""Cap'n Proto: a struct a message, a batch as one Data field that a reader uses in place.
+"""Cap'n Proto (`schema.capnp`): control messages as structs, a batch of records as one `Data` field.
 
-Corrupt input often still decodes in Cap'n Proto, so everything that comes out is validated as the other codecs do, and
-the segment table must account for every byte.
+Written and read by `net.wire.capnp_canonical`; bytes of another writer that are laid out otherwise are read by pycapnp.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import capnp
 
-from net.messages import AppendEntries, Application, Entry, EntryKind
+from net.messages import Application
+from net.wire import capnp_canonical
+from net.wire.capnp_canonical import SCHEMA, NotCanonical, camel_case
 from net.wire.errors import COUNT_MAX, WireError
-from net.wire.fields import Check, FieldType, decoder_of, enum_check, message_fields
+from net.wire.fields import Check, FieldType, enum_check, message_fields
 from net.wire.layouts import check_records
 
-SCHEMA: Final = Path(__file__).with_name("schema.capnp")
-TRAVERSAL_WORDS_MAX: Final = 8 << 20
-"""Words that one reader may follow: four times the longest message, so that pointers cannot amplify it."""
-NESTING_MAX: Final = 16
-_ROW: Final = struct.Struct("<QQII")
-_entry_kind: Final = enum_check(EntryKind)
-
-
-@cache
-def _structs() -> Any:
-    capnp.remove_import_hook()
-    return capnp.load(str(SCHEMA))
-
-
-@cache
-def _struct(kind: type) -> Any:
-    return getattr(_structs(), kind.__name__)
-
-
-def camel(name: str) -> str:
-    """The schema's spelling of a field name."""
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
+_NESTING_MAX: Final = 16
+_TRAVERSAL_SLACK_WORDS: Final = 1_024
 
 
 def encode(message: Any) -> bytes:
-    """The message as one Cap'n Proto message. Raises WireError for a value that does not fit."""
-    kind: Any = type(message)
-    if kind is Application:
+    """The message in canonical layout. Raises WireError for a value that does not fit."""
+    if type(message) is Application:
         check_records(message.layout, len(message.records))
-    try:
-        if kind is AppendEntries:
-            return _encode_append_entries(message)
-        return bytes(_struct(kind).new_message(**_to_dict(kind)(message)).to_bytes())
-    except (capnp.KjException, TypeError, ValueError, OverflowError, struct.error) as error:
-        if isinstance(error, WireError):
-            raise
-        raise WireError(f"{kind.__name__}: a value does not fit: {error}") from error
+    return capnp_canonical.encode(message)
 
 
 def decode(kind: type, data: bytes) -> Any:
-    """A message of `kind`. Raises WireError."""
-    _check_segments(kind, data)
+    """A message of `kind`, which owns its bytes. Raises WireError."""
     try:
-        with _struct(kind).from_bytes(
-            data, traversal_limit_in_words=TRAVERSAL_WORDS_MAX, nesting_limit=NESTING_MAX
-        ) as reader:
-            message: Any = _decode_append_entries(reader) if kind is AppendEntries else _from_reader(kind)(reader)
-    except (capnp.KjException, ValueError, struct.error) as error:
-        if isinstance(error, WireError):
-            raise
-        raise WireError(f"{kind.__name__}: malformed Cap'n Proto: {str(error)[:120]}") from error
+        message = capnp_canonical.decode(kind, data)
+    except NotCanonical:
+        message = decode_any_layout(kind, data)
     if kind is Application:
         check_records(message.layout, len(message.records))
     return message
 
 
-def _check_segments(kind: type, data: bytes) -> None:
-    """The segment table (encoding spec, "Serialization over a stream") must cover the data to the byte."""
-    if len(data) < 16 or len(data) % 8:
-        raise WireError(f"{kind.__name__}: {len(data)} bytes are no Cap'n Proto message")
-    count = int.from_bytes(data[:4], "little") + 1
-    table = 4 + 4 * count + (4 if count % 2 == 0 else 0)
-    if count > 512 or table > len(data):
-        raise WireError(f"{kind.__name__}: {count} segments")
-    words = sum(struct.unpack_from(f"<{count}I", data, 4))
-    if table + 8 * words != len(data):
-        raise WireError(f"{kind.__name__}: the segments do not add up to {len(data)} bytes")
+def decode_any_layout(kind: type, data: bytes) -> Any:
+    """As `decode`, through pycapnp: several segments, any order. Damage often still decodes, so values are checked.
+
+    The traversal limit is cumulative, which keeps pointers that overlap from multiplying the bytes. Blobs are copied:
+    `get_data_as_view` of pycapnp 2.2.4 leaks the message. Raises WireError.
+    """
+    limit = len(data) // 8 + _TRAVERSAL_SLACK_WORDS
+    try:
+        with getattr(SCHEMA, kind.__name__).from_bytes(
+            data, traversal_limit_in_words=limit, nesting_limit=_NESTING_MAX
+        ) as reader:
+            return _converter(kind)(reader)
+    except (capnp.KjException, ValueError, TypeError, OverflowError, MemoryError) as error:
+        if isinstance(error, WireError):
+            raise
+        raise WireError(f"{kind.__name__}: malformed Cap'n Proto") from error
 
 
 @cache
-def _to_dict(kind: type) -> Callable[[Any], dict[str, Any]]:
-    """From a message of `kind` to the arguments of its struct."""
-    steps = [(camel(field.name), field.name, _plain(field)) for field in message_fields(kind)]
-
-    def convert(message: Any) -> dict[str, Any]:
-        values = {}
-        for target, name, step in steps:
-            value = getattr(message, name)
-            if step is not None:
-                value = step(value)
-            if value is not None:
-                values[target] = value
-        return values
-
-    return convert
-
-
-def _plain(field: FieldType) -> Check | None:
-    one: Check | None = None
-    if field.shape == "record":
-        one = _to_dict(field.element)
-    elif field.shape in ("enum", "uint"):
-        one = int  # an IntEnum is no integer to pycapnp
-    if field.many:
-        return lambda values: [one(value) for value in values] if one is not None else list(values)
-    if field.optional and one is not None:
-        convert = one
-        return lambda value: None if value is None else convert(value)
-    return one
-
-
-@cache
-def _from_reader(kind: type) -> Check:
-    """From a struct reader to a message of `kind`; raises WireError."""
-    steps = [(camel(field.name), field, decoder_of(field, _from_reader)) for field in message_fields(kind)]
+def _converter(kind: type) -> Check:
+    """From pycapnp's reader to a message of `kind`."""
+    steps = [(camel_case(field.name), _field_converter(field)) for field in message_fields(kind)]
+    absent = {camel_case(field.name) for field in message_fields(kind) if field.shape == "record" and not field.many}
 
     def convert(reader: Any) -> Any:
-        return kind(*[step(_value(reader, name, field)) for name, field, step in steps])
+        arguments = []
+        for name, step in steps:
+            missing = name in absent and not reader._has(name)
+            arguments.append(step(None if missing else getattr(reader, name)))
+        return kind(*arguments)
 
     return convert
 
 
-def _value(reader: Any, name: str, field: FieldType) -> Any:
-    if field.optional and not reader._has(name):
-        return None
-    value = getattr(reader, name)
-    if not field.many:
-        return value
-    if len(value) > COUNT_MAX:
-        raise WireError(f"{name}: a list of {len(value)} elements")
-    return list(value)
+def _field_converter(field: FieldType) -> Check:
+    one: Check = {"uint": int, "bool": bool, "bytes": bytes}.get(field.shape) or _element_converter(field)
+
+    def many(values: Any) -> tuple[Any, ...]:
+        if len(values) > COUNT_MAX:
+            raise WireError(f"{field.name}: a list of {len(values)} elements; at most {COUNT_MAX} are taken")
+        return tuple([one(value) for value in values])
+
+    def nested(value: Any) -> Any:
+        if value is None and not field.optional:
+            raise WireError(f"{field.name} is missing")
+        return None if value is None else one(value)
+
+    if field.many:
+        return many
+    return nested if field.shape == "record" else one
 
 
-def _encode_append_entries(message: AppendEntries) -> bytes:
-    entries = message.entries
-    built = _struct(AppendEntries).new_message(
-        epoch=message.epoch,
-        term=message.term,
-        leader=message.leader,
-        prevLogIndex=message.prev_log_index,
-        prevLogTerm=message.prev_log_term,
-        leaderCommit=message.leader_commit,
-        entries=b"".join([_ROW.pack(e.index, e.term, e.kind, len(e.payload)) for e in entries]),
-        payloads=b"".join([e.payload for e in entries]),
-    )
-    return bytes(built.to_bytes())
-
-
-def _decode_append_entries(reader: Any) -> AppendEntries:
-    rows, payloads = reader.entries, reader.payloads
-    if len(rows) % _ROW.size or len(rows) > COUNT_MAX * _ROW.size:
-        raise WireError(f"AppendEntries: {len(rows)} bytes are no rows of entries")
-    entries = []
-    offset = 0
-    for index, term, kind, size in _ROW.iter_unpack(rows):
-        entries.append(Entry(index, term, _entry_kind(kind), payloads[offset : offset + size]))
-        offset += size
-    if offset != len(payloads):
-        raise WireError(f"AppendEntries: rows name {offset} bytes of payload, there are {len(payloads)}")
-    return AppendEntries(
-        reader.epoch,
-        reader.term,
-        reader.leader,
-        reader.prevLogIndex,
-        reader.prevLogTerm,
-        reader.leaderCommit,
-        tuple(entries),
-    )
+def _element_converter(field: FieldType) -> Check:
+    return _converter(field.element) if field.shape == "record" else enum_check(field.element)

@@ -22,7 +22,9 @@ NO_LAYOUT: Final = 0
 
 _MAGIC: Final = 0xA7
 _HEADER: Final = struct.Struct("<BBH")  # magic, codec, layout
-_COLUMNS: Final = _HEADER.size
+_CAPNP: Final = struct.Struct("<IIQQ")  # the struct Records of schema.capnp: segment table, root, pointer to the rows
+_BIN: Final = struct.Struct(">BI")  # MessagePack bin 32
+_LIST_MASK: Final = (1 << 35) - 1
 _PYTHON_TYPE: Final[dict[str, type]] = {"i": int, "u": int, "f": float, "b": bool, "S": bytes}
 
 _DTYPE_OF: Final[dict[int, np.dtype[np.void]]] = {}
@@ -144,9 +146,15 @@ def encode_records(array: NDArray[np.void], kind: CodecKind) -> bytes:
     if array.nbytes > MESSAGE_BYTES_MAX or (kind is CodecKind.MSGPACK and len(array) > COUNT_MAX):
         raise WireError(f"{len(array)} rows of layout {layout} are too many for one message")
     header = _HEADER.pack(_MAGIC, kind, layout)
+    size = array.nbytes
     if kind is CodecKind.MSGPACK:
         return header + bytes(msgpack.packb(_as_maps(array)))
-    return header + array.tobytes()
+    if kind is CodecKind.CAPNP:
+        words = -(-size // 8)
+        return (
+            header + _CAPNP.pack(0, words + 2, 1 << 48, 1 | 2 << 32 | size << 35) + array.tobytes() + bytes(-size % 8)
+        )
+    return header + _BIN.pack(0xC6, size) + array.tobytes()
 
 
 def decode_records(data: bytes, layout: int) -> NDArray[np.void]:
@@ -154,7 +162,7 @@ def decode_records(data: bytes, layout: int) -> NDArray[np.void]:
 
     Columns are read in place: the array keeps `data` alive and shares its memory (unaligned). Raises WireError.
     """
-    if len(data) < _COLUMNS or len(data) > MESSAGE_BYTES_MAX:
+    if len(data) < _HEADER.size or len(data) > MESSAGE_BYTES_MAX:
         raise WireError(f"{len(data)} bytes are no record array")
     magic, codec, written = _HEADER.unpack_from(data)
     if magic != _MAGIC or codec not in (1, 2, 3):
@@ -163,12 +171,32 @@ def decode_records(data: bytes, layout: int) -> NDArray[np.void]:
         raise WireError(f"wanted records of layout {layout}, got layout {written}")
     dtype = layout_dtype(layout)
     if codec == CodecKind.MSGPACK:
-        array = maps_as_array(layout, unpack(data[_COLUMNS:]))
+        array = maps_as_array(layout, unpack(data[_HEADER.size :]))
         array.flags.writeable = False
         return array
-    if (len(data) - _COLUMNS) % dtype.itemsize:
-        raise WireError(f"{len(data) - _COLUMNS} bytes are no whole number of rows of layout {layout}")
-    return np.frombuffer(data, dtype, offset=_COLUMNS)
+    start, size = _columns_of(codec, data)
+    if size % dtype.itemsize:
+        raise WireError(f"{size} bytes are no whole number of rows of layout {layout}")
+    return np.frombuffer(data, dtype, size // dtype.itemsize, start)
+
+
+def _columns_of(codec: int, data: bytes) -> tuple[int, int]:
+    """Where the rows start in `data` and how many bytes they have."""
+    try:
+        if codec == CodecKind.CAPNP:
+            segments, words, root, rows = _CAPNP.unpack_from(data, _HEADER.size)
+            size, start = rows >> 35, _HEADER.size + _CAPNP.size
+            whole = start + -(-size // 8) * 8
+            known = (segments, words, root, rows & _LIST_MASK) == (0, -(-size // 8) + 2, 1 << 48, 1 | 2 << 32)
+        else:
+            code, size = _BIN.unpack_from(data, _HEADER.size)
+            start = _HEADER.size + _BIN.size
+            whole, known = start + size, code == 0xC6
+    except struct.error as error:
+        raise WireError(f"{len(data)} bytes are no record array") from error
+    if not known or whole != len(data):
+        raise WireError("a record array whose frame does not fit its bytes")
+    return start, size
 
 
 def unpack(data: bytes) -> Any:
