@@ -28,9 +28,9 @@ I2  The notarized blocks of a view are one chain with one start: two blocks with
 I3  A finalized B = (v, h) is in the chain of every notarized B' = (v', h') with v' > v, or v' = v and h' > h. Same
     view: I2. Later view, by induction over (v', h'): the parent P = (u, h' - 1) of B' was checked by an honest voter.
     u > v or u = v': induction. u = v: the NULLIFY quorum of R3 shares an honest node with B's FINALIZE quorum; by R5
-    its N > h, by R3 N <= h', so P is at height >= h in view v: I2. u < v: R3 wants a quorum with N <= c + 1 for v, where c
-    is a height decided in a view <= u; by I4 (for the smaller views) h > c, and an honest common member FINALIZE-voted
-    (v, h) and so has N > h >= c + 1: impossible.
+    its N > h, by R3 N <= h', so P is at height >= h in view v: I2. u < v: R3 wants a quorum with N <= c + 1 for v,
+    where c is a height decided in a view <= u; a finalized block of view v stands above c, so an honest common member
+    that FINALIZE-voted (v, h) has N > h >= c + 1: impossible.
 I4  No two finalized digests at one height: both are notarized, and by I3 one is in the other's chain.
 I5  Progress: let H be the highest N of the honest for view v. Its sender holds the notarization of (v, H - 1) (R4) and
     sends it along. The q lowest N are at most H, so the next leader can extend it, or an older view where H = 0.
@@ -222,8 +222,11 @@ class BftCore:
 
     def want(self, contents: Iterable[Content], now: float) -> None:
         """These must be decided in time, or the leader loses its view."""
+        # A forward that was long under way asks for what is decided already.
+        decided = {(proposal.kind, proposal.payload) for proposal, _ in self._recent.values()}
         for content in contents:
-            if len(self._wanted) < self._settings.pending_limit and self._acceptable(*content):
+            room = len(self._wanted) < self._settings.pending_limit
+            if room and content not in decided and self._acceptable(*content):
                 self._wanted[content] = None
         self._watch(now)
 
@@ -713,7 +716,7 @@ class BftCore:
     def _enter_view(self, view: int, now: float) -> None:
         if view <= self.view:
             return
-        # Without the votes of the honest that skip a view, a liar's vote for it could leave the next leader without grounds.
+        # Without the votes of those that skip a view, a liar's vote could leave the next leader without grounds.
         for left in range(max(self.view, view - _VIEWS_AHEAD), view):
             if self._nullifications.of(left, self.node) is None:
                 self._cast_nullify(left, self._finalize_top + 1 if left == self.view else 0)
@@ -728,6 +731,7 @@ class BftCore:
         self._leader_heard_at = now
         # What was queued is handed over again by those who submitted it, once the new view has decided something.
         self._queue.clear()
+        self._wanted.clear()
         self._out.append(LeaderChanged(self.leader, view))
         self._vote_where_possible(now)
         self._propose_where_possible(now)

@@ -313,8 +313,6 @@ class Replica:
         leader = self.leader
         if not contents or leader is None:
             return
-        if self._hand_over_at is None:
-            self._hand_over_at = now + self._settings.progress_timeout_s
         if leader == self.node:
             self._order(contents, now)
             return
@@ -586,8 +584,11 @@ class Replica:
                 if self._auto is not None:
                     self._auto.clear()
                 self._hand_over(self._submissions.all(), now)
-        elif not self._submissions and self.leader is not None:
+        elif not self._submissions:
             self._submissions.handed_to = self._leader_key()
+            self._hand_over_at = None
+        if self._hand_over_at is None and self._submissions and self._submissions.handed_to is not None:
+            self._hand_over_at = now + self._settings.progress_timeout_s
         out, self._out = self._out, []
         self._messages_sent += sum(isinstance(effect, Send) for effect in out)
         return out

@@ -1,7 +1,7 @@
 """A cluster of replicas in virtual time: one seed decides every delay, loss, crash and partition.
 
 The disk of a node is a list of records, of which a crash keeps a prefix that holds at least what was synced. Effects
-are applied as `net.shell` applies them. After every event the invariants of `net.replica` are checked against everything
+are applied as `net.shell` applies them. After every event the invariants of `net.replica` are checked against all
 that any node ever decided.
 """
 
