@@ -28,6 +28,7 @@ AHEAD_MS_MAX: Final = 1_000
 """How far a request's timestamp may be ahead of the venue's clock."""
 RECV_WINDOW_MS: Final = 5_000
 RECV_WINDOW_MS_MAX: Final = 60_000
+STEP_MAX: Final = 1 << 53
 _SIDES: Final = {"BUY": BUY, "SELL": SELL}
 _RESPONSES: Final = ("ACK", "RESULT", "FULL")
 _STREAM_METHODS: Final = ("userDataStream.subscribe", "userDataStream.subscribe.signature")
@@ -94,12 +95,14 @@ class SpotApi:
         method, params = request.get("method"), request.get("params", {})
         if not isinstance(params, dict):
             raise rejects.missing_parameter("params")
+        if not isinstance(method, str):
+            raise rejects.missing_parameter("method")
         if method in self._public:
             return self._public[method](params, now_ms)
         if method in _STREAM_METHODS:
             session.subscribed = self._owner(params, now_ms)
             return {"subscriptionId": 0}
-        if not isinstance(method, str) or method not in self._signed:
+        if method not in self._signed:
             raise VenueReject(rejects.UNSUPPORTED, "This operation is not supported.")
         return self._signed[method](params, self._owner(params, now_ms), now_ms)
 
@@ -187,6 +190,8 @@ class SpotApi:
     def _advance(self, params: Params, owner: int, now_ms: int) -> Any:
         assert self._advance_to is not None
         step = _integer(params, "step")
+        if not 0 <= step <= STEP_MAX:
+            raise rejects.illegal_parameter("step")
         try:
             return {"step": self._advance_to(step)}
         except ValueError as error:
