@@ -35,7 +35,7 @@ class Limits:
     critical_notional: int
     """An order above it is critical."""
     price_band_bps: int = 100
-    """How far a limit price may be from the mark."""
+    """How far a limit price may be from the mark; at least two ticks."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a limit that is not positive or a soft limit above the hard one."""
@@ -148,8 +148,8 @@ def _check_orders(
     veto[(worst.after > limits.position_notional_max) & grows] = Veto.POSITION_LIMIT
     veto[(worst.notional > limits.order_notional_max) & ~worst.reduces_only] = Veto.NOTIONAL_LIMIT
     mark, price = marks[instrument], orders["limit_price"]
-    # Divided, not multiplied: a huge mark must not overflow. One tick is always within the band.
-    band = np.maximum(mark // 10_000 * limits.price_band_bps + mark % 10_000 * limits.price_band_bps // 10_000, 1)
+    # Divided, not multiplied: a huge mark must not overflow. Two ticks, enough to cross a spread, are always within.
+    band = np.maximum(mark // 10_000 * limits.price_band_bps + mark % 10_000 * limits.price_band_bps // 10_000, 2)
     veto[np.abs(price - mark) > band] = Veto.PRICE_BAND
     growth = np.where(veto == Veto.NONE, worst.after - worst.before, 0)
     gross = int(worst_exposure(portfolio, marks).sum())

@@ -109,13 +109,14 @@ def propose(
     chosen = config or DecisionConfig()
     n = len(marks)
     expected = portfolio.positions + portfolio.reserved_buy - portfolio.reserved_sell
-    equity = max(portfolio.equity(marks), 0)
+    # Limits are fixed sums while equity grows: beyond what they allow, more equity means no larger positions.
+    equity = min(max(portfolio.equity(marks), 0), _HEADROOM * limits.gross_exposure_max / chosen.gross_max)
     target = np.zeros(n, np.int64)
     band = np.zeros(n, np.int64)
     least = np.zeros(n, np.int64)
     if not last_of_lap:
-        target = _target_lots(target_weights(combined, sizing, chosen), equity, marks, limits)
-        full_lots = sizing.weight * sizing.scale * equity / marks
+        target = np.trunc(_lots(target_weights(combined, sizing, chosen), equity, marks, limits)).astype(np.int64)
+        full_lots = _lots(sizing.weight * sizing.scale, equity, marks, limits)
         band = np.rint(chosen.rebalance_fraction * full_lots).astype(np.int64)
         least = np.rint(chosen.order_fraction_min * full_lots).astype(np.int64)
     gap = target - expected
@@ -144,17 +145,10 @@ def _offset_factor(config: DecisionConfig) -> float:
     return 1.0 + config.limit_offset_bps * 1e-4
 
 
-def _target_lots(
-    weights: NDArray[np.float64], equity: int, marks: NDArray[np.int64], limits: Limits
-) -> NDArray[np.int64]:
-    """Whole lots towards zero, inside the hard limits, which are fixed sums while equity grows."""
-    notional = np.clip(
-        weights * equity, -_HEADROOM * limits.position_notional_max, _HEADROOM * limits.position_notional_max
-    )
-    gross = float(np.abs(notional).sum())
-    if gross > _HEADROOM * limits.gross_exposure_max:
-        notional *= _HEADROOM * limits.gross_exposure_max / gross
-    lots: NDArray[np.int64] = np.trunc(notional / marks).astype(np.int64)
+def _lots(weights: NDArray[np.float64], equity: float, marks: NDArray[np.int64], limits: Limits) -> NDArray[np.float64]:
+    """Weights as lots, inside the hard limit of a position."""
+    largest = _HEADROOM * limits.position_notional_max
+    lots: NDArray[np.float64] = np.clip(weights * equity, -largest, largest) / marks
     return lots
 
 

@@ -46,9 +46,12 @@ def test_each_limit_at_its_edge() -> None:
     flat = holding()
     assert codes(flat, (0, 1, 10, 100)) == [Veto.NONE]
     assert codes(flat, (0, 1, 11, 100)) == [Veto.NOTIONAL_LIMIT]
-    assert codes(flat, (0, 1, 5, 101)) == [Veto.NONE]
-    assert codes(flat, (0, 1, 5, 102)) == [Veto.PRICE_BAND]
-    assert codes(flat, (0, -1, 5, 98)) == [Veto.PRICE_BAND]
+    assert codes(flat, (0, 1, 5, 102)) == [Veto.NONE]
+    assert codes(flat, (0, 1, 5, 103)) == [Veto.PRICE_BAND]
+    assert codes(flat, (0, -1, 5, 97)) == [Veto.PRICE_BAND]
+    dear = np.array([1_000] * 4)
+    wide = rows((0, 1, 1, 1_000 + 10), (1, 1, 1, 1_000 + 11))
+    assert check(wide, flat, dear, Limits(10_000, 20_000, 40_000, 30_000, 500)).tolist() == [0, Veto.PRICE_BAND]
     assert codes(holding(15), (0, 1, 5, 100)) == [Veto.NONE]
     assert codes(holding(15), (0, 1, 6, 100)) == [Veto.POSITION_LIMIT]
     assert codes(holding(15, 15), (2, 1, 10, 100)) == [Veto.NONE]
