@@ -64,6 +64,7 @@ class SwarmClient:
         self._settings = session.settings()
         self._nodes: dict[int, NodeReport] = {}
         self._heard: dict[int, float] = {}
+        self._heard_ns = 0
         self._connected: set[int] = set()
         self._gateway: GatewayReport | None = None
         self._cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
@@ -178,6 +179,7 @@ class SwarmClient:
 
     def _on_telemetry(self, sender: int, message: Application) -> None:
         self._heard[sender] = time.monotonic()
+        self._heard_ns = time.time_ns()
         values = unpack(message.body)
         if message.kind == Telemetry.CYCLES:
             for row in values:
@@ -236,7 +238,7 @@ class SwarmClient:
         known = gateway is not None and GATEWAY_ID in self._connected
         venue = VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN
         return SwarmSnapshot(
-            taken_ns=time.time_ns(),
+            taken_ns=self._heard_ns or time.time_ns(),
             session=self.session.directory.name,
             market=_market(newest, self._settings.data),
             nodes=tuple(report.status for report in reports),

@@ -32,7 +32,7 @@ from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.shell import ReplicaShell
-from net.transport import PeerEvent, PeerEventKind, TransportSettings
+from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
 
 LEARN_INTERVAL_S = 1.0
 
@@ -265,7 +265,7 @@ class Node:
 
     def _on_peer(self, event: PeerEvent) -> None:
         peer = event.peer
-        if event.kind is PeerEventKind.REFUSED:
+        if is_refusal(event):
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:

@@ -160,6 +160,7 @@ class SwarmSnapshot:
     """
 
     taken_ns: int
+    """Unix time of the last word from the swarm."""
     session: str
     market: str
     """For example `us-stocks: 20 instruments, 1 day a step`."""

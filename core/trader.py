@@ -92,7 +92,8 @@ class Trader:
 
     @property
     def lap(self) -> int:
-        return self._step.lap if self._step is not None else 0
+        """Counted from 1, as people do."""
+        return self._step.lap + 1 if self._step is not None else 1
 
     @property
     def marks(self) -> NDArray[np.int64]:

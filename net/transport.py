@@ -69,6 +69,13 @@ class PeerEvent:
     address: tuple[str, int] | None = None
 
 
+def is_refusal(event: PeerEvent) -> bool:
+    """Whether a handshake was refused for a named reason. A dialler that gave up and dials again is none: its close
+    carries only a bare error code.
+    """
+    return event.kind is PeerEventKind.REFUSED and not event.reason.startswith("error 0x")
+
+
 @dataclass(frozen=True, slots=True)
 class LinkStatus:
     """One peer's link as this side sees it; counters are since the endpoint started, over all its connections."""

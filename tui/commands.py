@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,8 +147,13 @@ async def _show(session: Session, *, owns_swarm: bool) -> bool:
 
     client = SwarmClient(session, owns_swarm=owns_swarm)
     await client.connect()
+    app = MonitorApp(client)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        # The terminal is gone, or we are asked to go: leave, trading goes on.
+        loop.add_signal_handler(number, app.exit, False)
     try:
-        return bool(await MonitorApp(client).run_async())
+        return bool(await app.run_async())
     finally:
         await client.close()
 

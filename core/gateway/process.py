@@ -29,7 +29,7 @@ from net.certificate import Verifier
 from net.identity import Identity
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
 from net.quic import Endpoint
-from net.transport import PeerEvent, PeerEventKind, TransportSettings
+from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
 from net.wire.codec import decode
 
 REPORTS_MAX = 1_000
@@ -106,7 +106,8 @@ class GatewayProcess:
     def _on_peer(self, event: PeerEvent) -> None:
         peer = event.peer
         if peer is None or event.kind is PeerEventKind.REFUSED:
-            self._feed.event(Severity.WARNING, f"link refused: {event.reason}")
+            if is_refusal(event):
+                self._feed.event(Severity.WARNING, f"link refused: {event.reason}")
         elif event.kind is PeerEventKind.CONNECTED and peer < self._nodes:
             self._tell_venue(peer)
         elif event.kind is PeerEventKind.DISCONNECTED and peer >= OPERATOR_ID:
@@ -267,7 +268,7 @@ class GatewayProcess:
         )
 
     def _on_venue_state(self, state: VenueState, reason: str) -> None:
-        severity = Severity.INFO if state is VenueState.CONNECTED else Severity.WARNING
+        severity = Severity.WARNING if state is VenueState.DOWN else Severity.INFO
         self._feed.event(severity, f"venue is {state.value}{': ' if reason else ''}{reason}")
         self._feed.venue = state
         if state is not VenueState.CONNECTED:

@@ -1,7 +1,7 @@
-"""Pictures of the monitor from the deterministic session: `python -m tests.tui.screenshots [folder]`.
+"""Pictures of the monitor from a recorded sitting, the same every time: `python -m tests.tui.screenshots [folder]`.
 
 Writes `monitor-{80x24,120x40,200x50}.svg` by Textual's export and the same as PNG by resvg with Fira Code. Where that
-font is not installed it says so and takes the machine's own monospace.
+font is not installed it says so and takes the machine's own monospace. `tests.tui.recorded` records the sitting anew.
 """
 
 from __future__ import annotations
@@ -18,42 +18,34 @@ from pathlib import Path
 import resvg_py
 from textual.pilot import Pilot
 
-from core.records import Severity
-from tests.tui.fixtures import FakeClient, FakeSession
+from tests.tui.recorded import RecordedClient, load
 from tui.app import MonitorApp
 
 SIZES = ((80, 24), (120, 40), (200, 50))
 
 
-def screenshot_app() -> MonitorApp:
-    """The session of the pictures: a baseline run, then the optimised preset with its effect measured."""
-    session = FakeSession(seed=20251115)
-    client = FakeClient(session)
-    return MonitorApp(client, clock_ns=lambda: session.now_ns, tick_s=0.0)
+CYCLES_A_TICK = 5
 
 
-async def rehearse(app: MonitorApp, pilot: Pilot[bool]) -> None:
-    """Trade about two minutes under the baseline and one optimised, a tick now and then, so that history fills."""
-    session = app._client.session
-    for round_ in range(60):
-        session.advance(40)
-        if round_ == 40:
-            session.press("9")
-        if round_ == 50:
-            session.event("venue", "round trip rose to 2.1 ms", Severity.WARNING)
-        if round_ == 55:
-            session.event("gateway", "journal checkpoint at order 12,912")
+async def rehearse(app: MonitorApp, client: RecordedClient, pilot: Pilot[bool]) -> None:
+    """Play the recorded sitting, a tick now and then, so that history fills and the effect is measured."""
+    for cycles in range(CYCLES_A_TICK, client.length + 1, CYCLES_A_TICK):
+        client.show(cycles)
         app.tick()
-        if round_ == 0:
+        if cycles == CYCLES_A_TICK:
             await pilot.pause()  # the first nodes change the layout
+    client.show(client.length)
+    app.tick(at_once=True)
 
 
 async def take(columns: int, rows: int) -> str:
     """SVG of the screen at this size."""
-    app = screenshot_app()
+    client = RecordedClient(load())
+    client.show(1)
+    app = MonitorApp(client, clock_ns=lambda: client.now_ns, tick_s=0.0)
     async with app.run_test(size=(columns, rows)) as pilot:
         await pilot.pause()
-        await rehearse(app, pilot)
+        await rehearse(app, client, pilot)
         await pilot.pause()
         return app.export_screenshot(title="tradetui", simplify=True)
 

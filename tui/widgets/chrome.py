@@ -136,7 +136,8 @@ class StartupPanel(Panel):
         snapshot = view.snapshot
         out: list[Row] = [(), (Part("  starting …", "strong"),), ()]
         if not snapshot.nodes:
-            out.append((Part("  waiting for the first word from the swarm", "muted"),))
+            words = plain(snapshot.phase) or "waiting for the first word from the swarm"
+            out.append((Part(f"  {words}", "muted"),))
         for node in snapshot.nodes:
             mark, style = ("●", "accent") if node.reachable else ("○", "muted")
             text = plain(node.activity) if node.activity else "up" if node.reachable else "not up yet"
