@@ -51,11 +51,6 @@ class OrderLedger:
         if order.state in FINAL:
             self._open.pop(name, None)
             self._recent[name] = order
-            if len(self._recent) > RECENT_MAX:
-                oldest = next(iter(self._recent))
-                # An uncommitted one must not be read back from the journal in its old form.
-                if oldest not in self._dirty:
-                    del self._recent[oldest]
         else:
             self._open[name] = order
 
@@ -115,6 +110,9 @@ class OrderLedger:
         self._journal.write(self._dirty.values(), self._reports, fence)
         told, self._reports = self._reports, []
         self._dirty.clear()
+        # Only now: an order that is not in the journal yet must not be read back from it.
+        while len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
         return told
 
     def _report(
