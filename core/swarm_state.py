@@ -245,6 +245,13 @@ class SwarmState:
         first = int(rows["sequence"][0])
         if first != self.last_report + 1 or (np.diff(rows["sequence"].astype(np.int64)) != 1).any():
             return Applied(batch, problem=f"reports {first}… do not follow report {self.last_report}")
+        traded = rows["quantity"] != 0
+        if (
+            (rows["quantity"] < 0).any()
+            or (rows["price"][traded] < 1).any()
+            or (rows["state"] >= len(REPORT_STATES)).any()
+        ):
+            return Applied(batch, problem=f"reports {first}… are malformed")
         closed_trades: list[ClosedTrade] = []
         for row in rows:
             decision = self.open_decisions.get(row["client_order_id"].decode())

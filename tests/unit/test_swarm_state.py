@@ -148,6 +148,21 @@ def test_a_report_counts_once_and_a_gap_is_refused() -> None:
     assert state.last_report == 1
 
 
+def test_a_malformed_report_is_refused_whole() -> None:
+    state = make_state()
+    payload = encode_decisions(
+        batch(proposals(0, (0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))), Serialization.CAPNP
+    )
+    state.apply(committed(1, payload))
+    for quantity, price in ((10, 0), (-10, 4990)):
+        bad = reports(
+            report(1, 1, 0, OrderState.PARTIALLY_FILLED, 1, 4990), report(2, 1, 0, OrderState.FILLED, quantity, price)
+        )
+        assert "malformed" in state.apply(committed(state.applied_index + 1, bad)).problem
+        assert state.portfolio.positions.tolist() == [0, 0]
+        assert state.last_report == 0
+
+
 def test_vetoes_of_f_plus_one_peers_deny_and_block_nothing() -> None:
     state = make_state()
     rows = proposals(0, (0, Side.BUY, 10, 5000), (1, Side.BUY, 10, 900))

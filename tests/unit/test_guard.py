@@ -1,0 +1,130 @@
+"""The gateway's guard: no order without a right certificate, none vetoed by the peers, none outside its own limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from nacl.signing import SigningKey
+
+from core.decision import Side, Veto
+from core.gateway.guard import GuardError, OrderGuard
+from core.orders.order import ExecutionReport
+from core.payload import ToggleChange, encode_decisions, encode_toggles
+from core.records import OrderState
+from core.toggles import OPTIMISED, Serialization
+from net.certificate import Verifier, entry_digest, epoch_context, leader_word_bytes, signed_bytes
+from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
+
+PARENT = b"p" * 32
+NODES = (0, 1, 2, 3)
+
+
+def make_guard() -> OrderGuard:
+    state = make_state()
+    return OrderGuard(Verifier({n: KEYS[n].verify_key.encode() for n in NODES}), state.limits, state.portfolio, 4)
+
+
+def payload_of(*rows: tuple[int, Side, int, int], vetoes: dict[int, Veto] | None = None) -> bytes:
+    return encode_decisions(batch(proposals(0, *rows), vetoes), Serialization.CAPNP)
+
+
+def byzantine(
+    payload: bytes, signers: tuple[int, ...] = (0, 1, 2), keys: dict[int, SigningKey] | None = None
+) -> Committed:
+    """An entry with a quorum of FINALIZE signatures."""
+    entry = Entry(1, 4, EntryKind.DATA, payload)
+    context = epoch_context(1, Mode.BFT, 0, PARENT)
+    digest = entry_digest(PARENT, entry)
+    message = signed_bytes(context, Phase.FINALIZE, 4, 1, digest)
+    signatures = tuple((keys or KEYS)[n].sign(message).signature for n in signers)
+    proof = Certificate(Mode.BFT, 1, context, Phase.FINALIZE, 4, 1, PARENT, digest, signers, signatures)
+    return Committed(1, entry, proof)
+
+
+def led(payload: bytes, mode: Mode = Mode.RAFT) -> Committed:
+    """An entry with the Raft leader's word."""
+    entry = Entry(1, 2, EntryKind.DATA, payload)
+    context = epoch_context(1, mode, 0, PARENT)
+    digest = entry_digest(PARENT, entry)
+    word = KEYS[0].sign(leader_word_bytes(context, 2, 1, PARENT, digest)).signature
+    return Committed(1, entry, Certificate(mode, 1, context, Phase.FINALIZE, 2, 1, PARENT, digest, (0,), (word,)))
+
+
+def test_a_quorum_and_a_leaders_word_are_let_through() -> None:
+    guard = make_guard()
+    payload = payload_of((0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))
+    for committed in (byzantine(payload), led(payload)):
+        guard.verify(committed)
+    (request,) = guard.requests_at(byzantine(payload), [0])
+    assert (request.instrument, request.side, request.quantity_lots, request.limit_ticks) == (0, 1, 10, 5000)
+    assert guard.check(byzantine(payload), [request]) == {}
+
+
+def test_tampered_foreign_and_thin_certificates_are_refused() -> None:
+    guard = make_guard()
+    payload = payload_of((0, Side.BUY, 10, 5000))
+    good = byzantine(payload)
+    other = replace(good, entry=replace(good.entry, payload=payload_of((0, Side.BUY, 11, 5000))))
+    strangers = {n: SigningKey(bytes([n + 50]) * 32) for n in NODES}
+    for bad in (
+        other,
+        byzantine(payload, signers=(0, 1)),
+        byzantine(payload, signers=(0, 1, 1)),
+        byzantine(payload, keys=strangers),
+        replace(good, certificate=replace(good.certificate, context=b"x" * 32)),
+        replace(good, certificate=replace(good.certificate, phase=Phase.NOTARIZE)),
+        replace(led(payload), certificate=replace(led(payload).certificate, signers=(1,))),
+    ):
+        with pytest.raises(GuardError, match="certificate refused"):
+            guard.verify(bad)
+
+
+def test_a_checked_certificate_does_not_vouch_for_another_payload() -> None:
+    guard = make_guard()
+    good = byzantine(payload_of((0, Side.BUY, 10, 5000)))
+    guard.verify(good)
+    with pytest.raises(GuardError):
+        guard.verify(replace(good, entry=replace(good.entry, payload=payload_of((0, Side.BUY, 99, 5000)))))
+
+
+def test_vetoed_and_oversized_orders_are_denied_with_the_reason() -> None:
+    guard = make_guard()
+    too_much = make_state().limits.order_notional_max // 5000 + 1
+    committed = byzantine(payload_of((0, Side.BUY, too_much, 5000), (1, Side.BUY, 10, 900), vetoes={1: Veto.MEMORY}))
+    requests = guard.requests_at(committed, [0, 1])
+    denials = guard.check(committed, requests)
+    assert denials[requests[0].client_order_id] == "outside the gateway's limits: notional limit"
+    assert denials[requests[1].client_order_id] == "vetoed by the peers: memory"
+
+
+def test_orders_in_flight_count_against_the_limits_until_they_end() -> None:
+    guard = make_guard()
+    limit = make_state().limits.position_notional_max
+    committed = byzantine(payload_of((0, Side.BUY, int(0.55 * limit / 5000), 5000)))
+    (first,) = guard.requests_at(committed, [0])
+    assert guard.check(committed, [first]) == {}
+    guard.reserve([first])
+    (second,) = guard.requests(2, 9, committed.entry.payload)
+    assert "position limit" in guard.check(committed, [second])[second.client_order_id]
+    ended = ExecutionReport(first.client_order_id, OrderState.EXPIRED, 0, 0, 0, 0, 0, "", 0, 1, 0, 1, 1, 1, 0)
+    guard.reported(ended, step=0)
+    assert guard.check(committed, [second]) == {}
+
+
+def test_a_large_order_in_auto_mode_needs_the_byzantine_witness() -> None:
+    guard = make_guard()
+    critical = make_state().limits.critical_notional // 5000 + 1
+    with pytest.raises(GuardError, match="no Byzantine certificate"):
+        guard.verify(led(payload_of((0, Side.BUY, critical, 5000)), Mode.AUTO))
+    guard.verify(led(payload_of((0, Side.BUY, 1, 5000)), Mode.AUTO))
+
+
+def test_what_is_no_order_is_refused_by_name() -> None:
+    guard = make_guard()
+    committed = byzantine(payload_of((0, Side.HOLD, 0, 5000)))
+    with pytest.raises(GuardError, match="no order at positions"):
+        guard.requests_at(committed, [0])
+    with pytest.raises(GuardError, match="holds no decisions"):
+        guard.verify(byzantine(encode_toggles(ToggleChange(OPTIMISED))))

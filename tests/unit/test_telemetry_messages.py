@@ -1,0 +1,49 @@
+"""What monitors are told comes back as it was said."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from core.records import EventRow, NodeStatus, OrderRow, OrderState, PeerLink, PositionRow, Severity
+from core.telemetry_messages import (
+    GatewayReport,
+    NodeReport,
+    cycle_from_dict,
+    cycle_to_dict,
+    gateway_report_from_dict,
+    node_report_from_dict,
+    node_report_to_dict,
+    pack,
+    unpack,
+)
+from core.toggles import OPTIMISED
+from net.consensus import ReplicaStatus
+from net.messages import Mode
+from tests.tui.recorded import load
+
+
+def test_cycle_records() -> None:
+    for record in load().cycles[-3:]:
+        back = cycle_from_dict(unpack(pack(cycle_to_dict(record))))
+        for name in ("count", "inclusive_ms", "exclusive_ms", "background_ms"):
+            assert np.array_equal(getattr(back, name), getattr(record, name))
+        assert (back.cycle, back.toggles, back.wall_ms) == (record.cycle, record.toggles, record.wall_ms)
+
+
+def test_node_and_gateway_reports() -> None:
+    replica = ReplicaStatus(1, Mode.AUTO, 2, 3, 0, "follower", 10, 11, ((0, 9), (2, 8)), 5, 6, 7, 1, ("node 3 lied",))
+    status = NodeStatus(1, 99, True, 4, 1, "following", replica, (PeerLink(0, True, 0.5, False, 0, ""),), "strict")
+    event = EventRow(1, Severity.WARNING, "node 1", "text")
+    node = NodeReport(status, OPTIMISED, 1, 2, 3, (PositionRow("A", 1, 2, 3, 4, 5),), 1.5, 2.5, (event,), ("c",), "m")
+    assert node_report_from_dict(unpack(pack(node_report_to_dict(node)))) == node
+    order = OrderRow("id", 1, "A", "buy", 1, 2, OrderState.FILLED, 1, 2, 0.1, "")
+    gateway = GatewayReport(7, "connected", 3, 2, 1, (order,), (event,))
+    assert gateway_report_from_dict(unpack(pack(asdict(gateway)))) == gateway
+
+
+def test_garbage_is_refused() -> None:
+    with pytest.raises(ValueError, match="malformed telemetry"):
+        unpack(b"\xc1")
