@@ -50,6 +50,12 @@ def build_library(
     if min(count, length, horizon) < 1:
         raise ValueError(f"count {count}, length {length} and horizon {horizon} must be at least 1")
     rows = data.layout.library_rows
+    if rows < length + horizon:
+        raise ValueError(
+            f"no pattern fits: the library has the first 40 % of the recording, {rows} rows, and a window of {length}"
+            f" with the return over the next {horizon} needs {length + horizon}. Make the window or the horizon"
+            " shorter, or give a longer recording"
+        )
     closes = data.closes(0, rows)
     instrument, end_row = _choose(count, len(closes), first=length - 1, stop=rows - horizon, seed=seed)
     steps = np.arange(-length + 1, 1)
@@ -71,8 +77,6 @@ def _choose(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Instrument and last row of each window; last rows lie in [first, stop)."""
     available = stop - first
-    if available < 1:
-        raise ValueError(f"the library's rows hold no window: they end before row {first + 1}")
     phases = np.random.default_rng(seed).random(instruments)
     chosen = []
     for index, phase in enumerate(phases):

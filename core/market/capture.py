@@ -15,12 +15,12 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from core.market.capture_depth import check_books, depth_in_order
+from core.market.capture_depth import FIRST_UPDATE_ID, check_books, depth_in_order
 from core.market.errors import MarketDataError
 from core.market.events import MarketData, QuoteAgreement, Quotes, TickEvents, Trades
 from core.market.recording import Recording, finish
 from core.market.spec import lot_size_for, tick_size_for
-from core.market.table import Kind, Table, first_true, read_table
+from core.market.table import Kind, Table, column_names, first_true, read_table
 from core.market.ticks import NS_PER_SECOND
 
 _NAME: Final = re.compile(
@@ -123,7 +123,11 @@ def _read_parts(connection: duckdb.DuckDBPyConnection, files: list[Path], source
 
 
 def _read_symbol(connection: duckdb.DuckDBPyConnection, paths: dict[str, Path]) -> _Parts:
-    tables = {part: read_table(connection, path, _COLUMNS[part]) for part, path in paths.items()}
+    tables: dict[str, Table] = {}
+    for part, path in paths.items():
+        has_first_id = part == "depth" and FIRST_UPDATE_ID in column_names(connection, path)
+        optional = {FIRST_UPDATE_ID: Kind.INTEGER} if has_first_id else {}
+        tables[part] = read_table(connection, path, _COLUMNS[part] | optional)
     for table in tables.values():
         table.check_sorted("ts_ns")
     trades, quotes, depth = tables["trades"], tables.get("quotes"), tables.get("depth")
@@ -138,7 +142,7 @@ def _read_symbol(connection: duckdb.DuckDBPyConnection, paths: dict[str, Path]) 
         _check_rising(quotes)
         crossed = first_true(quotes["bid"] >= quotes["ask"])
         if crossed is not None:
-            problem = f"the book is crossed: bid {quotes['bid'][crossed]:g} is not below ask {quotes['ask'][crossed]:g}"
+            problem = f"the book is crossed: bid {quotes['bid'][crossed]} is not below ask {quotes['ask'][crossed]}"
             quotes.refuse(crossed, "bid", problem, "Correct the row or remove it")
     if depth is not None:
         depth.check_above("px")

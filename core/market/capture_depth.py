@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from core.market.depth import BookState, DepthEvents
 from core.market.events import QuoteAgreement
 from core.market.table import Table, first_true
+
+FIRST_UPDATE_ID: Final = "first_u"
+"""Column with an update's first id (the exchange's `U`), not in every capture. Without it the ids cannot show a gap,
+and it is found only where it leaves a crossed book or other best prices than the quotes'."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,10 +30,13 @@ class OrderedDepth:
 def depth_in_order(table: Table, units: tuple[float, float], ts_ns: NDArray[np.int64]) -> OrderedDepth:
     """One symbol's depth, ready to apply. `units` are tick and lot size, `ts_ns` int64 [steps] the rows' ends.
 
-    Raises MarketDataError for no snapshot, update ids that go back, or a level that one update sets twice.
+    Raises MarketDataError for no snapshot, update ids that go back or leave a gap, or a level that one update sets
+    twice.
     """
     _check_update_ids(table)
     row, resets = _application_order(table)
+    if FIRST_UPDATE_ID in table.columns:
+        _check_no_gap(table, row)
     # An update that waited for its snapshot takes effect when the snapshot is there.
     effective_ns = np.maximum.accumulate(table["ts_ns"][row])
     prices, level = np.unique(table.units("px", units[0])[row], return_inverse=True)
@@ -89,6 +97,18 @@ def _application_order(table: Table) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.concatenate(pieces), np.array(resets, dtype=np.int64)
 
 
+def _check_no_gap(table: Table, row: NDArray[np.int64]) -> None:
+    """Each applied update starts at or before the id after the one that its predecessor (or snapshot) ended with."""
+    reached = table["u"][row[:-1]]
+    later = row[1:]
+    starts = (table["snap"][later] == 0) & (table["u"][later] != reached)
+    found = first_true(starts & (table[FIRST_UPDATE_ID][later] > reached + 1))
+    if found is not None:
+        first = table[FIRST_UPDATE_ID][later[found]]
+        problem = f"gap in the update ids: {reached[found]} is followed by {first}"
+        table.refuse(int(later[found]), FIRST_UPDATE_ID, problem, "Record again, or add a snapshot after the gap")
+
+
 def check_books(symbol: str, depth: OrderedDepth, quotes: Table | None, tick_size: float) -> QuoteAgreement | None:
     """Rebuild every book of the recording once: none may be crossed; compare its best prices with the quotes'.
 
@@ -105,7 +125,7 @@ def check_books(symbol: str, depth: OrderedDepth, quotes: Table | None, tick_siz
     crossed = first_true((best[:, 0] >= best[:, 1]) & (best[:, 1] > 0))
     if crossed is not None:
         bid, ask = (best[crossed] * tick_size).tolist()
-        problem = f"the rebuilt book is crossed after this update: bid {bid:g} is not below ask {ask:g}"
+        problem = f"the rebuilt book is crossed after this update: bid {bid:.10g} is not below ask {ask:.10g}"
         row = int(depth.row[group_ends[crossed] - 1])
         depth.table.refuse(row, "px", problem, "Updates before this row are missing or wrong; record them again")
     if quotes is None:
