@@ -9,16 +9,26 @@ from net.certificate import GENESIS_DIGEST, entry_digest, signed_bytes
 from net.messages import CommittedEntries, ConsensusMessage, Entry, EntryKind, Phase, Propose, Vote
 from tests.simulation.signing import context_of, signer
 
-STRATEGIES = ("silent", "equivocate", "split", "forge", "replay", "late_nullify", "false_witness")
-
 
 class Adversary:
-    """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages."""
+    """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages, start
+    a view behind what is notarized, give up what it finalized.
+    """
 
     def __init__(self, liars: tuple[int, ...], n: int) -> None:
         self.liars = liars
         self.n = n
         self._said: list[ConsensusMessage] = []
+        self._blocks: list[tuple[int, bytes]] = [(0, GENESIS_DIGEST)]
+        self._starts: dict[tuple[int, int], Propose] = {}
+
+    def overhear(self, message: ConsensusMessage) -> None:
+        """The liars know every proposal."""
+        if isinstance(message, Propose):
+            entry = Entry(message.height, message.view, message.kind, message.payload)
+            block = (message.height, entry_digest(message.parent, entry))
+            if block not in self._blocks[-20:]:
+                self._blocks.append(block)
 
     def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
         """What `sender` really sends to `to` in place of `message`."""
@@ -29,6 +39,8 @@ class Adversary:
             return []
         if draw < 0.2:
             return [message, random.choice(self._said)]
+        if isinstance(message, Propose) and message.kind is EntryKind.NOOP and message.leader == sender:
+            return [self._older_start(sender, message, random)]
         if isinstance(message, Propose) and (draw < 0.7 or to % 2):
             return [self._other_proposal(sender, to, message)]
         if isinstance(message, Vote):
@@ -44,6 +56,17 @@ class Adversary:
         digest = entry_digest(message.parent, entry)
         said = signed_bytes(context_of(message.epoch), Phase.NOTARIZE, message.view, message.height, digest)
         return replace(message, payload=payload, signature=signer(sender)(said))
+
+    def _older_start(self, sender: int, message: Propose, random: Random) -> ConsensusMessage:
+        """Start the view, for everybody alike, from a block that may be older than what is finalized."""
+        key = (message.view, message.height)
+        if key not in self._starts:
+            height, parent = random.choice([*self._blocks[-3:], (message.height - 1, message.parent)])
+            entry = Entry(height + 1, message.view, message.kind, message.payload)
+            digest = entry_digest(parent, entry)
+            said = signed_bytes(context_of(message.epoch), Phase.NOTARIZE, message.view, height + 1, digest)
+            self._starts[key] = replace(message, height=height + 1, parent=parent, signature=signer(sender)(said))
+        return self._starts[key]
 
     def _votes(self, sender: int, to: int, vote: Vote, draw: float) -> list[ConsensusMessage]:
         context = context_of(vote.epoch)

@@ -17,6 +17,7 @@ from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send,
 from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
+from tests.simulation.byzantine import Adversary
 from tests.simulation.signing import roster_of, signer
 
 
@@ -70,7 +71,7 @@ class Cluster:
         validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
         critical: Callable[[bytes], bool] = lambda payload: False,
         byzantine: Iterable[int] = (),
-        rewrite: Callable[[int, int, ConsensusMessage, Random], list[ConsensusMessage]] | None = None,
+        adversary: Adversary | None = None,
         replica_class: type[Replica] = Replica,
         keep_unsynced: bool = False,
     ) -> None:
@@ -88,7 +89,7 @@ class Cluster:
         self.message_counts: dict[str, int] = {}
         self._validate = validate
         self._critical = critical
-        self._rewrite = rewrite
+        self._adversary = adversary
         self._replica_class = replica_class
         self._keep_unsynced = keep_unsynced
         self._roster = roster_of(n)
@@ -190,6 +191,16 @@ class Cluster:
             self._arm(node)
 
     @property
+    def leader(self) -> int | None:
+        """A live node that holds itself for the leader; the one of the newest epoch and term."""
+        leaders = [
+            (node.replica.epoch, node.replica.term, node.id)
+            for node in self.nodes
+            if node.replica is not None and node.replica.leader == node.id
+        ]
+        return max(leaders)[2] if leaders else None
+
+    @property
     def honest(self) -> list[SimulatedNode]:
         return [node for node in self.nodes if node.id not in self.byzantine]
 
@@ -216,8 +227,10 @@ class Cluster:
 
     def _send(self, sender: int, to: int, message: ConsensusMessage) -> None:
         messages = [message]
-        if self._rewrite is not None and sender in self.byzantine:
-            messages = self._rewrite(sender, to, message, self.random)
+        if self._adversary is not None:
+            self._adversary.overhear(message)
+            if sender in self.byzantine:
+                messages = self._adversary.rewrite(sender, to, message, self.random)
         for each in messages:
             self.messages += 1
             name = type(each).__name__

@@ -51,7 +51,7 @@ def run_scenario(
         random.choice((SETTINGS, ConsensusSettings(bft_window=1), ConsensusSettings())),
         critical=is_critical,
         byzantine=liars,
-        rewrite=adversary.rewrite if adversary else None,
+        adversary=adversary,
         replica_class=replica_class,
     )
     submitted: list[tuple[int, bytes]] = []
@@ -81,8 +81,8 @@ def _action(
     cluster: Cluster, random: Random, number: int, switching: bool, submitted: list[tuple[int, bytes]]
 ) -> Callable[[], None]:
     kind = random.choices(
-        ("propose", "batch", "crash", "boot", "partition", "heal", "faults", "switch"),
-        (10, 3, 3, 4, 2, 3, 1, 4 if switching else 0),
+        ("propose", "batch", "crash", "boot", "partition", "heal", "faults", "switch", "depose", "isolate"),
+        (10, 3, 2, 5, 2, 3, 1, 4 if switching else 0, 2, 2),
     )[0]
     node = random.randrange(cluster.n)
     one = random.sample(range(cluster.n), random.randint(1, cluster.n - 1))
@@ -100,6 +100,17 @@ def _action(
                 cluster.propose(node, payloads)
         elif kind == "crash" and live > 1:
             cluster.crash(node)
+        elif kind == "depose" and live > 1 and (leader := cluster.leader) is not None:
+            # The leader dies with what it has just proposed.
+            cluster.propose(leader, [f"last {number}".encode()])
+            submitted.append((leader, f"last {number}".encode()))
+            cluster.crash(leader)
+        elif kind == "isolate" and (leader := cluster.leader) is not None:
+            # The leader keeps one follower, who gets what the others do not.
+            cluster.note(f"leader {leader} is left with node {node}")
+            cluster.cut([leader, node], [each for each in range(cluster.n) if each not in (leader, node)])
+            cluster.propose(leader, [f"last {number}".encode()])
+            submitted.append((leader, f"last {number}".encode()))
         elif kind == "boot":
             cluster.boot(node)
         elif kind == "partition":
