@@ -107,7 +107,8 @@ def _read_parts(connection: duckdb.DuckDBPyConnection, files: list[Path], source
     for path in sorted(files):
         named = capture_part(path)
         if named is None:
-            continue
+            problem = "the file is no part of a capture, as the files beside it are"
+            raise MarketDataError(path, problem, "Name it as spot_btcusdt_trades.parquet, or take it away")
         symbol, part = named
         if part in found.setdefault(symbol, {}):
             problem = f"{symbol} has two {part} files, the other is {found[symbol][part].name}"

@@ -49,7 +49,7 @@ def load_market(source: str | Path) -> MarketData:
             raise MarketDataError(path, problem, f"Give a path, or one of {', '.join(SHIPPED_MARKETS)}")
         recording = Recording(path.stem if path.is_file() else path.resolve().name, str(path))
         files = [path] if path.is_file() else _files_in(path)
-        if any(capture_part(file) for file in files):
+        if any(capture_part(file) for file in files) and not _is_tick_file(connection, files):
             return load_capture(connection, files, recording)
         if len(files) > 1:
             named = ", ".join(file.name for file in files[:5])
@@ -89,6 +89,11 @@ def _load_file(connection: duckdb.DuckDBPyConnection, path: Path, recording: Rec
     problem = f"the columns {', '.join(sorted(columns))} are neither a panel's nor ticks"
     remedy = "A panel has date (or ts_ns), instrument, close; ticks have ts_ns, price, quantity"
     raise MarketDataError(path, problem, remedy)
+
+
+def _is_tick_file(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> bool:
+    """A single file may be called `es_trades.csv` and hold ticks: its columns decide."""
+    return len(files) == 1 and {"price", "quantity"} <= set(column_names(connection, files[0]))
 
 
 def _files_in(directory: Path) -> list[Path]:
