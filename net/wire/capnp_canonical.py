@@ -43,6 +43,11 @@ class NotCanonical(Exception):
     """Perhaps Cap'n Proto, but not laid out as written here."""
 
 
+def struct_of(kind: type) -> Any:
+    """pycapnp's struct for a message class; columns carry the name of what they are columns of."""
+    return getattr(SCHEMA, kind.__name__.removesuffix("Columns"))
+
+
 def camel_case(name: str) -> str:
     """`prev_log_index` as the schema spells it."""
     head, *rest = name.split("_")
@@ -56,7 +61,7 @@ class StructPlan:
 
     def __init__(self, kind: type) -> None:
         """Raises TypeError where schema and dataclass disagree."""
-        node = getattr(SCHEMA, kind.__name__).schema.node.struct
+        node = struct_of(kind).schema.node.struct
         fields = message_fields(kind)
         slots = {field.name: field.slot for field in node.fields}
         if [camel_case(field.name) for field in fields] != [field.name for field in node.fields]:

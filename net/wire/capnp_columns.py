@@ -5,14 +5,16 @@ Written and read by `net.wire.capnp_canonical`; bytes of another writer that are
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from typing import Any, Final
 
 import capnp
 
-from net.messages import Application
+from net.messages import AppendEntries, Application
 from net.wire import capnp_canonical
-from net.wire.capnp_canonical import SCHEMA, NotCanonical, camel_case
+from net.wire.capnp_canonical import NotCanonical, camel_case, struct_of
+from net.wire.entry_columns import AppendEntriesColumns, from_columns, to_columns
 from net.wire.errors import COUNT_MAX, WireError
 from net.wire.fields import Check, FieldType, enum_check, message_fields
 from net.wire.layouts import check_records
@@ -23,20 +25,27 @@ _TRAVERSAL_SLACK_WORDS: Final = 1_024
 
 def encode(message: Any) -> bytes:
     """The message in canonical layout. Raises WireError for a value that does not fit."""
-    if type(message) is Application:
+    kind = type(message)
+    if kind is Application:
         check_records(message.layout, len(message.records))
+    elif kind is AppendEntries:
+        try:
+            message = to_columns(message)
+        except (struct.error, TypeError) as error:
+            raise WireError(f"AppendEntries: a value does not fit its field: {error}") from error
     return capnp_canonical.encode(message)
 
 
 def decode(kind: type, data: bytes) -> Any:
     """A message of `kind`, which owns its bytes. Raises WireError."""
+    layout = AppendEntriesColumns if kind is AppendEntries else kind
     try:
-        message = capnp_canonical.decode(kind, data)
+        message = capnp_canonical.decode(layout, data)
     except NotCanonical:
-        message = decode_any_layout(kind, data)
+        message = decode_any_layout(layout, data)
     if kind is Application:
         check_records(message.layout, len(message.records))
-    return message
+    return from_columns(message) if kind is AppendEntries else message
 
 
 def decode_any_layout(kind: type, data: bytes) -> Any:
@@ -47,9 +56,7 @@ def decode_any_layout(kind: type, data: bytes) -> Any:
     """
     limit = len(data) // 8 + _TRAVERSAL_SLACK_WORDS
     try:
-        with getattr(SCHEMA, kind.__name__).from_bytes(
-            data, traversal_limit_in_words=limit, nesting_limit=_NESTING_MAX
-        ) as reader:
+        with struct_of(kind).from_bytes(data, traversal_limit_in_words=limit, nesting_limit=_NESTING_MAX) as reader:
             return _converter(kind)(reader)
     except (capnp.KjException, ValueError, TypeError, OverflowError, MemoryError) as error:
         if isinstance(error, WireError):

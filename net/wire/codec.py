@@ -41,12 +41,10 @@ _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 _ENCODE: Final[dict[CodecKind, Callable[[Any], bytes]]] = {
     CodecKind.MSGPACK: msgpack_maps.encode,
     CodecKind.CAPNP: capnp_columns.encode,
-    CodecKind.CAPNP: capnp_columns.encode,
     CodecKind.MSGPACK_COLUMNS: msgpack_columns.encode,
 }
 _DECODE: Final[dict[int, Callable[[type, bytes], Any]]] = {
     CodecKind.MSGPACK: msgpack_maps.decode,
-    CodecKind.CAPNP: capnp_columns.decode,
     CodecKind.CAPNP: capnp_columns.decode,
     CodecKind.MSGPACK_COLUMNS: msgpack_columns.decode,
 }

@@ -47,6 +47,8 @@ struct RequestVoteReply {
   preVote @4 :Bool;
 }
 
+# The entries travel as columns (net/wire/entry_columns.py): rows of index u64, term u64, kind u32, payload bytes u32,
+# then all payloads behind one another.
 struct AppendEntries {
   epoch @0 :UInt64;
   term @1 :UInt64;
@@ -54,7 +56,8 @@ struct AppendEntries {
   prevLogIndex @3 :UInt64;
   prevLogTerm @4 :UInt64;
   leaderCommit @5 :UInt64;
-  entries @6 :List(Entry);
+  entries @6 :Data;
+  payloads @7 :Data;
 }
 
 struct AppendEntriesReply {

@@ -26,7 +26,8 @@ TICK_DTYPE = np.dtype(
 )
 register_layout(TICK_LAYOUT, TICK_DTYPE)
 
-_UINT = st.integers(0, 2**64 - 1) | st.integers(0, 300)
+_UINT = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1])
+_BYTES = st.binary(max_size=80) | st.sampled_from([b"", b"\0", b"\0" * 7, b"\xff" * 8, b"x" * 4096])
 _ROW = st.tuples(
     st.integers(0, 2**64 - 1),
     st.floats(allow_nan=False),
@@ -64,7 +65,7 @@ def _values(field: FieldType) -> st.SearchStrategy[Any]:
     elif field.shape == "enum":
         one = st.sampled_from(list(field.element))  # type: ignore[call-overload]
     elif field.shape == "bytes":
-        one = st.binary(max_size=70)
+        one = _BYTES
     else:
         one = message_of(field.element)
     if field.many:
@@ -82,5 +83,5 @@ def _applications(draw: st.DrawFn) -> Application:
         draw(_UINT),
         layout,
         draw(rows()).tobytes() if layout else b"",
-        draw(st.binary(max_size=70)),
+        draw(_BYTES),
     )
