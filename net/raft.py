@@ -70,6 +70,7 @@ class RaftCore:
         self._heard_at: dict[int, float] = {}
         self._sent_at: dict[int, float] = {}
         self._sent_commit: dict[int, int] = {}
+        self._probe: dict[int, int] = {}
         self._leader_heard_at = float("-inf")
         self._election_at = 0.0
         self._quorum_check_at = 0.0
@@ -256,6 +257,7 @@ class RaftCore:
         self._set_leader(self.node)
         self.next_index = dict.fromkeys(self.peers, self.log.last_index + 1)
         self.match_index = dict.fromkeys(self.peers, self.epoch.base_index)
+        self._probe = {}
         self._heard_at = dict.fromkeys(self.peers, now)
         self._sent_at = dict.fromkeys(self.peers, now)
         self._sent_commit = dict.fromkeys(self.peers, self.epoch.base_index)
@@ -297,8 +299,16 @@ class RaftCore:
         self._advance_commit(now)
 
     def _send_append(self, peer: int, now: float, even_if_empty: bool = False) -> None:
-        """Send what `peer` lacks, as far as its window allows, in messages of bounded size."""
+        """Send what `peer` lacks, as far as its window allows, in messages of bounded size.
+
+        While its log is being probed, one message at a time: again at a back-up or heartbeat (`even_if_empty`).
+        """
         settings = self._settings
+        probing = peer in self._probe
+        if probing:
+            if not even_if_empty:
+                return
+            self.next_index[peer] = self._probe[peer]
         while True:
             first = self.next_index[peer]
             room = self.match_index[peer] + settings.window_entries + 1 - first
@@ -317,6 +327,8 @@ class RaftCore:
             self._sent_commit[peer] = self.commit_index
             self.next_index[peer] = first + len(entries)
             even_if_empty = False
+            if probing:
+                return
 
     def _on_append_reply(self, reply: AppendEntriesReply, now: float) -> None:
         if reply.term > self.term:
@@ -331,10 +343,14 @@ class RaftCore:
                 self.match_index[peer] = reply.match_index
                 self.next_index[peer] = max(self.next_index[peer], reply.match_index + 1)
                 self._advance_commit(now)
+            if reply.match_index + 1 >= self._probe.get(peer, 0):
+                self._probe.pop(peer, None)
             if self.role == "leader":
                 self._send_append(peer, now)
-        elif reply.conflict_index > self.match_index[peer]:
-            self.next_index[peer] = min(reply.conflict_index, self.log.last_index + 1)
+        elif self.match_index[peer] < reply.conflict_index < self._probe.get(peer, self.next_index[peer]):
+            # Back up, and send one message at a time until one fits: else every answer to what was in flight would
+            # set off the whole window again. Anything else is an old answer.
+            self._probe[peer] = reply.conflict_index
             self._send_append(peer, now, even_if_empty=True)
 
     def _advance_commit(self, now: float) -> None:

@@ -21,6 +21,9 @@ from tests.simulation.byzantine import Adversary
 from tests.simulation.signing import roster_of, signer
 
 
+MAX_EVENTS = 300_000
+
+
 class InvariantBroken(AssertionError):
     """The cluster did what it must never do."""
 
@@ -118,6 +121,8 @@ class Cluster:
                 return True
             self.now, _, action = heapq.heappop(self._queue)
             self.events += 1
+            if self.events > MAX_EVENTS:
+                raise InvariantBroken(f"seed {self.seed}: {MAX_EVENTS} events and no end: messages beget messages")
             action()
         self.now = max(self.now, until)
         return stop is not None and stop()
