@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from core.market.errors import MarketDataError
 
 FORMATS: Final = (".parquet", ".csv")
+_CSV_FORMAT: Final = "delim = ',', quote = '\"', escape = '\"', null_padding = true"
 _MOST_UNITS: Final = 1 << 53
 """Ticks and lots stay whole numbers in float64."""
 
@@ -122,29 +124,30 @@ def first_repeat(keys: NDArray[np.int64]) -> tuple[int, int] | None:
 
 def column_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     """The file's columns. Raises MarketDataError for a file that is no parquet or CSV, or cannot be read."""
-    return [str(row[0]) for row in _query(connection, path, "SELECT * FROM {} LIMIT 0").description or ()]
+    return list(_source(connection, path).columns)
 
 
 def read_table(connection: duckdb.DuckDBPyConnection, path: Path, kinds: dict[str, Kind]) -> Table:
     """The named columns of a parquet or CSV file, in file order.
 
-    Raises MarketDataError for a missing column, an unreadable file, no rows, or a value that is missing or is not of
-    its column's kind.
+    Raises MarketDataError for a missing column, an unreadable file, no rows, a row with more values than columns, or a
+    value that is missing or is not of its column's kind.
     """
-    present = column_names(connection, path)
-    for column in kinds:
-        if column not in present:
-            raise MarketDataError(
-                path, f"the column is missing; the file has {', '.join(present)}", "Add or rename it", column=column
-            )
-    selected = ", ".join(f'{kind.value.format(_quoted(name))} AS "{name}"' for name, kind in kinds.items())
-    table = Table(str(path), dict(_query(connection, path, f"SELECT {selected} FROM {{}}").fetchnumpy()))
+    source = _source(connection, path)
+    for name in kinds:
+        if name not in source.columns:
+            problem = f"the column is missing; the file has {', '.join(source.columns)}"
+            raise MarketDataError(path, problem, "Add or rename it", column=name)
+    selected = ", ".join(f'{kind.value.format(source.columns[name])} AS "{name}"' for name, kind in kinds.items())
+    table = Table(str(path), dict(source.query(f"SELECT {selected} FROM {{}}").fetchnumpy()))
     if not len(table):
         raise MarketDataError(path, "the file has no rows", "Give a recording with data")
+    if source.beyond is not None:
+        _check_no_value_beyond(source, source.beyond)
     for name, kind in kinds.items():
         found = first_true(np.ma.getmaskarray(table[name]))
         if found is not None:
-            text = _query(connection, path, f"SELECT {_quoted(name)} FROM {{}} LIMIT 1 OFFSET {found}").fetchone()
+            text = source.query(f"SELECT {source.columns[name]} FROM {{}} LIMIT 1 OFFSET {found}").fetchone()
             value = (
                 "the value is missing" if text is None or text[0] is None else f"{text[0]!r} is not {_EXPECTED[kind]}"
             )
@@ -152,21 +155,66 @@ def read_table(connection: duckdb.DuckDBPyConnection, path: Path, kinds: dict[st
     return Table(table.file, {name: np.ma.getdata(values) for name, values in table.columns.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file as SQL reads it."""
+
+    connection: duckdb.DuckDBPyConnection
+    path: Path
+    scan: str
+    columns: dict[str, str]
+    """Name in the file to the SQL identifier."""
+    beyond: str | None
+    """Identifier of a column that takes what a CSV row has beyond the header's columns."""
+
+    def query(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Run `sql` with {} standing for the file. Raises MarketDataError."""
+        return _query(self.connection, self.path, sql.format(self.scan))
+
+
+def _source(connection: duckdb.DuckDBPyConnection, path: Path) -> _Source:
+    if path.suffix.lower() not in FORMATS:
+        raise MarketDataError(path, "the file is neither .parquet nor .csv", "Convert it")
+    if path.suffix.lower() == ".parquet":
+        described = _query(connection, path, "SELECT * FROM read_parquet(?) LIMIT 0").description or ()
+        names = [str(row[0]) for row in described]
+        return _Source(connection, path, "read_parquet(?)", {name: _quoted(name) for name in names}, None)
+    # Columns are given by place and as text: SQL's names know no case, and a type guess would fail without a row.
+    names = _csv_header(path)
+    identifiers = [f"c{index}" for index in range(len(names) + 1)]
+    struct = ", ".join(f"{identifier}: 'VARCHAR'" for identifier in identifiers)
+    scan = f"read_csv(?, columns = {{{struct}}}, auto_detect = false, header = true, {_CSV_FORMAT})"
+    columns = dict(zip(names, identifiers, strict=False))
+    if len(columns) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise MarketDataError(path, "two columns have this name", "Rename or remove one", column=twice)
+    return _Source(connection, path, scan, columns, beyond=identifiers[-1])
+
+
+def _csv_header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MarketDataError(path, f"the file cannot be read: {error}", "Give a CSV in UTF-8") from error
+
+
+def _check_no_value_beyond(source: _Source, beyond: str) -> None:
+    """A comma too many, as in an unquoted 1,234.50, would move values into other columns."""
+    places = source.query(f"SELECT {beyond} IS NOT NULL AS beyond FROM {{}}").fetchnumpy()["beyond"]
+    found = first_true(np.asarray(places, dtype=np.bool_))
+    if found is not None:
+        problem = f"the row has more values than the header's {len(source.columns)} columns"
+        raise MarketDataError(source.path, problem, "Correct the row or remove it", row=found + 1)
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
 def _query(connection: duckdb.DuckDBPyConnection, path: Path, sql: str) -> duckdb.DuckDBPyConnection:
-    """Run `sql` with {} standing for the file."""
-    if path.suffix.lower() not in FORMATS:
-        raise MarketDataError(path, "the file is neither .parquet nor .csv", "Convert it")
-    if path.suffix.lower() == ".parquet":
-        scan = "read_parquet(?)"
-    else:
-        # Every value as text, so that a bad one can be named instead of failing somewhere in a type guess.
-        scan = "read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"', null_padding = true)"
     try:
-        return connection.execute(sql.format(scan), [glob.escape(str(path))])
+        return connection.execute(sql, [glob.escape(str(path))])
     except (duckdb.Error, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise MarketDataError(path, f"the file cannot be read: {first_line}", "Check that it is intact") from error

@@ -126,5 +126,6 @@ def test_decimal_prices_survive_ticks_exactly(places: int, counts: list[int]) ->
 def test_a_tick_is_never_coarser_than_a_basis_point(prices: list[float]) -> None:
     values = np.array(prices)
     tick = tick_size_for(values)
-    exact = (np.rint(values / tick) * tick == values).all()
+    inverse = round(1 / tick)
+    exact = np.allclose(np.rint(values * inverse) / inverse, values, rtol=1e-15, atol=1e-12)
     assert exact or tick <= values.min() * 1.001e-4 or tick <= 1e-7

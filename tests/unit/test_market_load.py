@@ -217,13 +217,44 @@ def test_the_error_survives_pickling() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_the_last_row_counts_with_or_without_a_newline_after_it(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False], ids=["newline at the end", "none at the end"])
+def test_the_last_row_counts_with_or_without_a_newline_after_it(tmp_path: Path, newline: str, last: bool) -> None:
     path = panel().write(tmp_path / "prices.csv")
-    text = path.read_text(encoding="utf-8").rstrip()
-    path.write_text(text + ending, encoding="utf-8", newline="")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(newline.join(lines) + newline * last, encoding="utf-8", newline="")
     data = load_market(path)
     assert data.spec.steps_total == 200
-    assert data.closes(199, 200)[2, 0] == float(text.rsplit(",", 1)[1])
-    path.write_text(text.rsplit(",", 1)[0] + ",-1" + ending, encoding="utf-8", newline="")
+    assert data.closes(199, 200)[2, 0] == float(lines[-1].rsplit(",", 1)[1])
+    lines[-1] = lines[-1].rsplit(",", 1)[0] + ",-1"
+    path.write_text(newline.join(lines) + newline * last, encoding="utf-8", newline="")
     refused(path, 600, "close", "-1.0 is not")
+
+
+def test_a_comma_too_many_is_refused_instead_of_moving_values(tmp_path: Path) -> None:
+    """An unquoted 1,234.50 would otherwise be a price of 1."""
+    path = panel().write(tmp_path / "prices.csv")
+    text = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*text[:51], text[51] + ",9", *text[52:]]), encoding="utf-8")
+    refused(path, 51, None, "the row has more values than the header's 3 columns")
+    path.write_text("\n".join([*text[:51], text[51].rsplit(",", 1)[0], *text[52:]]), encoding="utf-8")
+    refused(path, 51, "close", "the value is missing")
+
+
+def test_csv_columns_are_told_apart_by_case_and_not_named_twice(tmp_path: Path) -> None:
+    sheet = panel()
+    sheet.header.append("Close")
+    for row in sheet.rows:
+        row.append(-1)
+    assert load_market(sheet.write(tmp_path / "prices.csv")).spec.tick_size == 0.01
+    sheet.header[-1] = "close"
+    refused(sheet.write(tmp_path / "prices.csv"), None, "close", "two columns have this name")
+
+
+def test_a_csv_with_a_byte_order_mark_is_read_and_one_of_another_encoding_refused(tmp_path: Path) -> None:
+    path = panel().write(tmp_path / "prices.csv")
+    text = path.read_text(encoding="utf-8").replace("AAA", "Ä")
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_market(path).spec.symbols == ("BBB", "CCC", "Ä")
+    path.write_text(text, encoding="latin-1")
+    refused(path, None, None, "cannot be read", "UTF-8")
