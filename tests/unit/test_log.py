@@ -1,0 +1,128 @@
+"""The durable log: what is synced comes back, a torn tail is cut, damage is refused by file and offset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from net.log import DurableLog, LogDamaged, LogLocked
+
+RECORDS = [b"first", b"", b"x" * 5000, bytes(range(256))]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with DurableLog(tmp_path / "node" / "log") as log:
+        for record in RECORDS:
+            log.append(record)
+    return tmp_path / "node" / "log"
+
+
+def test_records_come_back_in_order(path: Path) -> None:
+    with DurableLog(path) as log:
+        assert log.read_all() == RECORDS
+        log.append(b"later")
+        log.sync()
+        assert log.read_all() == [*RECORDS, b"later"]
+        assert log.torn_bytes == 0
+
+
+def test_every_torn_tail_is_cut_and_the_log_goes_on(path: Path) -> None:
+    whole = path.read_bytes()
+    last = 12 + len(RECORDS[-1])
+    for missing in (1, 100, last - 12, last - 5, last - 1):
+        path.write_bytes(whole[:-missing])
+        with DurableLog(path) as log:
+            assert log.read_all() == RECORDS[:-1]
+            assert log.torn_bytes == last - missing
+            log.append(b"after")
+        with DurableLog(path) as log:
+            assert log.read_all() == [*RECORDS[:-1], b"after"]
+
+
+def test_a_tail_of_zeros_is_cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    with DurableLog(path) as log:
+        assert log.read_all() == RECORDS
+        assert log.torn_bytes == 4096
+
+
+def test_a_flipped_bit_in_the_middle_is_refused_with_its_offset(path: Path) -> None:
+    whole = path.read_bytes()
+    starts = [8, 8 + 12 + 5, 8 + 12 + 5 + 12]
+    for start, inside in zip(starts, (13, 3, 40), strict=True):
+        damaged = bytearray(whole)
+        damaged[start + inside] ^= 0x10
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(LogDamaged) as caught:
+            DurableLog(path)
+        assert caught.value.offset == start
+        assert str(path) in str(caught.value)
+        assert str(start) in str(caught.value)
+        # The refused file is left as it was, and nobody holds it.
+        assert path.read_bytes() == bytes(damaged)
+    path.write_bytes(whole)
+    with DurableLog(path) as log:
+        assert log.read_all() == RECORDS
+
+
+def test_a_strange_file_is_refused(tmp_path: Path) -> None:
+    strange = tmp_path / "log"
+    strange.write_bytes(b"not a log at all")
+    with pytest.raises(LogDamaged, match="not a log"):
+        DurableLog(strange)
+    assert strange.read_bytes() == b"not a log at all"
+
+
+def test_a_file_cut_inside_the_magic_starts_afresh(tmp_path: Path) -> None:
+    cut = tmp_path / "log"
+    cut.write_bytes(b"TTL")
+    with DurableLog(cut) as log:
+        log.append(b"one")
+    with DurableLog(cut) as log:
+        assert log.read_all() == [b"one"]
+
+
+def test_two_owners_are_refused(path: Path) -> None:
+    with DurableLog(path), pytest.raises(LogLocked, match="another process"):
+        DurableLog(path)
+    DurableLog(path).close()
+
+
+def test_sync_calls_fdatasync_unless_durability_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fdatasync", synced.append)
+    with DurableLog(path) as log:
+        log.append(b"a")
+        log.append(b"b")
+        log.sync()
+        assert len(synced) == 1
+        log.sync()
+        assert len(synced) == 1, "nothing new, nothing to sync"
+    synced.clear()
+    with DurableLog(path, durability="none") as log:
+        log.append(b"c")
+        log.sync()
+        assert synced == []
+        assert log.read_all()[-1] == b"c"
+
+
+def test_a_failed_sync_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log = DurableLog(path)
+    log.append(b"a")
+    monkeypatch.setattr("os.fdatasync", fail)
+    with pytest.raises(OSError, match="cannot sync"):
+        log.sync()
+    monkeypatch.undo()
+    log.close()
+
+
+def test_bad_arguments_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="durability"):
+        DurableLog(tmp_path / "log", durability="maybe")  # type: ignore[arg-type]
+    with DurableLog(tmp_path / "log") as log, pytest.raises(ValueError, match="above the limit"):
+        log.append(bytes(64 * 1024 * 1024 + 1))
