@@ -531,11 +531,13 @@ class BftCore(BftState):
             self._answer_laggard(sender, vote.view, now)
 
     def _check_nullified(self, now: float) -> None:
-        """f + 1 votes hold an honest one: join. A quorum of votes: the next view."""
+        """f + 1 votes hold an honest one, and a leader may give itself up: join. A quorum of votes: the next view."""
         highest = self.nullifications.highest_view_with(self.quorum)
         if highest is not None and highest >= self.view:
             self._enter_view(highest + 1, now)
-        elif self.nullifications.count(self.view) > self.faults and not self.nullified:
+            return
+        resigned = self.nullifications.of(self.view, self.leader) is not None
+        if not self.nullified and (resigned or self.nullifications.count(self.view) > self.faults):
             self._nullify(now)
 
     def _enter_view(self, view: int, now: float) -> None:

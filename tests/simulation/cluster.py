@@ -20,7 +20,6 @@ from net.settings import ConsensusSettings
 from tests.simulation.byzantine import Adversary
 from tests.simulation.signing import roster_of, signer
 
-
 MAX_EVENTS = 300_000
 
 

@@ -1,0 +1,90 @@
+"""Random clusters, each from one seed: safety after every event, progress after the faults stop.
+
+A failing seed prints the end of its trace; `run_scenario(seed, ...)` replays it exactly.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from net.messages import Mode
+from tests.simulation.cluster import Cluster, InvariantBroken
+from tests.simulation.mutations import PLANTED
+from tests.simulation.scenario import run_scenario
+
+KINDS: dict[str, tuple[tuple[int, Mode, bool, int], int, int]] = {
+    # (nodes, first mode, switching, lying nodes), seeds in CI, seeds in `make prove`
+    "raft-3": ((3, Mode.RAFT, False, 0), 20, 300),
+    "raft-4": ((4, Mode.RAFT, False, 0), 20, 300),
+    "raft-5": ((5, Mode.RAFT, False, 0), 20, 300),
+    "raft-7": ((7, Mode.RAFT, False, 0), 15, 200),
+    "bft-4": ((4, Mode.BFT, False, 0), 15, 200),
+    "bft-7": ((7, Mode.BFT, False, 0), 2, 50),
+    "bft-4-liar": ((4, Mode.BFT, False, 1), 22, 400),
+    "bft-5-liar": ((5, Mode.BFT, False, 1), 6, 100),
+    "bft-7-two-liars": ((7, Mode.BFT, False, 2), 2, 50),
+    "auto-4": ((4, Mode.AUTO, False, 0), 25, 200),
+    "switch-4": ((4, Mode.RAFT, True, 0), 30, 300),
+    "switch-5": ((5, Mode.BFT, True, 0), 15, 200),
+}
+QUICK_BUGS = (
+    "Raft quorum minus one",
+    "forget votes on restart",
+    "trust any certificate",
+    "let critical entries pass",
+    "order behind a switch",
+)
+
+
+def run_seeds(kind: tuple[int, Mode, bool, int], first: int, count: int) -> None:
+    for seed in range(first, first + count):
+        try:
+            run_scenario(seed, *kind)
+        except Exception as error:
+            error.add_note(f"replay with run_scenario({seed}, *{kind})")
+            raise
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_random_clusters_are_safe_and_recover(name: str) -> None:
+    kind, count, _ = KINDS[name]
+    run_seeds(kind, 0, count)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", KINDS)
+def test_many_random_clusters(name: str) -> None:
+    kind, _, count = KINDS[name]
+    run_seeds(kind, 1000, count)
+
+
+def first_seed_that_finds(bug: str, limit: int, patch: pytest.MonkeyPatch) -> int | None:
+    plant, kind = PLANTED[bug]
+    plant(patch)
+    for seed in range(limit):
+        try:
+            run_scenario(seed, *kind)
+        except Exception as error:
+            # Being slow is not what these bugs are guilty of.
+            if not (isinstance(error, InvariantBroken) and "no progress" in str(error)):
+                return seed
+    return None
+
+
+@pytest.mark.parametrize("bug", QUICK_BUGS)
+def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert first_seed_that_finds(bug, 30, monkeypatch) is not None
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("bug", [bug for bug in PLANTED if bug not in QUICK_BUGS])
+def test_every_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert first_seed_that_finds(bug, 4000, monkeypatch) is not None
+
+
+def test_one_seed_is_one_history() -> None:
+    def history() -> tuple[int, int, list[str]]:
+        cluster: Cluster = run_scenario(7, 4, Mode.BFT, True)
+        return cluster.events, cluster.messages, cluster.trace
+
+    assert history() == history()

@@ -1,0 +1,126 @@
+"""What an operator sees: a killed leader is replaced, a switch is quick, a node that was down comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from net.messages import EntryKind, Mode
+from net.settings import ConsensusSettings
+from tests.simulation.cluster import Cluster, Faults
+
+
+def settled(mode: Mode, n: int = 4, faults: Faults | None = None, settings: ConsensusSettings | None = None) -> Cluster:
+    cluster = Cluster(n, 11, mode, faults, settings, critical=lambda payload: payload.startswith(b"critical"))
+    cluster.propose(0, [b"hello"])
+    assert cluster.run(2.0, lambda: cluster.all_decided([b"hello"]))
+    return cluster
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_killed_leader_is_replaced_within_three_seconds(mode: Mode) -> None:
+    cluster = settled(mode)
+    leader = cluster.leader
+    assert leader is not None
+    survivor = next(node.id for node in cluster.nodes if node.id != leader)
+    cluster.crash(leader)
+    killed_at = cluster.now
+    cluster.propose(survivor, [b"critical after the kill"])
+    decided = cluster.run(killed_at + 3.0, lambda: b"critical after the kill" in cluster.payloads())
+    assert decided, cluster.trace[-10:]
+    assert cluster.leader not in (None, leader)
+    cluster.boot(leader)
+    assert cluster.run(cluster.now + 3.0, lambda: cluster.all_decided([b"hello", b"critical after the kill"]))
+
+
+@pytest.mark.parametrize("first", list(Mode))
+@pytest.mark.parametrize("second", list(Mode))
+def test_a_switch_costs_message_delays_not_an_election_timeout(first: Mode, second: Mode) -> None:
+    cluster = settled(first, faults=Faults(delay_min_s=0.001, delay_max_s=0.001))
+    leader = cluster.leader
+    asked_at = cluster.now
+    cluster.switch(2, second)
+    cluster.propose(1, [b"critical one", b"two"])
+    assert cluster.run(asked_at + 1.0, lambda: cluster.all_decided([b"critical one", b"two"]))
+    assert cluster.now - asked_at < 0.05
+    if first is not second:
+        assert {node.replica.mode for node in cluster.nodes if node.replica} == {second}
+        assert cluster.leader == leader, "the node that led goes on leading"
+    assert cluster.payloads().index(b"critical one") < cluster.payloads().index(b"two")
+
+
+def test_a_node_that_missed_three_epochs_catches_up() -> None:
+    cluster = settled(Mode.RAFT)
+    cluster.crash(3)
+    for number, mode in enumerate((Mode.BFT, Mode.AUTO, Mode.BFT)):
+        cluster.switch(0, mode)
+        cluster.propose(1, [f"critical {number}.{part}".encode() for part in range(40)])
+        cluster.run(cluster.now + 1.0)
+    cluster.boot(3)
+    last = [f"critical {number}.{part}".encode() for number in range(3) for part in range(40)]
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided(last))
+    assert len(cluster.payloads()) == len(set(cluster.payloads())) == 121
+
+
+def test_a_node_with_a_wiped_disk_catches_up() -> None:
+    cluster = settled(Mode.BFT)
+    cluster.propose(0, [b"%d" % number for number in range(500)])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"499"]))
+    cluster.crash(2)
+    cluster.nodes[2].disk.records.clear()
+    cluster.nodes[2].disk.synced = 0
+    cluster.boot(2)
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"499"]))
+
+
+def test_every_node_restarts_from_its_disk() -> None:
+    cluster = settled(Mode.AUTO)
+    cluster.propose(2, [b"critical before"])
+    assert cluster.run(cluster.now + 2.0, lambda: cluster.all_decided([b"critical before"]))
+    for node in range(4):
+        cluster.crash(node)
+    for node in range(4):
+        cluster.boot(node)
+    cluster.propose(1, [b"critical after"])
+    assert cluster.run(
+        cluster.now + 5.0, lambda: cluster.all_decided([b"hello", b"critical before", b"critical after"])
+    )
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_submissions_of_one_node_keep_their_order(mode: Mode) -> None:
+    # Forwards of one node travel in order, as on one QUIC stream.
+    steady = Faults(delay_min_s=0.001, delay_max_s=0.001)
+    cluster = settled(mode, faults=steady, settings=ConsensusSettings(bft_window=8))
+    wanted = [(b"critical %d" if number % 3 == 0 else b"plain %d") % number for number in range(60)]
+    for number in range(0, 60, 4):
+        cluster.propose(3, wanted[number : number + 4])
+        cluster.run(cluster.now + 0.002)
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided(wanted))
+    assert [payload for payload in cluster.payloads() if payload != b"hello"] == wanted
+
+
+def test_sequential_byzantine_rounds_keep_one_height_in_flight() -> None:
+    def time_of(window: int) -> float:
+        cluster = settled(
+            Mode.BFT, faults=Faults(delay_min_s=0.01, delay_max_s=0.01), settings=ConsensusSettings(bft_window=window)
+        )
+        began = cluster.now
+        wanted = [b"%d" % number for number in range(20)]
+        cluster.propose(0, wanted)
+        assert cluster.run(began + 5.0, lambda: cluster.all_decided(wanted))
+        return cluster.now - began
+
+    assert time_of(1) > 20 * 0.03
+    assert time_of(20) < 0.1
+
+
+def test_message_counts_per_decision() -> None:
+    for mode, expected in ((Mode.RAFT, 9), (Mode.BFT, 24)):
+        cluster = settled(mode, faults=Faults(delay_min_s=0.001, delay_max_s=0.001))
+        before = cluster.messages
+        for number in range(20):
+            cluster.propose(0, [b"%d" % number])
+            cluster.run(cluster.now + 0.008)
+        beats = 4 * cluster.message_counts.get("CommittedEntries", 0)
+        assert expected * 20 <= cluster.messages - before <= expected * 20 + 12 + beats
+        assert sum(each.entry.kind is EntryKind.DATA for each in cluster.truth) == 21
