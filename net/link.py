@@ -184,7 +184,8 @@ class Link:
                 self.close("the peer reset a stream", refused=self.state is not LinkState.UP)
         reason = self.quic.closing_reason()
         if reason is not None and self.state is not LinkState.CLOSED:
-            self._closed(reason, refused=self.state is not LinkState.UP)
+            # An acceptor that closes a handshake refuses it; a dialler that closes one has only given up.
+            self._closed(reason, refused=self.dials and self.state is not LinkState.UP)
 
     def _on_handshake(self, event: events.HandshakeCompleted) -> None:
         self.state = LinkState.PROVING
