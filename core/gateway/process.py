@@ -79,6 +79,7 @@ class GatewayProcess:
             on_difference=self._on_difference,
         )
         self._asked_by: dict[str, int] = {}
+        self._prepared: dict[str, int] = {}
         self._outcomes: list[tuple[int, str, OrderState]] = []
         self._step = -1
 
@@ -141,9 +142,19 @@ class GatewayProcess:
         try:
             epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])
             requests = self._guard.requests(epoch, index, payload)
+            self._discard_before(max((request.step for request in requests), default=0))
             self._gateway.prepare(requests)
+            self._prepared |= {request.client_order_id: request.step for request in requests}
         except (GuardError, GatewayError, ValueError) as error:
             self._feed.event(Severity.WARNING, f"nothing prepared: {error}")
+
+    def _discard_before(self, step: int) -> None:
+        """What was prepared for an earlier step and never released was denied, or committed at another index."""
+        stale = [name for name, prepared_step in self._prepared.items() if prepared_step < step]
+        if stale:
+            self._gateway.discard(stale, "prepared, and never committed in this place")
+            for name in stale:
+                del self._prepared[name]
 
     def _execute(self, sender: int, values: dict[str, Any]) -> None:
         names = [str(name) for name in values["ids"]]
@@ -172,6 +183,7 @@ class GatewayProcess:
             raise GuardError("the client order ids are not those of the decisions")
         for name in names:
             self._asked_by[name] = sender
+            self._prepared.pop(name, None)
         while len(self._asked_by) > ORDERS_REMEMBERED:
             del self._asked_by[next(iter(self._asked_by))]
         fresh = [request for request in requests if self._is_new(request.client_order_id)]

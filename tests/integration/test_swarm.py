@@ -57,7 +57,7 @@ def test_killed_leader_is_replaced_within_three_seconds_and_no_order_is_lost_or_
                 assert swarm.snapshot().leader != leader
                 await until(lambda node=leader, old=killed: _leads_or_follows(swarm, node, old), 60, "it rejoins")
             await until(lambda: swarm.snapshot().cycles_total >= 260, 120, "the last cycle")
-            await until(lambda: _settled(swarm), 30, "every order ends")
+            await settle(swarm)
             return swarm.session
 
     book = check_books(asyncio.run(kill_leaders()))
@@ -76,6 +76,17 @@ def _leads_or_follows(swarm: RunningSwarm, node: int, old_pid: int) -> bool:
     )
 
 
+async def settle(swarm: RunningSwarm) -> None:
+    """Wait until every order has ended and the log has been quiet for a second: its last reports are committed."""
+    await until(lambda: _settled(swarm), 30, "every order ends")
+    last, quiet_since = -1, time.monotonic()
+    while time.monotonic() - quiet_since < 1.0:
+        newest = max(status.replica.commit_index for status in swarm.snapshot().nodes if status.replica)
+        if newest != last:
+            last, quiet_since = newest, time.monotonic()
+        await asyncio.sleep(0.05)
+
+
 def _settled(swarm: RunningSwarm) -> bool:
     snapshot = swarm.snapshot()
     total = snapshot.orders_filled_total + snapshot.orders_rejected_total
@@ -91,7 +102,7 @@ def test_killed_leader_in_byzantine_mode_is_replaced(tmp_path: Path) -> None:
             before = swarm.last_cycle
             await until(lambda: swarm.last_cycle > before + 1, 3.0, "cycles go on")
             await until(lambda: swarm.snapshot().cycles_total >= 60, 120, "the last cycle")
-            await until(lambda: _settled(swarm), 30, "every order ends")
+            await settle(swarm)
             return swarm.session
 
     check_books(asyncio.run(kill_leader()))
@@ -107,7 +118,7 @@ def test_killed_venue_pauses_trading_which_resumes_by_itself(tmp_path: Path) -> 
             await until(lambda: swarm.snapshot().venue is VenueState.CONNECTED, 60, "the venue is back")
             await swarm.cycles(15)
             await until(lambda: swarm.snapshot().cycles_total >= 150, 120, "the last cycle")
-            await until(lambda: _settled(swarm), 30, "every order ends")
+            await settle(swarm)
             return swarm.session
 
     book = check_books(asyncio.run(kill_venue()))
@@ -123,7 +134,7 @@ def test_killed_gateway_comes_back_from_its_journal(tmp_path: Path) -> None:
             await until(lambda: swarm.snapshot().venue is VenueState.CONNECTED, 60, "gateway and venue are back")
             await swarm.cycles(15)
             await until(lambda: swarm.snapshot().cycles_total >= 150, 120, "the last cycle")
-            await until(lambda: _settled(swarm), 30, "every order ends")
+            await settle(swarm)
             return swarm.session
 
     book = check_books(asyncio.run(kill_gateway()))
