@@ -1,0 +1,373 @@
+"""The Byzantine rules R1 to R7 one by one, on cores that are fed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from net.bft import BftCore
+from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes, verify_certificate
+from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
+from net.durable import decode_record
+from net.epoch import encode_switch, first_epoch
+from net.messages import (
+    Certificate,
+    CertificateNotice,
+    ConsensusMessage,
+    Entry,
+    EntryKind,
+    FetchBlock,
+    Mode,
+    Phase,
+    Propose,
+    Vote,
+)
+from net.settings import ConsensusSettings
+from tests.simulation.signing import roster_of, signer
+
+N = 4
+EPOCH = first_epoch(Mode.BFT, 0)
+FIRST_VIEW = 4
+"""Leader 0; view 5 is led by node 1."""
+NO_DIGEST = bytes(32)
+
+
+def core(
+    node: int,
+    validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+    settings: ConsensusSettings | None = None,
+) -> BftCore:
+    verifier = Verifier(roster_of(N))
+    made = BftCore(node, range(N), EPOCH, False, signer(node), verifier, settings or ConsensusSettings(), validate)
+    made.start(0.0)
+    return made
+
+
+def proposal(
+    height: int, parent: bytes, payload: bytes = b"x", view: int = FIRST_VIEW, kind: EntryKind = EntryKind.DATA
+) -> tuple[Propose, bytes]:
+    leader = view % N
+    digest = entry_digest(parent, Entry(height, view, kind, payload))
+    signature = signer(leader)(signed_bytes(EPOCH.context, Phase.NOTARIZE, view, height, digest))
+    return Propose(1, view, height, parent, kind, payload, leader, signature), digest
+
+
+def vote(voter: int, phase: Phase, height: int, digest: bytes = NO_DIGEST, view: int = FIRST_VIEW) -> Vote:
+    signature = signer(voter)(signed_bytes(EPOCH.context, phase, view, height, digest))
+    return Vote(1, phase, view, height, digest, voter, signature)
+
+
+def notarization(view: int, height: int, digest: bytes, voters: tuple[int, ...] = (0, 1, 2)) -> CertificateNotice:
+    votes = tuple(vote(voter, Phase.NOTARIZE, height, digest, view).signature for voter in voters)
+    return CertificateNotice(
+        1, Certificate(Mode.BFT, 1, EPOCH.context, Phase.NOTARIZE, view, height, NO_DIGEST, digest, voters, votes)
+    )
+
+
+def votes_in(effects: list[Effect], phase: Phase | None = None) -> set[tuple[Phase, int, int, bytes]]:
+    messages = [effect.message for effect in effects if isinstance(effect, Send)]
+    return {
+        (each.phase, each.view, each.height, each.digest)
+        for each in messages
+        if isinstance(each, Vote) and phase in (None, each.phase)
+    }
+
+
+def evidence_in(effects: list[Effect]) -> list[Evidence]:
+    return [effect for effect in effects if isinstance(effect, Evidence)]
+
+
+def decided_in(effects: list[Effect]) -> list[int]:
+    return [each.entry.index for effect in effects if isinstance(effect, Commit) for each in effect.entries]
+
+
+def test_three_delays_decide_a_block_with_a_certificate_that_others_accept() -> None:
+    cores = [core(node) for node in range(N)]
+    inbox = [(0, effect) for effect in cores[0].propose_contents([(EntryKind.DATA, b"buy")], 0.0)]
+    delays = 0
+    commits: list[Commit] = []
+    while inbox:
+        delays += 1
+        sends = [(sender, effect) for sender, effect in inbox if isinstance(effect, Send)]
+        inbox = [(s.to, each) for sender, s in sends for each in cores[s.to].step(sender, s.message, 0.0)]
+        commits += [effect for _, effect in inbox if isinstance(effect, Commit)]
+        if len(commits) == N:
+            break
+    assert delays == 3
+    for commit in commits:
+        verify_certificate(commit.entries[0].certificate, commit.entries[0].entry, Verifier(roster_of(N)))
+
+
+def test_a_vote_is_on_disk_before_it_leaves() -> None:
+    replica = core(1)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    effects = replica.step(0, message, 0.0)
+    kinds = [type(effect) for effect in effects]
+    assert kinds.index(Sync) > kinds.index(Persist)
+    assert kinds.index(Send) > kinds.index(Sync)
+    assert votes_in(effects) == {(Phase.NOTARIZE, FIRST_VIEW, 1, digest)}
+    leader = core(0)
+    kinds = [type(effect) for effect in leader.propose_contents([(EntryKind.DATA, b"x")], 0.0)]
+    assert kinds.index(Sync) < kinds.index(Send), "the proposal carries the leader's vote"
+
+
+def test_r1_one_vote_a_height_and_the_liar_is_named_with_proof() -> None:
+    replica = core(2)
+    first, _ = proposal(1, GENESIS_DIGEST, b"one")
+    second, digest = proposal(1, GENESIS_DIGEST, b"two")
+    replica.step(0, first, 0.0)
+    effects = replica.step(0, second, 0.0)
+    assert votes_in(effects, Phase.NOTARIZE) == set()
+    (found,) = evidence_in(effects)
+    assert found.culprit == 0
+    assert first.signature in found.proof
+    assert second.signature in found.proof
+    assert digest in found.proof
+    assert votes_in(effects) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}, "its view is given up"
+
+
+def test_r2_a_view_starts_once() -> None:
+    replica = core(2)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    assert votes_in(replica.step(0, message, 0.0))
+    unknown_parent, _ = proposal(2, b"p" * 32)
+    assert votes_in(replica.step(0, unknown_parent, 0.0)) == set()
+    child, child_digest = proposal(3, digest)
+    assert votes_in(replica.step(0, child, 0.0)) == set(), "the parent is not at the height below"
+    following, following_digest = proposal(2, digest, b"y")
+    # The leader's other signature at height 2 is proof of a lie, so use a replica that has not seen it.
+    fresh = core(3)
+    fresh.step(0, message, 0.0)
+    assert votes_in(fresh.step(0, following, 0.0)) == {(Phase.NOTARIZE, FIRST_VIEW, 2, following_digest)}
+    assert child_digest != following_digest
+
+
+def give_up(replica: BftCore, heights: dict[int, int], view: int = FIRST_VIEW) -> list[Effect]:
+    effects: list[Effect] = []
+    for voter, height in heights.items():
+        effects += replica.step(voter, vote(voter, Phase.NULLIFY, height, view=view), 0.0)
+    return effects
+
+
+def test_r3_a_new_view_may_not_drop_what_may_be_finalized() -> None:
+    """The attack: 0, 1 and 2 finalized height 1; 3 saw nothing; the next leader, 1, lies about its own vote."""
+    replica = core(3)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    give_up(replica, {2: 2, 1: 0})
+    assert replica.view == FIRST_VIEW + 1, "its own vote, with height 0, makes the quorum"
+    replaced, _ = proposal(1, GENESIS_DIGEST, b"", FIRST_VIEW + 1, EntryKind.NOOP)
+    assert votes_in(replica.step(1, replaced, 0.0)) == set()
+    honest = core(3)
+    give_up(honest, {2: 2, 1: 0})
+    following, following_digest = proposal(2, digest, b"", FIRST_VIEW + 1, EntryKind.NOOP)
+    assert votes_in(honest.step(1, following, 0.0)) == set(), "not before the parent is proven notarized"
+    effects = honest.step(1, notarization(FIRST_VIEW, 1, digest), 0.0)
+    assert votes_in(effects, Phase.NOTARIZE) == {(Phase.NOTARIZE, FIRST_VIEW + 1, 2, following_digest)}
+    assert message.height == 1
+
+
+def test_r3_a_view_that_a_quorum_gave_up_whole_may_be_skipped() -> None:
+    replica = core(3)
+    give_up(replica, {2: 0, 1: 0})
+    message, digest = proposal(1, GENESIS_DIGEST, b"", FIRST_VIEW + 1, EntryKind.NOOP)
+    assert votes_in(replica.step(1, message, 0.0)) == {(Phase.NOTARIZE, FIRST_VIEW + 1, 1, digest)}
+
+
+def test_the_next_leader_extends_what_is_notarized() -> None:
+    leader = core(1)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    leader.step(0, message, 0.0)
+    for voter in (2, 3):
+        leader.step(voter, vote(voter, Phase.NOTARIZE, 1, digest), 0.0)
+    effects = give_up(leader, {2: 2, 3: 0})
+    proposals = [each.message for each in effects if isinstance(each, Send) and isinstance(each.message, Propose)]
+    assert {(each.view, each.height, each.parent, each.kind) for each in proposals} == {
+        (FIRST_VIEW + 1, 2, digest, EntryKind.NOOP)
+    }
+
+
+def test_r4_no_finalize_vote_after_giving_up() -> None:
+    replica = core(3)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    replica.step(0, message, 0.0)
+    replica.tick(0.9)
+    assert replica.nullified
+    assert votes_in(replica.step(1, notarization(FIRST_VIEW, 1, digest), 0.9), Phase.FINALIZE) == set()
+    later, _ = proposal(2, digest)
+    assert votes_in(replica.step(0, later, 0.9), Phase.NOTARIZE) == set()
+
+
+def test_r5_a_view_is_given_up_from_above_the_last_finalize_vote() -> None:
+    replica = core(3)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    replica.step(0, message, 0.0)
+    assert votes_in(replica.step(1, notarization(FIRST_VIEW, 1, digest), 0.0), Phase.FINALIZE)
+    effects = replica.tick(0.9)
+    assert votes_in(effects, Phase.NULLIFY) == {(Phase.NULLIFY, FIRST_VIEW, 2, NO_DIGEST)}
+    notices = [
+        each.message for each in effects if isinstance(each, Send) and isinstance(each.message, CertificateNotice)
+    ]
+    assert {each.certificate.digest for each in notices} == {digest}, "and its ground comes along"
+
+
+def test_r6_an_ancestor_of_a_finalized_block_gets_a_certificate_of_its_own() -> None:
+    replica = core(3)
+    one, first = proposal(1, GENESIS_DIGEST)
+    two, second = proposal(2, first)
+    replica.step(0, one, 0.0)
+    replica.step(0, two, 0.0)
+    effects: list[Effect] = []
+    for voter in (0, 1, 2):
+        effects += replica.step(voter, vote(voter, Phase.FINALIZE, 2, second), 0.0)
+    assert decided_in(effects) == []
+    assert (Phase.FINALIZE, FIRST_VIEW, 1, first) in votes_in(effects)
+    for voter in (0, 1):
+        effects = replica.step(voter, vote(voter, Phase.FINALIZE, 1, first), 0.0)
+    assert decided_in(effects) == [1, 2]
+
+
+def test_r7_a_restarted_node_does_not_contradict_itself() -> None:
+    replica = core(2)
+    message, digest = proposal(1, GENESIS_DIGEST, b"one")
+    effects = replica.step(0, message, 0.0)
+    effects += replica.step(1, notarization(FIRST_VIEW, 1, digest), 0.0)
+    effects += replica.tick(0.9)
+    again = core(2)
+    for effect in effects:
+        if isinstance(effect, Persist):
+            again.restore(decode_record(effect.record))
+    again.start(5.0)
+    assert again.nullified
+    other, _ = proposal(1, GENESIS_DIGEST, b"two")
+    assert votes_in(again.step(0, other, 5.0)) == set()
+    assert votes_in(again.tick(6.0)) <= {
+        (Phase.NOTARIZE, FIRST_VIEW, 1, digest),
+        (Phase.FINALIZE, FIRST_VIEW, 1, digest),
+        (Phase.NULLIFY, FIRST_VIEW, 2, NO_DIGEST),
+    }
+
+
+def test_refused_content_costs_the_leader_its_view() -> None:
+    replica = core(1, validate=lambda kind, payload: payload != b"too much")
+    message, digest = proposal(1, GENESIS_DIGEST, b"too much")
+    effects = replica.step(0, message, 0.0)
+    assert votes_in(effects) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}
+    assert [found.culprit for found in evidence_in(effects)] == [0]
+    switch, _ = proposal(1, GENESIS_DIGEST, b"malformed", kind=EntryKind.SWITCH)
+    assert votes_in(core(1).step(0, switch, 0.0)) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}
+    assert digest != NO_DIGEST
+
+
+def test_votes_past_the_quorum_stay_unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = core(1)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    replica.step(0, message, 0.0)
+    asked: list[int] = []
+    original = Verifier.verifies
+
+    def verifies(self: Verifier, node: int, said: bytes, signature: bytes) -> bool:
+        asked.append(node)
+        return original(self, node, said, signature)
+
+    monkeypatch.setattr(Verifier, "verifies", verifies)
+    for voter in (2, 3):
+        replica.step(voter, vote(voter, Phase.NOTARIZE, 1, digest), 0.0)
+    assert asked == [2]
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_forged_vote_counts_for_nothing(phase: Phase) -> None:
+    replica = core(1)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    replica.step(0, message, 0.0)
+    genuine = vote(
+        2, phase, 1 if phase is not Phase.NULLIFY else 0, digest if phase is not Phase.NULLIFY else NO_DIGEST
+    )
+    forged = Vote(1, phase, genuine.view, genuine.height, genuine.digest, 3, genuine.signature)
+    assert [found.culprit for found in evidence_in(replica.step(3, forged, 0.0))] == [3]
+    relayed = replica.step(2, forged, 0.0)
+    assert evidence_in(relayed) == [], "who passes it on is not the culprit"
+    assert votes_in(relayed) == set()
+
+
+@pytest.mark.parametrize("phase", [Phase.NOTARIZE, Phase.FINALIZE])
+def test_two_votes_of_one_node_are_evidence(phase: Phase) -> None:
+    replica = core(1)
+    replica.step(3, vote(3, phase, 1, b"a" * 32), 0.0)
+    (found,) = evidence_in(replica.step(2, vote(3, phase, 1, b"b" * 32), 0.0))
+    assert found.culprit == 3
+    assert phase.name in found.reason
+    assert evidence_in(replica.step(2, vote(3, phase, 1, b"c" * 32), 0.0)) == [], "once is enough"
+
+
+def test_two_nullify_votes_of_one_node_are_evidence() -> None:
+    replica = core(1)
+    replica.step(3, vote(3, Phase.NULLIFY, 0), 0.0)
+    (found,) = evidence_in(replica.step(3, vote(3, Phase.NULLIFY, 5), 0.0))
+    assert found.culprit == 3
+
+
+def test_f_plus_one_make_the_others_join_and_a_leader_may_resign() -> None:
+    replica = core(3)
+    assert votes_in(give_up(replica, {1: 0})) == set()
+    assert votes_in(give_up(replica, {2: 0})) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}
+    assert votes_in(give_up(core(3), {0: 0})) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}
+
+
+def test_a_certificate_of_a_later_view_takes_a_laggard_along_and_its_skipped_views_are_given_up() -> None:
+    replica = core(3)
+    effects = replica.step(1, notarization(FIRST_VIEW + 2, 5, b"d" * 32), 0.0)
+    assert replica.view == FIRST_VIEW + 2
+    assert votes_in(effects, Phase.NULLIFY) == {
+        (Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST),
+        (Phase.NULLIFY, FIRST_VIEW + 1, 0, NO_DIGEST),
+    }
+
+
+def test_a_false_certificate_is_refused() -> None:
+    replica = core(3)
+    notice = notarization(FIRST_VIEW + 2, 5, b"d" * 32, voters=(0, 1))
+    assert [found.culprit for found in evidence_in(replica.step(1, notice, 0.0))] == [1]
+    assert replica.view == FIRST_VIEW
+
+
+def test_the_pipeline_keeps_its_window() -> None:
+    leader = core(0, settings=ConsensusSettings(bft_window=3))
+    effects = leader.propose_contents([(EntryKind.DATA, b"%d" % number) for number in range(10)], 0.0)
+    proposals = [each.message for each in effects if isinstance(each, Send) and each.to == 1]
+    assert [each.height for each in proposals if isinstance(each, Propose)] == [1, 2, 3]
+
+
+def test_nothing_is_proposed_behind_a_switch() -> None:
+    leader = core(0)
+    contents = [(EntryKind.SWITCH, encode_switch(Mode.RAFT, 0)), (EntryKind.DATA, b"void")]
+    effects = leader.propose_contents(contents, 0.0)
+    proposals = [each.message for each in effects if isinstance(each, Send) and each.to == 1]
+    assert [each.kind for each in proposals if isinstance(each, Propose)] == [EntryKind.SWITCH]
+
+
+def test_a_block_that_never_came_is_fetched() -> None:
+    replica = core(3)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    for voter in (0, 1, 2):
+        replica.step(voter, vote(voter, Phase.FINALIZE, 1, digest), 0.0)
+    effects = replica.tick(0.3)
+    requests = [each.message for each in effects if isinstance(each, Send) and isinstance(each.message, FetchBlock)]
+    assert {(each.height, each.digest) for each in requests} == {(1, digest)}
+    holder = core(1)
+    holder.step(0, message, 0.0)
+    (answer,) = [each.message for each in holder.step(3, requests[0], 0.3) if isinstance(each, Send)]
+    assert decided_in(replica.step(1, answer, 0.3)) == [1]
+
+
+def test_memory_is_bounded_against_a_liar() -> None:
+    replica = core(3)
+    messages: list[ConsensusMessage] = [vote(1, Phase.NOTARIZE, height, b"a" * 32) for height in range(1, 2000, 20)]
+    messages += [vote(1, Phase.NOTARIZE, 1, b"a" * 32, view) for view in range(FIRST_VIEW, 3000, 30)]
+    messages += [vote(1, Phase.NULLIFY, 0, NO_DIGEST, view) for view in range(FIRST_VIEW, 3000, 30)]
+    messages += [proposal(1, GENESIS_DIGEST, b"%d" % number)[0] for number in range(50)]
+    for message in messages:
+        replica.step(1, message, 0.0)
+    assert len(replica.slots) < 20
+    assert len(replica.blocks) == 1

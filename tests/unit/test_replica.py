@@ -1,0 +1,312 @@
+"""The replica: epochs, recovery, catching up, and the witnesses of AUTO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from net.auto_queue import AutoQueue
+from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes, verify_committed
+from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send
+from net.durable import (
+    AppendRecord,
+    CommitIndexRecord,
+    HardState,
+    Record,
+    RecordError,
+    VoteRecord,
+    decode_record,
+    encode_record,
+)
+from net.epoch import decode_switch, encode_switch, first_epoch
+from net.messages import (
+    AppendEntries,
+    Certificate,
+    CommittedEntries,
+    Entry,
+    EntryKind,
+    FetchEntries,
+    Forward,
+    Mode,
+    Phase,
+)
+from net.replica import Replica
+from net.settings import ConsensusSettings
+from net.submissions import Submissions, TooManySubmissions
+from tests.simulation.cluster import Cluster
+from tests.simulation.signing import roster_of, signer
+
+
+def replica(node: int = 0, n: int = 4, mode: Mode = Mode.RAFT, records: list[bytes] | None = None) -> Replica:
+    return Replica.recover(records or [], node, roster_of(n), signer(node), Random(node), mode=mode, leader_hint=0)
+
+
+def is_critical(payload: bytes) -> bool:
+    return payload.startswith(b"critical")
+
+
+def run_cluster(mode: Mode, payloads: list[bytes], settings: ConsensusSettings | None = None) -> Cluster:
+    cluster = Cluster(4, 3, mode, settings=settings, critical=is_critical)
+    cluster.propose(0, payloads)
+    assert cluster.run(3.0, lambda: cluster.all_decided(payloads))
+    return cluster
+
+
+def sent(effects: list[Effect], kind: type) -> list[Send]:
+    return [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, kind)]
+
+
+def test_bad_construction_is_refused() -> None:
+    with pytest.raises(ValueError, match="not in the roster"):
+        Replica(9, roster_of(4), signer(0), Random(0))
+    with pytest.raises(ValueError, match="at least 4 nodes"):
+        Replica(0, roster_of(3), signer(0), Random(0), mode=Mode.BFT)
+    with pytest.raises(ValueError, match="at least 4 nodes"):
+        replica(0, 3).switch_mode(Mode.AUTO, 0.0)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_restart_replays_what_was_decided(mode: Mode) -> None:
+    cluster = run_cluster(mode, [b"critical one", b"two"])
+    node = cluster.nodes[1]
+    again = replica(1, mode=mode, records=node.disk.records)
+    again_critical = Replica.recover(
+        node.disk.records, 1, roster_of(4), signer(1), Random(1), mode=mode, leader_hint=0, critical=is_critical
+    )
+    assert again.commit_index == again_critical.commit_index == len(node.decided)
+    commits = [effect for effect in again_critical.start(0.0) if isinstance(effect, Commit)]
+    assert all(commit.recovered for commit in commits)
+    replayed = [each.entry for commit in commits for each in commit.entries]
+    assert replayed == [each.entry for each in node.decided]
+    assert {index for commit in commits for index in commit.denied} == set()
+
+
+def test_a_restart_replays_switches() -> None:
+    cluster = run_cluster(Mode.RAFT, [b"one"])
+    for mode in (Mode.BFT, Mode.AUTO, Mode.RAFT):
+        cluster.switch(0, mode)
+        cluster.propose(0, [f"critical in {mode.name}".encode()])
+        cluster.run(cluster.now + 0.5)
+    node = cluster.nodes[2]
+    again = Replica.recover(
+        node.disk.records, 2, roster_of(4), signer(2), Random(2), leader_hint=0, critical=is_critical
+    )
+    assert (again.epoch, again.mode) == (4, Mode.RAFT)
+    effects = again.start(0.0)
+    replayed = [each for effect in effects if isinstance(effect, Commit) for each in effect.entries]
+    assert replayed == node.decided
+    (started,) = [effect for effect in effects if isinstance(effect, EpochStarted)]
+    assert (started.epoch, started.mode) == (4, Mode.RAFT)
+
+
+def test_records_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(RecordError, match="does not decode"):
+        replica(records=[b"\x93\x01\x02"])
+    with pytest.raises(RecordError, match="epoch 5"):
+        replica(records=[encode_record(HardState(5, 1, None))])
+    with pytest.raises(RecordError, match="Byzantine record"):
+        replica(records=[encode_record(VoteRecord(1, False, Phase.NOTARIZE, 4, 1, bytes(32), bytes(64)))])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        HardState(1, 7, None),
+        HardState(1, 7, 3),
+        AppendRecord(2, 5, (Entry(5, 1, EntryKind.NOOP, b""), Entry(6, 1, EntryKind.DATA, b"\x00\xff"))),
+        CommitIndexRecord(3, 1 << 40),
+        VoteRecord(1, True, Phase.NULLIFY, 9, 0, bytes(32), b"s" * 64),
+    ],
+)
+def test_records_come_back_as_they_were(record: Record) -> None:
+    assert decode_record(encode_record(record)) == record
+
+
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
+def test_only_the_leaders_certificate_carries_its_word(mode: Mode) -> None:
+    cluster = run_cluster(mode, [b"critical one", b"two"])
+    verifier = Verifier(roster_of(4))
+    leader = cluster.leader
+    assert leader is not None
+    for committed in cluster.nodes[leader].decided:
+        verify_committed(committed, verifier)
+    follower = cluster.nodes[(leader + 1) % 4]
+    assert all(each.certificate.signers == () for each in follower.decided)
+
+
+def test_a_critical_entry_carries_its_witness_and_others_none() -> None:
+    cluster = run_cluster(Mode.AUTO, [b"critical one", b"two"])
+    seen = {each.entry.payload: each for each in cluster.nodes[3].decided}
+    assert seen[b"critical one"].witness is not None
+    assert seen[b"critical one"].entry.kind is EntryKind.DATA
+    assert seen[b"two"].witness is None
+
+
+def test_a_critical_entry_without_a_witness_is_denied_and_blocks_nothing() -> None:
+    """A Raft leader of AUTO that orders a critical entry as it stands."""
+    follower = Replica(1, roster_of(4), signer(1), Random(1), mode=Mode.AUTO, leader_hint=0, critical=is_critical)
+    follower.start(0.0)
+    entries = (Entry(1, 1, EntryKind.DATA, b"critical one"), Entry(2, 1, EntryKind.DATA, b"two"))
+    effects = follower.step(0, AppendEntries(1, 1, 0, 0, 0, 2, entries), 0.1)
+    (commit,) = [effect for effect in effects if isinstance(effect, Commit)]
+    assert commit.denied == (1,)
+    assert [each.entry.payload for each in commit.entries] == [b"critical one", b"two"]
+
+
+def witness_for(payload: bytes, height: int = 1) -> Certificate:
+    context = first_epoch(Mode.AUTO, 0).witness_context
+    digest = entry_digest(GENESIS_DIGEST, Entry(height, 4, EntryKind.DATA, payload))
+    said = signed_bytes(context, Phase.FINALIZE, 4, height, digest)
+    signers = (0, 1, 2)
+    return Certificate(
+        Mode.BFT,
+        1,
+        context,
+        Phase.FINALIZE,
+        4,
+        height,
+        GENESIS_DIGEST,
+        digest,
+        signers,
+        tuple(signer(node)(said) for node in signers),
+    )
+
+
+def test_a_witness_counts_once_and_only_for_its_payload_and_epoch() -> None:
+    queue = AutoQueue(first_epoch(Mode.AUTO, 0).witness_context, Verifier(roster_of(4)), ConsensusSettings())
+    entry = Entry(9, 3, EntryKind.DATA, b"critical one")
+    witness = witness_for(b"critical one")
+    assert not queue.use_witness(witness, replace(entry, payload=b"critical two"))
+    assert not queue.use_witness(replace(witness, context=bytes(32)), entry)
+    assert not queue.use_witness(replace(witness, signers=(0, 1), signatures=witness.signatures[:2]), entry)
+    assert queue.use_witness(witness, entry)
+    assert not queue.use_witness(witness, entry), "a leader may not order a witnessed decision twice"
+
+
+@pytest.mark.parametrize("mode", [Mode.BFT, Mode.RAFT])
+def test_a_false_history_is_not_taken(mode: Mode) -> None:
+    cluster = run_cluster(mode, [b"one", b"two"])
+    source = cluster.nodes[0].replica
+    assert source is not None
+    (answer,) = sent(source.step(3, FetchEntries(1, 1, 100), 9.0), CommittedEntries)
+    genuine = answer.message
+    assert isinstance(genuine, CommittedEntries)
+    false = tuple(replace(each, entry=replace(each.entry, payload=b"false")) for each in genuine.entries)
+    laggard = replica(3, mode=mode)
+    laggard.start(0.0)
+    laggard.step(0, replace(genuine, entries=false), 0.1)
+    assert laggard.commit_index == 0
+    laggard.step(0, genuine, 0.1)
+    assert laggard.commit_index == source.commit_index
+
+
+def test_a_byzantine_epoch_takes_no_entry_on_a_peers_word() -> None:
+    cluster = run_cluster(Mode.BFT, [b"one"])
+    source = cluster.nodes[0].replica
+    assert source is not None
+    committed = source.history.slice(1, 1, 1 << 20)[0]
+    for signers in ((), (0,), (0, 1)):
+        weak = replace(
+            committed.certificate, signers=signers, signatures=committed.certificate.signatures[: len(signers)]
+        )
+        laggard = replica(3, mode=Mode.BFT)
+        laggard.start(0.0)
+        effects = laggard.step(0, CommittedEntries(1, 1, (replace(committed, certificate=weak),)), 0.1)
+        assert laggard.commit_index == 0
+        assert [effect.culprit for effect in effects if isinstance(effect, Evidence)] == [0]
+
+
+def test_a_message_of_a_newer_epoch_makes_a_laggard_fetch_and_one_of_an_older_is_answered() -> None:
+    node = replica(1)
+    node.start(0.0)
+    newer = AppendEntries(3, 1, 0, 7, 0, 7, ())
+    (fetch,) = sent(node.step(0, newer, 0.1), FetchEntries)
+    assert fetch.to == 0
+    assert fetch.message == FetchEntries(1, 1, ConsensusSettings().message_entries)
+    assert sent(node.step(0, newer, 0.1), FetchEntries) == [], "one fetch at a time"
+    (answer,) = sent(node.step(2, AppendEntries(0, 1, 2, 0, 0, 0, ()), 0.2), CommittedEntries)
+    assert answer.to == 2
+
+
+def test_messages_kept_for_the_next_epoch_are_bounded() -> None:
+    settings = ConsensusSettings(buffered_messages=5)
+    node = Replica(1, roster_of(4), signer(1), Random(1), settings=settings)
+    node.start(0.0)
+    for number in range(50):
+        node.step(0, AppendEntries(2, 1, 0, number, 0, 0, ()), 0.1)
+    assert len(node._future) == 5
+
+
+def test_strangers_are_ignored() -> None:
+    node = replica(1)
+    node.start(0.0)
+    assert node.step(7, AppendEntries(1, 1, 7, 0, 0, 0, ()), 0.1) == []
+    assert node.step(1, AppendEntries(1, 1, 1, 0, 0, 0, ()), 0.1) == []
+
+
+def test_submissions_are_bounded_all_or_none() -> None:
+    waiting = Submissions(3)
+    waiting.add([(EntryKind.DATA, b"a"), (EntryKind.DATA, b"b")])
+    with pytest.raises(TooManySubmissions, match="limit is 3"):
+        waiting.add([(EntryKind.DATA, b"c"), (EntryKind.DATA, b"d")])
+    assert [payload for _, payload in waiting.all()] == [b"a", b"b"]
+    waiting.add([(EntryKind.DATA, b"a")])
+    assert waiting.settle((EntryKind.DATA, b"a"))
+    assert [payload for _, payload in waiting.all()] == [b"a", b"b"]
+    assert not waiting.settle((EntryKind.DATA, b"z"))
+    assert len(waiting) == 2
+
+
+def test_what_was_submitted_before_a_leader_was_known_is_forwarded_once_one_is() -> None:
+    node = replica(1)
+    node.start(0.0)
+    assert sent(node.propose([b"early"], 0.0), Forward) == []
+    noop = Entry(1, 1, EntryKind.NOOP, b"")
+    assert sent(node.step(0, AppendEntries(1, 1, 0, 0, 0, 0, (noop,)), 0.1), Forward) == []
+    (forward,) = sent(node.step(0, AppendEntries(1, 1, 0, 1, 1, 1, ()), 0.1), Forward)
+    assert forward.to == 0
+    assert forward.message == Forward(1, EntryKind.DATA, (b"early",))
+    (later,) = sent(node.propose([b"late"], 0.2), Forward)
+    assert later.message == Forward(1, EntryKind.DATA, (b"late",))
+    assert node.pending == 2
+
+
+def test_a_switch_to_the_mode_that_holds_is_nothing() -> None:
+    node = replica(0)
+    node.start(0.0)
+    assert node.switch_mode(Mode.RAFT, 0.0) == []
+    assert node.pending == 0
+
+
+def test_the_payload_of_a_switch() -> None:
+    assert decode_switch(encode_switch(Mode.AUTO, 3), 4) == (Mode.AUTO, 3)
+    assert decode_switch(encode_switch(Mode.BFT, None), 7) == (Mode.BFT, None)
+    for payload, n in ((b"", 4), (b"\x02\x00\x00\x01", 4), (b"\x01\x00\x00\x09", 4), (encode_switch(Mode.BFT, 0), 3)):
+        assert decode_switch(payload, n) is None
+
+
+def test_status_tells_what_holds() -> None:
+    cluster = run_cluster(Mode.RAFT, [b"one"])
+    node = cluster.nodes[0].replica
+    assert node is not None
+    status = node.status()
+    assert (status.mode, status.role, status.leader, status.epoch) == (Mode.RAFT, "leader", 0, 1)
+    assert status.commit_index == len(cluster.truth)
+    assert [peer for peer, _ in status.peer_match_index] == [1, 2, 3]
+    assert status.rounds >= 1
+    assert status.messages_sent > 0
+    cluster.switch(0, Mode.BFT)
+    cluster.run(cluster.now + 1.0)
+    assert cluster.nodes[1].replica is not None
+    assert cluster.nodes[1].replica.status().role == "replica"
+    assert node.is_leader
+
+
+def test_every_record_of_a_byzantine_run_decodes() -> None:
+    cluster = run_cluster(Mode.BFT, [b"one"])
+    kinds = {type(decode_record(record)).__name__ for record in cluster.nodes[0].disk.records}
+    assert kinds == {"BlockRecord", "VoteRecord", "CertificateRecord"}
+    effects = replica(2, mode=Mode.BFT).start(0.0)
+    assert [effect for effect in effects if isinstance(effect, Persist)] == []
