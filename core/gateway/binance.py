@@ -32,7 +32,7 @@ from core.orders.order import OrderRequest
 from core.orders.scale import DecimalScale, MarketScale
 from core.venue.api import PATH
 from core.venue.credentials import Credentials, signature
-from core.venue.websocket import MESSAGE_BYTES_MAX, WebSocketConnection
+from core.venue.websocket import ANSWER_BYTES_MAX, WebSocketConnection
 
 PENDING_MAX: Final = 4_096
 SKEW_MS_MAX: Final = 500
@@ -89,7 +89,7 @@ class BinanceConnector:
             host, port = self._endpoint()
         except RuntimeError as error:
             raise ConnectorError(str(error)) from error
-        protocol = ClientProtocol(parse_uri(f"ws://{host}:{port}{PATH}"), max_size=MESSAGE_BYTES_MAX)
+        protocol = ClientProtocol(parse_uri(f"ws://{host}:{port}{PATH}"), max_size=ANSWER_BYTES_MAX)
         loop = asyncio.get_running_loop()
         self._opened = loop.create_future()
         self._connection = WebSocketConnection(protocol, self, PATH)

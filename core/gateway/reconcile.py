@@ -65,17 +65,27 @@ class Reconciler:
 
     async def run(self) -> None:
         """All of it. Raises ConnectorError where the link fails meanwhile; nothing is then half done."""
-        open_orders = [order for order in self._ledger.unfinished() if order.state is not S.INITIALISED]
         # Before anything is learned: what we are about to hear must not hide an older trade that we missed.
         known = [self._journal.last_trade_id(i) for i in range(len(self._instruments))]
         signed_until_ms = self._clock_ms()
-        for first in range(0, len(open_orders), _AT_ONCE):
-            part = open_orders[first : first + _AT_ONCE]
+        at_venue = {update.client_order_id: update for update in await self._connector.open_orders()}
+        doubtful = [order for order in self._ledger.unfinished() if not self._stands(order, at_venue)]
+        for first in range(0, len(doubtful), _AT_ONCE):
+            part = doubtful[first : first + _AT_ONCE]
             await asyncio.gather(*(self.resolve(order, signed_until_ms) for order in part))
-        await self._foreign_orders(await self._connector.open_orders())
+        await self._foreign_orders(list(at_venue.values()))
         await self._missed_trades(known)
         self._commit()
         await self._balances()
+
+    @staticmethod
+    def _stands(order: Order, at_venue: dict[str, VenueUpdate]) -> bool:
+        """Whether an order needs no question: it was never released, or rests there exactly as we hold it."""
+        if order.state is S.INITIALISED:
+            return True
+        update = at_venue.get(order.request.client_order_id)
+        ours = (order.state, order.cumulative_quantity)
+        return update is not None and ours == (update.state, update.cumulative_quantity)
 
     async def resolve(self, order: Order, signed_until_ms: int) -> None:
         """Ask the venue how one order stands and take its word; commits. Raises ConnectorError.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.venue.events import OrderStatus
-from core.venue.order_book import BUY
+from core.venue.order_book import BUY, SELL
 from core.venue.settings import AccountKind, ExchangeSettings
 
 _LEVERAGE_PARTS = 1_000
@@ -64,10 +64,23 @@ class Account:
         self.cash = cash_quanta
         self.base = [0] * instruments
         self.open_orders: dict[int, VenueOrder] = {}
+        self._open_lots = {BUY: [0] * instruments, SELL: [0] * instruments}
+
+    def put(self, order: VenueOrder) -> None:
+        """Keep the newest value of an order: among the open ones while it is open."""
+        lots = self._open_lots[order.side]
+        before = self.open_orders.get(order.order_id)
+        if before is not None:
+            lots[order.instrument] -= before.leaves
+        if order.is_open:
+            self.open_orders[order.order_id] = order
+            lots[order.instrument] += order.leaves
+        elif before is not None:
+            del self.open_orders[order.order_id]
 
     def locked_base(self, instrument: int) -> int:
         """Lots that open sells could still deliver."""
-        return sum(o.leaves for o in self.open_orders.values() if o.side != BUY and o.instrument == instrument)
+        return self._open_lots[SELL][instrument]
 
     def locked_cash(self, settings: ExchangeSettings) -> int:
         """Quanta that open buys could still cost, with the higher of the two fees."""
@@ -94,16 +107,13 @@ class Account:
 
     def _gross(self, instrument: int, side: int, lots: int, marks: Sequence[int]) -> tuple[int, int]:
         """Gross exposure at worst, in quanta: without the new order, and with it."""
-        buys: dict[int, int] = {}
-        sells: dict[int, int] = {}
-        for order in self.open_orders.values():
-            column = buys if order.side == BUY else sells
-            column[order.instrument] = column.get(order.instrument, 0) + order.leaves
-        before = 0
-        for i, base in enumerate(self.base):
-            if base or i in buys or i in sells:
-                before += max(abs(base + buys.get(i, 0)), abs(base - sells.get(i, 0))) * marks[i]
-        base, buy, sell = self.base[instrument], buys.get(instrument, 0), sells.get(instrument, 0)
+        buys, sells = self._open_lots[BUY], self._open_lots[SELL]
+        before = sum(
+            max(abs(base + buy), abs(base - sell)) * mark
+            for base, buy, sell, mark in zip(self.base, buys, sells, marks, strict=True)
+            if base or buy or sell
+        )
+        base, buy, sell = self.base[instrument], buys[instrument], sells[instrument]
         worst_before = max(abs(base + buy), abs(base - sell))
         buy, sell = (buy + lots, sell) if side == BUY else (buy, sell + lots)
         worst_after = max(abs(base + buy), abs(base - sell))

@@ -325,7 +325,7 @@ class Exchange:
         if isinstance(event, OrderEnded):
             order = replace(self._orders[event.order_id], status=OrderStatus(event.status), update_ms=event.time_ms)
             self._orders[event.order_id] = order
-            self.accounts[order.owner].open_orders.pop(order.order_id, None)
+            self.accounts[order.owner].put(order)
             return order
         if isinstance(event, StepAdvanced):
             self.step, self.closes = event.step, event.closes
@@ -349,7 +349,7 @@ class Exchange:
         )
         self._orders[order.order_id] = order
         self._by_client[order.owner, order.client_order_id] = order.order_id
-        self.accounts[order.owner].open_orders[order.order_id] = order
+        self.accounts[order.owner].put(order)
         self._next_order_id = order.order_id + 1
         return order
 
@@ -363,10 +363,7 @@ class Exchange:
         account = self.accounts[order.owner]
         account.base[order.instrument] += order.side * lots
         account.cash -= order.side * lots * price + event.fee_quanta
-        if order.is_open:
-            account.open_orders[order.order_id] = order
-        else:
-            account.open_orders.pop(order.order_id, None)
+        account.put(order)
         self._next_trade_id = max(self._next_trade_id, event.trade_id + 1)
         return order
 

@@ -16,7 +16,7 @@ from core.venue.api import PATH, ApiSession, SpotApi
 from core.venue.exchange import Happened
 from core.venue.journal import VenueJournal
 from core.venue.settings import Injection
-from core.venue.websocket import MESSAGE_BYTES_MAX, WebSocketConnection
+from core.venue.websocket import REQUEST_BYTES_MAX, WebSocketConnection
 
 CONNECTIONS_MAX: Final = 32
 DELAYED_MAX: Final = 100_000
@@ -102,7 +102,7 @@ class VenueServer:
 
     def _accept(self) -> WebSocketConnection:
         # origins=[None]: no page in a browser may talk to a venue on loopback.
-        protocol = ServerProtocol(origins=[None], max_size=MESSAGE_BYTES_MAX)
+        protocol = ServerProtocol(origins=[None], max_size=REQUEST_BYTES_MAX)
         connection = WebSocketConnection(protocol, self, PATH)
         self._connections.add(connection)
         return connection

@@ -17,8 +17,11 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-MESSAGE_BYTES_MAX: Final = 1 << 20
-WRITE_BUFFER_BYTES_MAX: Final = 8 << 20
+REQUEST_BYTES_MAX: Final = 1 << 20
+"""Of a message to a server."""
+ANSWER_BYTES_MAX: Final = 16 << 20
+"""Of a message to a client. The largest answer lists 10,000 open orders of about 500 bytes."""
+WRITE_BUFFER_BYTES_MAX: Final = 24 << 20
 """A peer that leaves more than this unread is cut off."""
 
 
@@ -46,6 +49,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._protocol = protocol
         self._handler = handler
         self._path = path
+        self._bytes_max = REQUEST_BYTES_MAX if isinstance(protocol, ServerProtocol) else ANSWER_BYTES_MAX
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -140,7 +144,7 @@ class WebSocketConnection(asyncio.Protocol):
                 self._handler.message(self, bytes(frame.data))
                 return
             self._parts_bytes += len(frame.data)
-            if self._parts_bytes > MESSAGE_BYTES_MAX:
+            if self._parts_bytes > self._bytes_max:
                 self.abort("message too large")
                 return
             self._parts.append(bytes(frame.data))
@@ -160,8 +164,9 @@ class WebSocketConnection(asyncio.Protocol):
         if pieces and pieces[-1] == b"" and transport.can_write_eof():
             transport.write_eof()
         if self._protocol.close_expected():
-            handshake_error = self._protocol.handshake_exc
-            self._reason = self._reason or (str(handshake_error) if handshake_error else "closed by the other side")
+            # A message that we refused is our word, not the other side's: say which.
+            cause = self._protocol.handshake_exc or self._protocol.parser_exc
+            self._reason = self._reason or (f"{cause}" if cause else "closed by the other side")
             transport.close()
         elif transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             self.abort("the other side does not read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,17 @@ from tests.integration.venue_session import (
     authority,
     check_agreement,
     entry,
+    kill_started,
     last_index,
     running_gateway,
     running_venue,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    kill_started()
 
 
 class CuttingProxy:
@@ -212,9 +220,13 @@ def test_a_venue_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
-def test_a_hundred_kills_of_each(tmp_path: Path) -> None:
-    kill_gateway_often(tmp_path / "gateway", times=100, seed=3)
-    kill_venue_often(tmp_path / "venue", times=100, seed=4)
+def test_a_gateway_killed_a_hundred_times(tmp_path: Path) -> None:
+    kill_gateway_often(tmp_path, times=100, seed=3)
+
+
+@pytest.mark.prove
+def test_a_venue_killed_a_hundred_times(tmp_path: Path) -> None:
+    kill_venue_often(tmp_path, times=100, seed=4)
 
 
 class Died(BaseException):

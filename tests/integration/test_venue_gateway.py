@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from core.gateway import binance as binance_module
 from core.gateway.connector import ConnectorError
 from core.gateway.errors import FencedError, GatewayFull, OtherTerms, UnknownOrder, VenueUnavailable
 from core.orders.life_cycle import InvalidOrder
@@ -308,6 +309,34 @@ def test_reconciliation_shows_and_resolves_each_difference(tmp_path: Path) -> No
             async with running_gateway(tmp_path, port) as trader:
                 # The stranger's resting order and trade are still there; balances agree by the new baseline.
                 assert {d.kind for d in trader.differences} == {"foreign order", "foreign trade"}
+
+    run(work())
+
+
+def test_reconciliation_takes_as_many_open_orders_as_the_venue_does(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running_venue(tmp_path) as (venue, port):
+            most = venue.exchange.settings.open_orders_max
+            for i in range(most):
+                resting = NewOrder(f"by-hand-{i:026d}", i % INSTRUMENTS, 1, 9_000, 1, TimeInForce.GTC)
+                venue.exchange.place(TRADER, resting, server_module.unix_ms())
+            venue.server.publish()
+            async with running_gateway(tmp_path, port) as trader:
+                assert [d.kind for d in trader.differences] == ["foreign order"] * most
+                assert trader.states == [VenueState.RECONCILING, VenueState.CONNECTED]
+
+    run(work())
+
+
+def test_a_message_that_is_too_large_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance_module, "ANSWER_BYTES_MAX", 500)
+
+    async def work() -> None:
+        async with running_venue(tmp_path) as (_, port):
+            trader = Trader(tmp_path, port)
+            with pytest.raises(ConnectorError, match=r"exceeds limit|too big"):
+                await trader.connector.connect(trader.gateway)
+            await trader.gateway.stop()
 
     run(work())
 

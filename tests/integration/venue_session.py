@@ -193,12 +193,22 @@ def _check_money(journal: OrderJournal, account: Account) -> None:
     assert [a + b for a, b in zip(baseline.base_lots, traded.base_lots, strict=True)] == account.base
 
 
+STARTED: list[Process] = []
+"""Every process of this test run; `kill_started` ends those that a failed test left."""
+
+
+def kill_started() -> None:
+    while STARTED:
+        STARTED.pop().kill()
+
+
 class Process:
     """A venue or gateway process of this file, to be killed."""
 
     def __init__(self, role: str, directory: Path, port: int) -> None:
         command = [sys.executable, "-m", "tests.integration.venue_session", role, str(directory), str(port)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        STARTED.append(self)
 
     def ready(self) -> int:
         """Wait for it. Returns the number that it says: a venue's port, a gateway's first index."""
