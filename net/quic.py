@@ -1,8 +1,7 @@
 """The endpoint: one UDP socket per process that dials and accepts, and one proven link per peer.
 
 Our own asyncio shell over aioquic's sans-I/O connection: events are handled where they arise, each connection transmits
-once per turn of the loop however much was written, timers are re-armed only to come earlier. Against aioquic's stock
-server that is 2.4 times the consensus rounds per second (four processes).
+once per turn of the loop however much was written, timers are re-armed only to come earlier.
 
 Who dials: an operator dials whom it likes; between all others the lower id dials, so a node dials the gateway. The side
 that does not dial waits; `dial` then only says that the peer is wanted.
