@@ -49,7 +49,8 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
-REPLY_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 60.0
+"""A key is answered at the next cycle boundary, and a cycle of plain Python DTW takes seconds."""
 STALE_AFTER_S = 1.5
 """A node that pushed nothing for this long is shown as unreachable."""
 
