@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from net.batch import Batcher, BatchPolicy
 from numpy.typing import NDArray
 
 from core.config import Settings
@@ -21,6 +20,7 @@ from core.swarm_state import Applied, OpenDecision, SwarmState
 from core.telemetry import CycleTracer
 from core.toggles import Consensus, Toggles
 from core.trader import Trader
+from net.batch import Batcher, BatchPolicy
 from net.messages import Committed
 
 Decided = tuple[Committed, Applied]
