@@ -171,7 +171,8 @@ def check_agreement(directory: Path) -> tuple[int, int]:
             assert (ours.state, ours.cumulative_quantity) == (STATE_OF[theirs.status], theirs.executed_lots)
             assert (ours.value_quanta, ours.fee_quanta) == (theirs.value_quanta, theirs.fee_quanta)
             assert ours.trade_ids == {trade.trade_id for trade in venue.trades_of(theirs)}
-        missing = [order for order in journal.orders_in(S) if order.request.client_order_id not in set(names)]
+        there = set(names)
+        missing = [order for order in journal.orders_in(S) if order.request.client_order_id not in there]
         for order in missing:
             never_there = order.state is S.EXPIRED and order.reason.startswith(NEVER_REACHED)
             assert never_there or order.state in (S.INITIALISED, S.REJECTED, S.DENIED), order
