@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from net import bft, certificate, raft
+from net import bft_state, certificate, raft
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
 from net.bft_votes import Nullifications
@@ -91,7 +91,7 @@ def append_without_matching(patch: pytest.MonkeyPatch) -> None:
 
 
 def byzantine_quorum_minus_one(patch: pytest.MonkeyPatch) -> None:
-    for module in (bft, certificate):
+    for module in (bft_state, certificate):
         patch.setattr(module, "byzantine_quorum", lambda n: (n + (n - 1) // 3 + 2) // 2 - 1)
 
 
@@ -166,7 +166,6 @@ def order_behind_a_switch(patch: pytest.MonkeyPatch) -> None:
 
 
 PLANTED: dict[str, tuple[Mutation, tuple[int, Mode, bool, int]]] = {
-    "commit old terms by counting": (commit_old_terms_by_counting, (5, Mode.RAFT, False, 0)),
     "vote twice a term": (vote_twice_a_term, (4, Mode.RAFT, False, 0)),
     "skip syncs (Raft)": (skip_syncs, (4, Mode.RAFT, False, 0)),
     "skip syncs (Byzantine)": (skip_syncs, (4, Mode.BFT, False, 1)),
