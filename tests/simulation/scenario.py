@@ -12,7 +12,6 @@ from tests.simulation.byzantine import Adversary
 from tests.simulation.cluster import Cluster, Faults, InvariantBroken
 
 SETTINGS = ConsensusSettings(bft_window=4, message_entries=8, window_entries=32)
-NARROW = ConsensusSettings(bft_window=1, message_entries=1, window_entries=2)
 PROGRESS_LIMIT_S = 40.0
 
 
@@ -49,7 +48,7 @@ def run_scenario(
         seed,
         mode,
         random_faults(random),
-        random.choice((SETTINGS, NARROW, ConsensusSettings())),
+        random.choice((SETTINGS, ConsensusSettings(bft_window=1), ConsensusSettings())),
         critical=is_critical,
         byzantine=liars,
         adversary=adversary,
