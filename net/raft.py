@@ -347,10 +347,13 @@ class RaftCore:
                 self._probe.pop(peer, None)
             if self.role == "leader":
                 self._send_append(peer, now)
-        elif self.match_index[peer] < reply.conflict_index < self._probe.get(peer, self.next_index[peer]):
+            return
+        # The run of equal terms that the follower names may begin below what is known to match.
+        back_up_to = max(reply.conflict_index, self.match_index[peer] + 1)
+        if back_up_to < self._probe.get(peer, self.next_index[peer]):
             # Back up, and send one message at a time until one fits: else every answer to what was in flight would
             # set off the whole window again. Anything else is an old answer.
-            self._probe[peer] = reply.conflict_index
+            self._probe[peer] = back_up_to
             self._send_append(peer, now, even_if_empty=True)
 
     def _advance_commit(self, now: float) -> None:

@@ -260,3 +260,14 @@ def test_a_single_node_decides_alone_after_its_sync() -> None:
 def test_only_a_leader_takes_proposals() -> None:
     with pytest.raises(RuntimeError, match="does not lead"):
         core().propose([b"a"], 0.0)
+
+
+def test_a_back_up_stops_at_what_is_known_to_match() -> None:
+    """The follower's run of equal terms may begin far below; the entries there are known to be the same."""
+    leader = core()
+    leader.step(4, append(2, 4, (0, 0), tuple(entry(index, 1) for index in range(1, 5)), 0), 0.1)
+    elect(leader, 2.0)
+    acknowledge(leader, 1, 3, 2.0)
+    (probe,) = sent(leader.step(1, AppendEntriesReply(1, leader.term, 1, False, 0, 1), 2.0), to=1)
+    assert isinstance(probe, AppendEntries)
+    assert probe.prev_log_index == 3
