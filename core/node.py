@@ -27,7 +27,7 @@ from core.trader import Trader
 from net.certificate import leader_word_bytes
 from net.identity import Identity, Roster
 from net.log import DurableLog
-from net.messages import Application, Channel, Committed, EntryKind, Message, Mode
+from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
 from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
@@ -276,6 +276,8 @@ class Node:
                 self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
 
     def _on_message(self, sender: int, message: Message) -> None:
+        if isinstance(message, GossipDigest | GossipDelta):
+            return
         if not isinstance(message, Application):
             if sender < self._settings.nodes and self._shell is not None:
                 self._shell.deliver(sender, message)

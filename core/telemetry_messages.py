@@ -134,7 +134,8 @@ def _replica(values: dict[str, Any] | None) -> ReplicaStatus | None:
     values = dict(values)
     values["mode"] = Mode(values["mode"])
     values["peer_match_index"] = tuple((peer, index) for peer, index in values["peer_match_index"])
-    values["evidence"] = tuple(values["evidence"])
+    for name in ("evidence", "voters", "learners"):
+        values[name] = tuple(values[name])
     return ReplicaStatus(**values)
 
 

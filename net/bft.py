@@ -80,15 +80,16 @@ class BftCore(BftState):
     def __init__(
         self,
         node: int,
-        nodes: Sequence[int],
         epoch: Epoch,
         witness: bool,
         sign: Callable[[bytes], bytes],
         verifier: Verifier,
         settings: ConsensusSettings,
         validate: Callable[[EntryKind, bytes], bool],
+        voting: bool = True,
     ) -> None:
-        super().__init__(node, nodes, epoch, witness, verifier, settings, validate)
+        """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""
+        super().__init__(node, epoch, witness, verifier, settings, validate, voting)
         self._queue: deque[Content] = deque()
         self._wanted: dict[Content, None] = {}
         self._barren_views = 0

@@ -26,15 +26,16 @@ class BftState:
     def __init__(
         self,
         node: int,
-        nodes: Sequence[int],
         epoch: Epoch,
         witness: bool,
         verifier: Verifier,
         settings: ConsensusSettings,
         validate: Callable[[EntryKind, bytes], bool],
+        voting: bool,
     ) -> None:
         self.node = node
-        self.nodes = tuple(sorted(nodes))
+        self.voting = voting
+        self.nodes = epoch.membership.voters
         self.peers = tuple(peer for peer in self.nodes if peer != node)
         self.epoch = epoch
         self.witness = witness

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from net.membership import Membership
 from net.messages import Committed, ConsensusMessage, Mode
 
 
@@ -63,6 +64,40 @@ class EpochStarted:
     epoch: int
     mode: Mode
     base_index: int
+    membership: Membership
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCheckpoint:
+    """The state machine stands behind entry `index`: its state is wanted now, by `checkpoint_taken(index, state)`.
+
+    The state's bytes must be the same on every node that applied the same entries.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreState:
+    """The state machine must become `state`, as it was behind entry `index`: what came between is not replayed."""
+
+    index: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteLog:
+    """The durable log becomes `records`, as a whole or not at all: what a checkpoint makes obsolete is gone."""
+
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """A read asked for by `read_index` is linearizable once entries up to `index` are applied; None: ask again."""
+
+    request_id: int
+    index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +109,19 @@ class Evidence:
     proof: bytes
 
 
-Effect = Send | Persist | Sync | Commit | LeaderChanged | EpochStarted | Evidence
+Effect = (
+    Send
+    | Persist
+    | Sync
+    | Commit
+    | LeaderChanged
+    | EpochStarted
+    | TakeCheckpoint
+    | RestoreState
+    | RewriteLog
+    | ReadReady
+    | Evidence
+)
 
 
 class ProtocolCore(Protocol):
@@ -117,3 +164,9 @@ class ReplicaStatus:
     elections: int
     """Elections or view changes that this node saw."""
     evidence: tuple[str, ...]
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    checkpoint_index: int = 0
+    """The newest checkpoint that a quorum certified; the log is kept from there on."""
+    first_index: int = 1
+    """The oldest entry that this node can still give to a peer."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from net.certificate import GENESIS_DIGEST, epoch_context
+from net.membership import Membership
 from net.messages import Mode
 from net.quorum import byzantine_faults
 
@@ -20,6 +21,7 @@ class Epoch:
 
     `context` is what every signature of the epoch covers, `witness_context` the same for the Byzantine log that runs
     beside an AUTO epoch. `leader_hint` names the node that led before, so that a switch costs no election timeout.
+    `membership` is who votes and who only learns; it changes from epoch to epoch only.
     """
 
     number: int
@@ -27,25 +29,29 @@ class Epoch:
     base_index: int
     base_digest: bytes
     leader_hint: int | None
+    membership: Membership
     context: bytes
     witness_context: bytes
 
 
-def make_epoch(number: int, mode: Mode, base_index: int, base_digest: bytes, leader_hint: int | None) -> Epoch:
+def make_epoch(
+    number: int, mode: Mode, base_index: int, base_digest: bytes, leader_hint: int | None, membership: Membership
+) -> Epoch:
     return Epoch(
         number,
         mode,
         base_index,
         base_digest,
         leader_hint,
+        membership,
         epoch_context(number, mode, base_index, base_digest),
         epoch_context(number, mode, base_index, base_digest, witness=True),
     )
 
 
-def first_epoch(mode: Mode, leader_hint: int | None) -> Epoch:
+def first_epoch(mode: Mode, leader_hint: int | None, membership: Membership) -> Epoch:
     """The epoch that an empty log starts in."""
-    return make_epoch(1, mode, 0, GENESIS_DIGEST, leader_hint)
+    return make_epoch(1, mode, 0, GENESIS_DIGEST, leader_hint, membership)
 
 
 def encode_switch(mode: Mode, leader_hint: int | None) -> bytes:

@@ -30,6 +30,10 @@ class EntryKind(IntEnum):
     """Ends the epoch; the payload names the next mode."""
     WITNESSED = 3
     """AUTO: a critical entry wrapped with its Byzantine certificate. Only on the wire; commits come unwrapped."""
+    BATCH = 4
+    """Several DATA payloads that one round decides (`net.payload_batch`)."""
+    MEMBERSHIP = 5
+    """Ends the epoch; the payload names the next epoch's members (`net.membership`)."""
 
 
 class Phase(IntEnum):
@@ -108,6 +112,8 @@ class AppendEntries:
     prev_log_index: int
     prev_log_term: int
     leader_commit: int
+    round: int
+    """Counts the leader's messages to this follower; the reply repeats it and so dates the lease (thesis §6.4)."""
     entries: tuple[Entry, ...]
 
 
@@ -121,6 +127,34 @@ class AppendEntriesReply:
     success: bool
     match_index: int
     conflict_index: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """Leadership transfer (thesis §3.10): the leader asks an up-to-date follower to campaign at once."""
+
+    epoch: int
+    term: int
+    leader: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """A follower asks its leader from which index on a read is linearizable (thesis §6.4)."""
+
+    epoch: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexReply:
+    """`granted` is False where the asked node does not lead or cannot know that it still does."""
+
+    epoch: int
+    request_id: int
+    granted: bool
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +228,92 @@ class Forward:
     payloads: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointVote:
+    """A signed statement: the state behind entry `index` has this digest (`net.checkpoint`)."""
+
+    epoch: int
+    index: int
+    digest: bytes
+    voter: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCertificate:
+    """A quorum's signatures over one checkpoint digest."""
+
+    epoch: int
+    index: int
+    digest: bytes
+    signers: tuple[int, ...]
+    signatures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSnapshot:
+    """Ask for the bytes of a certified checkpoint from `offset` on; `index` 0 asks for the newest."""
+
+    epoch: int
+    index: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """A piece of an encoded checkpoint of `total_bytes` bytes; every chunk carries the certificate."""
+
+    epoch: int
+    offset: int
+    total_bytes: int
+    certificate: CheckpointCertificate
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceNotice:
+    """Two signed votes of one node that no honest node casts both of; anybody can check them."""
+
+    epoch: int
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class GossipVersion:
+    """How new `key` of `origin` is at the sender."""
+
+    origin: int
+    key: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class GossipEntry:
+    """A versioned value that `origin` signed."""
+
+    origin: int
+    key: int
+    version: int
+    value: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GossipDigest:
+    """Anti-entropy: what the sender has. The receiver answers with what is newer, and asks for what it lacks."""
+
+    versions: tuple[GossipVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GossipDelta:
+    """Entries that the receiver lacks, and the versions that the sender wants."""
+
+    entries: tuple[GossipEntry, ...]
+    wanted: tuple[GossipVersion, ...]
+
+
 class Channel(IntEnum):
     """Application channels; `net` carries their bodies without reading them."""
 
@@ -233,5 +353,13 @@ ConsensusMessage = (
     | CommittedEntries
     | FetchBlock
     | Forward
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexReply
+    | CheckpointVote
+    | FetchSnapshot
+    | SnapshotChunk
+    | EvidenceNotice
 )
-Message = ConsensusMessage | Application
+GossipMessage = GossipDigest | GossipDelta
+Message = ConsensusMessage | GossipMessage | Application

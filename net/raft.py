@@ -47,16 +47,18 @@ class RaftCore:
     def __init__(
         self,
         node: int,
-        nodes: Sequence[int],
         epoch: Epoch,
         sign: Callable[[bytes], bytes],
         random: Random,
         settings: ConsensusSettings,
+        voting: bool = True,
     ) -> None:
+        """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""
         self.node = node
         self.epoch = epoch
-        self.peers = tuple(peer for peer in nodes if peer != node)
-        self.quorum = majority(len(nodes))
+        self.voting = voting
+        self.peers = tuple(peer for peer in epoch.membership.voters if peer != node)
+        self.quorum = majority(len(epoch.membership.voters))
         self.term = 0
         self.voted_for: int | None = None
         self.role = "follower"
@@ -320,7 +322,7 @@ class RaftCore:
             if previous_term is None:
                 raise IndexError(f"node {peer} needs index {first - 1}, which this log does not hold")
             message = AppendEntries(
-                self.epoch.number, self.term, self.node, first - 1, previous_term, self.commit_index, entries
+                self.epoch.number, self.term, self.node, first - 1, previous_term, self.commit_index, 0, entries
             )
             self._out.append(Send(peer, message))
             self._sent_at[peer] = now
@@ -422,7 +424,7 @@ class RaftCore:
             return
 
     def _reply_append(self, leader: int, success: bool, match_index: int, conflict_index: int) -> None:
-        reply = AppendEntriesReply(self.epoch.number, self.term, self.node, success, match_index, conflict_index)
+        reply = AppendEntriesReply(self.epoch.number, self.term, self.node, success, match_index, conflict_index, 0)
         self._out.append(Send(leader, reply))
 
     # -- committing ------------------------------------------------------------------------------------------------

@@ -49,20 +49,25 @@ from net.durable import (
 )
 from net.epoch import Epoch, decode_switch, encode_switch, first_epoch, make_epoch
 from net.history import History
+from net.membership import all_voters
 from net.messages import (
     AppendEntries,
     AppendEntriesReply,
     Certificate,
+    CertificateNotice,
     Committed,
     CommittedEntries,
     ConsensusMessage,
     Entry,
     EntryKind,
+    FetchBlock,
     FetchEntries,
     Forward,
     Mode,
+    Propose,
     RequestVote,
     RequestVoteReply,
+    Vote,
 )
 from net.quorum import byzantine_faults
 from net.raft import RaftCore
@@ -72,6 +77,7 @@ from net.submissions import Content, Submissions
 _FETCH_BYTES = 1 << 20
 _EVIDENCE_KEPT = 32
 _RAFT_MESSAGES = (RequestVote, RequestVoteReply, AppendEntries, AppendEntriesReply)
+_BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock)
 
 
 def accept_everything(kind: EntryKind, payload: bytes) -> bool:
@@ -132,7 +138,7 @@ class Replica:
         self._messages_sent = 0
         self._messages_received = 0
         self._out: list[Effect] = []
-        self._enter_epoch(first_epoch(mode, leader_hint))
+        self._enter_epoch(first_epoch(mode, leader_hint, all_voters(roster)))
 
     @classmethod
     def recover(
@@ -227,6 +233,10 @@ class Replica:
             messages_received=self._messages_received,
             elections=self._elections_before + sum(core.elections for core in (raft, bft) if core is not None),
             evidence=tuple(self._evidence),
+            voters=self._epoch.membership.voters,
+            learners=self._epoch.membership.learners,
+            checkpoint_index=0,
+            first_index=self.history.first_index,
         )
 
     # -- the interface of a core -----------------------------------------------------------------------------------
@@ -237,7 +247,9 @@ class Replica:
         self._recovered_denied = []
         for offset in range(0, len(recovered), 1024):
             self._out.append(Commit(tuple(recovered[offset : offset + 1024]), denied, recovered=True))
-        self._out.append(EpochStarted(self._epoch.number, self._epoch.mode, self._epoch.base_index))
+        self._out.append(
+            EpochStarted(self._epoch.number, self._epoch.mode, self._epoch.base_index, self._epoch.membership)
+        )
         self._start_cores(now)
         return self._finish(now)
 
@@ -497,7 +509,11 @@ class Replica:
         if switch is None:
             return seen, True, None
         mode, hint = switch
-        return seen, False, make_epoch(self._epoch.number + 1, mode, entry.index, self.history.digest, hint)
+        return (
+            seen,
+            False,
+            make_epoch(self._epoch.number + 1, mode, entry.index, self.history.digest, hint, self._epoch.membership),
+        )
 
     # -- epochs ----------------------------------------------------------------------------------------------------
 
@@ -507,12 +523,10 @@ class Replica:
         self._bft: BftCore | None = None
         self._auto: AutoQueue | None = None
         if epoch.mode is not Mode.BFT:
-            self._raft = RaftCore(self.node, self.nodes, epoch, self._sign, self._random, self._settings)
+            self._raft = RaftCore(self.node, epoch, self._sign, self._random, self._settings)
         if epoch.mode is not Mode.RAFT:
             witness = epoch.mode is Mode.AUTO
-            self._bft = BftCore(
-                self.node, self.nodes, epoch, witness, self._sign, self.verifier, self._settings, self._validate
-            )
+            self._bft = BftCore(self.node, epoch, witness, self._sign, self.verifier, self._settings, self._validate)
             if witness:
                 self._auto = AutoQueue(epoch.witness_context, self.verifier, self._settings)
 
@@ -539,7 +553,7 @@ class Replica:
         self._drop_settled_switches()
         self._submissions.handed_to = None
         self._hand_over_at = self._witness_at = None
-        self._out.append(EpochStarted(epoch.number, epoch.mode, epoch.base_index))
+        self._out.append(EpochStarted(epoch.number, epoch.mode, epoch.base_index, epoch.membership))
         self._start_cores(now)
         future, self._future = self._future, []
         for sender, message in future:
@@ -571,7 +585,7 @@ class Replica:
         elif isinstance(message, _RAFT_MESSAGES):
             if self._raft is not None:
                 self._absorb(self._raft.step(sender, message, now), now)
-        elif self._bft is not None:
+        elif self._bft is not None and isinstance(message, _BYZANTINE_MESSAGES):
             self._absorb_bft(self._bft.step(sender, message, now), now)
             if self._raft is None and self._byzantine.is_behind:
                 self._fetch(sender, now)

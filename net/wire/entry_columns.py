@@ -28,6 +28,7 @@ class AppendEntriesColumns:
     prev_log_index: int
     prev_log_term: int
     leader_commit: int
+    round: int
     entries: bytes
     payloads: bytes
 
@@ -49,6 +50,7 @@ def to_columns(message: AppendEntries) -> AppendEntriesColumns:
         message.prev_log_index,
         message.prev_log_term,
         message.leader_commit,
+        message.round,
         b"".join([_ROW.pack(entry.index, entry.term, entry.kind, len(entry.payload)) for entry in entries]),
         b"".join([entry.payload for entry in entries]),
     )
@@ -73,5 +75,6 @@ def from_columns(columns: AppendEntriesColumns) -> AppendEntries:
         columns.prev_log_index,
         columns.prev_log_term,
         columns.leader_commit,
+        columns.round,
         tuple(entries),
     )

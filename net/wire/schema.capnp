@@ -56,8 +56,9 @@ struct AppendEntries {
   prevLogIndex @3 :UInt64;
   prevLogTerm @4 :UInt64;
   leaderCommit @5 :UInt64;
-  entries @6 :Data;
-  payloads @7 :Data;
+  round @6 :UInt64;
+  entries @7 :Data;
+  payloads @8 :Data;
 }
 
 struct AppendEntriesReply {
@@ -67,6 +68,25 @@ struct AppendEntriesReply {
   success @3 :Bool;
   matchIndex @4 :UInt64;
   conflictIndex @5 :UInt64;
+  round @6 :UInt64;
+}
+
+struct TimeoutNow {
+  epoch @0 :UInt64;
+  term @1 :UInt64;
+  leader @2 :UInt64;
+}
+
+struct ReadIndex {
+  epoch @0 :UInt64;
+  requestId @1 :UInt64;
+}
+
+struct ReadIndexReply {
+  epoch @0 :UInt64;
+  requestId @1 :UInt64;
+  granted @2 :Bool;
+  index @3 :UInt64;
 }
 
 struct Propose {
@@ -117,6 +137,65 @@ struct Forward {
   epoch @0 :UInt64;
   kind @1 :UInt8;
   payloads @2 :List(Data);
+}
+
+struct CheckpointVote {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  digest @2 :Data;
+  voter @3 :UInt64;
+  signature @4 :Data;
+}
+
+struct CheckpointCertificate {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  digest @2 :Data;
+  signers @3 :List(UInt64);
+  signatures @4 :List(Data);
+}
+
+struct FetchSnapshot {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  offset @2 :UInt64;
+}
+
+struct SnapshotChunk {
+  epoch @0 :UInt64;
+  offset @1 :UInt64;
+  totalBytes @2 :UInt64;
+  certificate @3 :CheckpointCertificate;
+  data @4 :Data;
+}
+
+struct EvidenceNotice {
+  epoch @0 :UInt64;
+  first @1 :Vote;
+  second @2 :Vote;
+}
+
+struct GossipVersion {
+  origin @0 :UInt64;
+  key @1 :UInt64;
+  version @2 :UInt64;
+}
+
+struct GossipEntry {
+  origin @0 :UInt64;
+  key @1 :UInt64;
+  version @2 :UInt64;
+  value @3 :Data;
+  signature @4 :Data;
+}
+
+struct GossipDigest {
+  versions @0 :List(GossipVersion);
+}
+
+struct GossipDelta {
+  entries @0 :List(GossipEntry);
+  wanted @1 :List(GossipVersion);
 }
 
 # `records` is a packed record array, read in place (net/wire/layouts.py says what a layout is).

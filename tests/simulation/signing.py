@@ -7,6 +7,7 @@ from collections.abc import Callable
 from nacl.signing import SigningKey
 
 from net.epoch import first_epoch
+from net.membership import Membership
 from net.messages import Mode
 
 _KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 17)]
@@ -29,4 +30,4 @@ def context_of(epoch: int) -> bytes:
     """The context of the first Byzantine epoch of a simulated cluster; adversaries lie only there."""
     if epoch != 1:
         raise ValueError(f"adversaries know the context of epoch 1 only, not {epoch}")
-    return first_epoch(Mode.BFT, 0).context
+    return first_epoch(Mode.BFT, 0, Membership(())).context

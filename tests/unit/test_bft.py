@@ -11,6 +11,7 @@ from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes
 from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
 from net.durable import decode_record
 from net.epoch import encode_switch, first_epoch
+from net.membership import all_voters
 from net.messages import (
     Certificate,
     CertificateNotice,
@@ -27,7 +28,7 @@ from net.settings import ConsensusSettings
 from tests.simulation.signing import roster_of, signer
 
 N = 4
-EPOCH = first_epoch(Mode.BFT, 0)
+EPOCH = first_epoch(Mode.BFT, 0, all_voters(roster_of(4)))
 FIRST_VIEW = 4
 """Leader 0; view 5 is led by node 1."""
 NO_DIGEST = bytes(32)
@@ -39,7 +40,7 @@ def core(
     settings: ConsensusSettings | None = None,
 ) -> BftCore:
     verifier = Verifier(roster_of(N))
-    made = BftCore(node, range(N), EPOCH, False, signer(node), verifier, settings or ConsensusSettings(), validate)
+    made = BftCore(node, EPOCH, False, signer(node), verifier, settings or ConsensusSettings(), validate)
     made.start(0.0)
     return made
 

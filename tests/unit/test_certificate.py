@@ -25,13 +25,15 @@ from net.certificate import (
 )
 from net.durable import RecordError
 from net.epoch import Epoch, first_epoch
+from net.membership import all_voters
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.quorum import byzantine_faults, byzantine_quorum, majority
 from tests.simulation.signing import roster_of, signer
 
 N = 4
 VERIFIER = Verifier(roster_of(N))
-EPOCH = first_epoch(Mode.BFT, 0)
+MEMBERS = all_voters(roster_of(N))
+EPOCH = first_epoch(Mode.BFT, 0, MEMBERS)
 ENTRY = Entry(1, 3, EntryKind.DATA, b"buy 5")
 
 
@@ -50,7 +52,7 @@ def quorum_certificate(
 
 
 def word_certificate(entry: Entry, mode: Mode = Mode.RAFT, term: int = 7, leader: int = 1) -> Certificate:
-    epoch: Epoch = first_epoch(mode, 0)
+    epoch: Epoch = first_epoch(mode, 0, MEMBERS)
     digest = entry_digest(GENESIS_DIGEST, entry)
     word = signer(leader)(leader_word_bytes(epoch.context, term, entry.index, GENESIS_DIGEST, digest))
     return Certificate(
@@ -120,7 +122,7 @@ def test_a_leaders_word() -> None:
 
 def test_a_witnessed_entry_survives_wrapping_and_needs_both_proofs() -> None:
     critical = Entry(12, 7, EntryKind.DATA, b"buy 5")
-    witness = quorum_certificate(context=first_epoch(Mode.AUTO, 0).witness_context)
+    witness = quorum_certificate(context=first_epoch(Mode.AUTO, 0, MEMBERS).witness_context)
     raw = wrapped(critical, witness)
     assert raw.kind is EntryKind.WITNESSED
     assert unwrapped(raw) == (critical, witness)
@@ -143,7 +145,9 @@ def test_a_malformed_wrapping_is_refused(payload: bytes) -> None:
 
 
 def test_contexts_differ_by_everything_they_cover() -> None:
-    contexts = {first_epoch(mode, 0).context for mode in Mode} | {first_epoch(mode, 0).witness_context for mode in Mode}
+    contexts = {first_epoch(mode, 0, MEMBERS).context for mode in Mode} | {
+        first_epoch(mode, 0, MEMBERS).witness_context for mode in Mode
+    }
     assert len(contexts) == 6
 
 

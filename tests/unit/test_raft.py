@@ -10,6 +10,7 @@ from net.certificate import Verifier, verify_certificate
 from net.consensus import Commit, Effect, Persist, Send, Sync
 from net.durable import AppendRecord, decode_record
 from net.epoch import first_epoch
+from net.membership import all_voters
 from net.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -28,7 +29,7 @@ SETTINGS = ConsensusSettings(window_entries=8, message_entries=4)
 
 
 def core(node: int = 0, n: int = 5) -> RaftCore:
-    made = RaftCore(node, range(n), first_epoch(Mode.RAFT, None), signer(node), Random(1), SETTINGS)
+    made = RaftCore(node, first_epoch(Mode.RAFT, None, all_voters(roster_of(n))), signer(node), Random(1), SETTINGS)
     made.start(0.0)
     return made
 
@@ -46,7 +47,7 @@ def entry(index: int, term: int, payload: bytes = b"x") -> Entry:
 
 
 def append(term: int, leader: int, previous: tuple[int, int], entries: tuple[Entry, ...], commit: int) -> AppendEntries:
-    return AppendEntries(1, term, leader, previous[0], previous[1], commit, entries)
+    return AppendEntries(1, term, leader, previous[0], previous[1], commit, 0, entries)
 
 
 def elect(leader: RaftCore, now: float = 1.0) -> list[Effect]:
@@ -61,7 +62,7 @@ def elect(leader: RaftCore, now: float = 1.0) -> list[Effect]:
 
 
 def acknowledge(leader: RaftCore, peer: int, index: int, now: float = 1.0) -> list[Effect]:
-    return leader.step(peer, AppendEntriesReply(1, leader.term, peer, True, index, 0), now)
+    return leader.step(peer, AppendEntriesReply(1, leader.term, peer, True, index, 0, 0), now)
 
 
 def committed(effects: list[Effect]) -> list[int]:
@@ -158,16 +159,16 @@ def test_the_follower_names_where_to_back_up_to() -> None:
     follower = core()
     follower.step(4, append(1, 4, (0, 0), (entry(1, 1), entry(2, 2), entry(3, 2), entry(4, 2)), 0), 0.1)
     short = sent(follower.step(3, append(5, 3, (9, 4), (), 0), 0.2))
-    assert short == [AppendEntriesReply(1, 5, 0, False, 0, 5)]
+    assert short == [AppendEntriesReply(1, 5, 0, False, 0, 5, 0)]
     conflict = sent(follower.step(3, append(5, 3, (4, 4), (), 0), 0.2))
-    assert conflict == [AppendEntriesReply(1, 5, 0, False, 0, 2)]
+    assert conflict == [AppendEntriesReply(1, 5, 0, False, 0, 2, 0)]
 
 
 def test_after_a_back_up_the_log_is_probed_one_message_at_a_time() -> None:
     leader = core()
     leader.step(4, append(2, 4, (0, 0), tuple(entry(index, 1) for index in range(1, 9)), 0), 0.1)
     elect(leader, 2.0)
-    reject = AppendEntriesReply(1, leader.term, 1, False, 0, 1)
+    reject = AppendEntriesReply(1, leader.term, 1, False, 0, 1, 0)
     (probe,) = sent(leader.step(1, reject, 2.0), to=1)
     assert isinstance(probe, AppendEntries)
     assert [each.index for each in probe.entries] == [1, 2, 3, 4]
@@ -230,7 +231,7 @@ def test_messages_of_an_older_term_change_nothing() -> None:
     follower = core()
     follower.step(4, append(5, 4, (0, 0), (entry(1, 5),), 0), 0.1)
     effects = follower.step(3, append(4, 3, (0, 0), (entry(1, 4, b"old"),), 1), 0.2)
-    assert sent(effects) == [AppendEntriesReply(1, 5, 0, False, 0, 2)]
+    assert sent(effects) == [AppendEntriesReply(1, 5, 0, False, 0, 2, 0)]
     assert follower.log.entry_at(1).term == 5
     assert follower.leader == 4
 
@@ -243,14 +244,14 @@ def test_a_message_under_anothers_name_is_ignored() -> None:
 
 
 def test_a_hint_saves_the_election_timeout() -> None:
-    hinted = RaftCore(2, range(5), first_epoch(Mode.RAFT, 2), signer(2), Random(1), SETTINGS)
+    hinted = RaftCore(2, first_epoch(Mode.RAFT, 2, all_voters(roster_of(5))), signer(2), Random(1), SETTINGS)
     requests = sent(hinted.start(0.0))
     assert {message.pre_vote for message in requests if isinstance(message, RequestVote)} == {False}
     assert hinted.role == "candidate"
 
 
 def test_a_single_node_decides_alone_after_its_sync() -> None:
-    alone = RaftCore(0, [0], first_epoch(Mode.RAFT, None), signer(0), Random(1), SETTINGS)
+    alone = RaftCore(0, first_epoch(Mode.RAFT, None, all_voters(roster_of(1))), signer(0), Random(1), SETTINGS)
     alone.start(0.0)
     effects = alone.propose([b"a"], 0.0)
     assert committed(effects) == [2]
@@ -268,6 +269,6 @@ def test_a_back_up_stops_at_what_is_known_to_match() -> None:
     leader.step(4, append(2, 4, (0, 0), tuple(entry(index, 1) for index in range(1, 5)), 0), 0.1)
     elect(leader, 2.0)
     acknowledge(leader, 1, 3, 2.0)
-    (probe,) = sent(leader.step(1, AppendEntriesReply(1, leader.term, 1, False, 0, 1), 2.0), to=1)
+    (probe,) = sent(leader.step(1, AppendEntriesReply(1, leader.term, 1, False, 0, 1, 0), 2.0), to=1)
     assert isinstance(probe, AppendEntries)
     assert probe.prev_log_index == 3

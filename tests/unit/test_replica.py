@@ -21,6 +21,7 @@ from net.durable import (
     encode_record,
 )
 from net.epoch import decode_switch, encode_switch, first_epoch
+from net.membership import all_voters
 from net.messages import (
     AppendEntries,
     Certificate,
@@ -149,14 +150,14 @@ def test_a_critical_entry_without_a_witness_is_denied_and_blocks_nothing() -> No
     follower = Replica(1, roster_of(4), signer(1), Random(1), mode=Mode.AUTO, leader_hint=0, critical=is_critical)
     follower.start(0.0)
     entries = (Entry(1, 1, EntryKind.DATA, b"critical one"), Entry(2, 1, EntryKind.DATA, b"two"))
-    effects = follower.step(0, AppendEntries(1, 1, 0, 0, 0, 2, entries), 0.1)
+    effects = follower.step(0, AppendEntries(1, 1, 0, 0, 0, 2, 0, entries), 0.1)
     (commit,) = [effect for effect in effects if isinstance(effect, Commit)]
     assert commit.denied == (1,)
     assert [each.entry.payload for each in commit.entries] == [b"critical one", b"two"]
 
 
 def witness_for(payload: bytes, height: int = 1) -> Certificate:
-    context = first_epoch(Mode.AUTO, 0).witness_context
+    context = first_epoch(Mode.AUTO, 0, all_voters(roster_of(4))).witness_context
     digest = entry_digest(GENESIS_DIGEST, Entry(height, 4, EntryKind.DATA, payload))
     said = signed_bytes(context, Phase.FINALIZE, 4, height, digest)
     signers = (0, 1, 2)
@@ -175,7 +176,9 @@ def witness_for(payload: bytes, height: int = 1) -> Certificate:
 
 
 def test_a_witness_counts_once_and_only_for_its_payload_and_epoch() -> None:
-    queue = AutoQueue(first_epoch(Mode.AUTO, 0).witness_context, Verifier(roster_of(4)), ConsensusSettings())
+    queue = AutoQueue(
+        first_epoch(Mode.AUTO, 0, all_voters(roster_of(4))).witness_context, Verifier(roster_of(4)), ConsensusSettings()
+    )
     entry = Entry(9, 3, EntryKind.DATA, b"critical one")
     witness = witness_for(b"critical one")
     assert not queue.use_witness(witness, replace(entry, payload=b"critical two"))
@@ -221,12 +224,12 @@ def test_a_byzantine_epoch_takes_no_entry_on_a_peers_word() -> None:
 def test_a_message_of_a_newer_epoch_makes_a_laggard_fetch_and_one_of_an_older_is_answered() -> None:
     node = replica(1)
     node.start(0.0)
-    newer = AppendEntries(3, 1, 0, 7, 0, 7, ())
+    newer = AppendEntries(3, 1, 0, 7, 0, 7, 0, ())
     (fetch,) = sent(node.step(0, newer, 0.1), FetchEntries)
     assert fetch.to == 0
     assert fetch.message == FetchEntries(1, 1, ConsensusSettings().message_entries)
     assert sent(node.step(0, newer, 0.1), FetchEntries) == [], "one fetch at a time"
-    (answer,) = sent(node.step(2, AppendEntries(0, 1, 2, 0, 0, 0, ()), 0.2), CommittedEntries)
+    (answer,) = sent(node.step(2, AppendEntries(0, 1, 2, 0, 0, 0, 0, ()), 0.2), CommittedEntries)
     assert answer.to == 2
 
 
@@ -235,15 +238,15 @@ def test_messages_kept_for_the_next_epoch_are_bounded() -> None:
     node = Replica(1, roster_of(4), signer(1), Random(1), settings=settings)
     node.start(0.0)
     for number in range(50):
-        node.step(0, AppendEntries(2, 1, 0, number, 0, 0, ()), 0.1)
+        node.step(0, AppendEntries(2, 1, 0, number, 0, 0, 0, ()), 0.1)
     assert len(node._future) == 5
 
 
 def test_strangers_are_ignored() -> None:
     node = replica(1)
     node.start(0.0)
-    assert node.step(7, AppendEntries(1, 1, 7, 0, 0, 0, ()), 0.1) == []
-    assert node.step(1, AppendEntries(1, 1, 1, 0, 0, 0, ()), 0.1) == []
+    assert node.step(7, AppendEntries(1, 1, 7, 0, 0, 0, 0, ()), 0.1) == []
+    assert node.step(1, AppendEntries(1, 1, 1, 0, 0, 0, 0, ()), 0.1) == []
 
 
 def test_submissions_are_bounded_all_or_none() -> None:
@@ -264,8 +267,8 @@ def test_what_was_submitted_before_a_leader_was_known_is_forwarded_once_one_is()
     node.start(0.0)
     assert sent(node.propose([b"early"], 0.0), Forward) == []
     noop = Entry(1, 1, EntryKind.NOOP, b"")
-    assert sent(node.step(0, AppendEntries(1, 1, 0, 0, 0, 0, (noop,)), 0.1), Forward) == []
-    (forward,) = sent(node.step(0, AppendEntries(1, 1, 0, 1, 1, 1, ()), 0.1), Forward)
+    assert sent(node.step(0, AppendEntries(1, 1, 0, 0, 0, 0, 0, (noop,)), 0.1), Forward) == []
+    (forward,) = sent(node.step(0, AppendEntries(1, 1, 0, 1, 1, 1, 0, ()), 0.1), Forward)
     assert forward.to == 0
     assert forward.message == Forward(1, EntryKind.DATA, (b"early",))
     (later,) = sent(node.propose([b"late"], 0.2), Forward)

@@ -131,7 +131,7 @@ def test_malformed_messagepack_is_refused(body: bytes) -> None:
 
 def test_a_list_that_claims_too_many_elements_is_refused_in_every_codec() -> None:
     entry = Entry(1, 1, EntryKind.DATA, b"")
-    many = AppendEntries(1, 1, 0, 0, 0, 0, (entry,) * (COUNT_MAX + 1))
+    many = AppendEntries(1, 1, 0, 0, 0, 0, 0, (entry,) * (COUNT_MAX + 1))
     for codec in CodecKind:
         with pytest.raises(WireError):
             decode(encode(many, codec))
