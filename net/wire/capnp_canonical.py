@@ -174,7 +174,7 @@ def _data_section(
         for field, bit in group:
             scalars.append((order[field.name], index, _converter(field, bit)))
     layout += f"{size - position}x"
-    if any(field.shape == "bool" for field in in_data):
+    if not in_data or any(field.shape == "bool" for field in in_data):
         return struct.Struct(layout), lambda message: [part(message) for part in parts], scalars
     if len(names) == 1:
         return struct.Struct(layout), lambda message: (parts[0](message),), scalars
