@@ -143,9 +143,10 @@ class Cycle:
         """Gather opinions on these proposals, put them to the vote, return what was decided."""
         opinions = await self._opinions.ask(step, proposals)
         payloads = []
-        if reports and (batch := self._agreement.take_reports()) is not None:
-            payloads.append(encode_reports(batch, toggles.serialization))
-        payloads.append(encode_decisions(DecisionBatch(step, self._node, proposals, opinions), toggles.serialization))
+        if reports and (reported := self._agreement.take_reports()) is not None:
+            payloads.append(encode_reports(reported, toggles.serialization))
+        batch = DecisionBatch(step, self._node, proposals, opinions, *self._state.judge_limits(proposals))
+        payloads.append(encode_decisions(batch, toggles.serialization))
         prepare = self._orders.prepare if toggles.optimistic_execution else None
         with self._tracer.span("quic_consensus"):
             return await self._agreement.agree(payloads, prepare)

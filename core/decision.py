@@ -48,6 +48,8 @@ class Veto(IntEnum):
     """The peer remembers that this went wrong."""
     DUPLICATE = 7
     """A proposal of this step and instrument was already committed."""
+    STALE_STATE = 8
+    """The limits were judged on a state too far back in the log, or on one that does not come before the entry."""
 
 
 PROPOSAL_DTYPE: Final = np.dtype(

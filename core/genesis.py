@@ -10,17 +10,25 @@ from core.session import GATEWAY_ID
 from core.swarm_state import SwarmState
 from core.toggles import parse_toggles
 from net.identity import Roster
+from net.membership import Membership, all_voters
 
 
 def genesis_state(settings: Settings, spec: MarketSpec, roster: Roster) -> SwarmState:
     """Flat positions, the starting cash, limits relative to it, the toggles that the settings name."""
+    gateway = roster.get(GATEWAY_ID)
+    assert gateway is not None, "a session's roster names its gateway"
     cash = cash_quanta(settings.starting_cash, spec.tick_size, spec.lot_size)
     return SwarmState(
         spec=spec,
-        node_count=settings.nodes,
+        membership=first_membership(settings, roster),
         limits=limits_for_equity(cash),
         portfolio=Portfolio(len(spec.instruments), cash),
         toggles=parse_toggles(settings.toggles),
-        peer_keys={entry.id: entry.public_key for entry in roster if entry.role != "operator"},
-        gateway_id=GATEWAY_ID,
+        gateway_key=gateway.public_key,
     )
+
+
+def first_membership(settings: Settings, roster: Roster) -> Membership:
+    """Who votes in the first epoch: nodes 0 to `settings.nodes` - 1. Others of the roster join later, by the log."""
+    nodes = (entry for entry in roster.of_role("node") if entry.id < settings.nodes)
+    return all_voters({entry.id: entry.public_key for entry in nodes})

@@ -8,16 +8,31 @@ only. A proposal comes from a leader that may lie, so every field is checked bef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import PROPOSAL_DTYPE, Side, Veto
-from core.portfolio import Portfolio
 
 _VALUE_MAX: Final = 1 << 52
 """Notional beyond this is refused, so that sums of it stay within int64."""
+
+
+class Holdings(Protocol):
+    """What is held and in flight, int64[n] in lots: a `core.portfolio.Portfolio`, or what it was at an index."""
+
+    @property
+    def instruments(self) -> int: ...
+
+    @property
+    def positions(self) -> NDArray[np.int64]: ...
+
+    @property
+    def reserved_buy(self) -> NDArray[np.int64]: ...
+
+    @property
+    def reserved_sell(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,7 @@ class _Worst:
     reduces_only: NDArray[np.bool_]
 
 
-def worst_exposure(portfolio: Portfolio, marks: NDArray[np.int64]) -> NDArray[np.int64]:
+def worst_exposure(portfolio: Holdings, marks: NDArray[np.int64]) -> NDArray[np.int64]:
     """int64[n] quanta: each instrument's absolute position at `marks`, if orders in flight filled at their worst."""
     longest = portfolio.positions + portfolio.reserved_buy
     shortest = portfolio.positions - portfolio.reserved_sell
@@ -93,7 +108,7 @@ def worst_exposure(portfolio: Portfolio, marks: NDArray[np.int64]) -> NDArray[np
     return lots * marks
 
 
-def check(proposals: NDArray[Any], portfolio: Portfolio, marks: NDArray[np.int64], limits: Limits) -> NDArray[np.uint8]:
+def check(proposals: NDArray[Any], portfolio: Holdings, marks: NDArray[np.int64], limits: Limits) -> NDArray[np.uint8]:
     """Veto codes uint8[rows] (`core.decision.Veto`) of PROPOSAL_DTYPE rows; 0 lets the row pass.
 
     `marks` int64[n] ticks. Rows are taken in order, each counted on top of those before it that passed. HOLD passes
@@ -140,7 +155,7 @@ def _repeated(instrument: NDArray[np.int64], holds: NDArray[np.bool_]) -> NDArra
 
 
 def _check_orders(
-    orders: NDArray[Any], instrument: NDArray[np.int64], portfolio: Portfolio, marks: NDArray[np.int64], limits: Limits
+    orders: NDArray[Any], instrument: NDArray[np.int64], portfolio: Holdings, marks: NDArray[np.int64], limits: Limits
 ) -> NDArray[np.uint8]:
     veto = np.zeros(len(orders), np.uint8)
     worst = _worst(orders, instrument, portfolio, marks)
@@ -164,7 +179,7 @@ def _check_orders(
 
 
 def _worst(
-    orders: NDArray[Any], instrument: NDArray[np.int64], portfolio: Portfolio, marks: NDArray[np.int64]
+    orders: NDArray[Any], instrument: NDArray[np.int64], portfolio: Holdings, marks: NDArray[np.int64]
 ) -> _Worst:
     held = portfolio.positions[instrument]
     side, quantity = orders["side"].astype(np.int64), orders["quantity"]
@@ -182,7 +197,7 @@ def _worst(
 
 
 def is_critical(
-    proposals: NDArray[Any], portfolio: Portfolio, marks: NDArray[np.int64], limits: Limits
+    proposals: NDArray[Any], portfolio: Holdings, marks: NDArray[np.int64], limits: Limits
 ) -> NDArray[np.bool_]:
     """bool[rows]: which proposals need the Byzantine vote in AUTO. The router's pure function.
 

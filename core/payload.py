@@ -51,7 +51,7 @@ CODEC_OF: Final = {
 }
 
 _SIGNATURE_BYTES: Final = 64
-_DECISIONS: Final = struct.Struct("<BBHQI")  # kind, proposer, opinions, step, bytes of records
+_DECISIONS: Final = struct.Struct("<BBHQQII")  # kind, proposer, opinions, step, judged index, bytes: records, vetoes
 _OPINIONS: Final = struct.Struct("<BI")  # peer, bytes of records
 _REPORTS: Final = struct.Struct("<BI")  # kind, bytes of records
 
@@ -83,6 +83,12 @@ class DecisionBatch:
     proposer: int
     proposals: NDArray[np.void]
     opinions: tuple[SignedOpinions, ...]
+    judged_index: int = 0
+    """The entry behind which the proposer held its proposals against the limits."""
+    limit_vetoes: bytes = b""
+    """What that gave: one `Veto` code by row (`core.limits.check`); empty where every row passed. Whoever knows the
+    state behind `judged_index` can tell whether it is true.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,17 @@ def encode_decisions(batch: DecisionBatch, serialization: Serialization) -> byte
     codec = CODEC_OF[serialization]
     records = encode_records(batch.proposals, codec)
     parts = [
-        _DECISIONS.pack(PayloadKind.DECISIONS, batch.proposer, len(batch.opinions), batch.step, len(records)),
+        _DECISIONS.pack(
+            PayloadKind.DECISIONS,
+            batch.proposer,
+            len(batch.opinions),
+            batch.step,
+            batch.judged_index,
+            len(records),
+            len(batch.limit_vetoes),
+        ),
         records,
+        batch.limit_vetoes,
     ]
     for signed in batch.opinions:
         rows = encode_records(signed.opinions, codec)
@@ -161,10 +176,14 @@ def decode(payload: bytes) -> Payload:
 
 
 def _decode_decisions(payload: bytes) -> DecisionBatch:
-    _, proposer, opinion_count, step, size = _DECISIONS.unpack_from(payload)
+    _, proposer, opinion_count, step, judged_index, size, vetoes_size = _DECISIONS.unpack_from(payload)
     offset = _DECISIONS.size
     proposals = decode_records(_slice(payload, offset, size), PROPOSAL_LAYOUT)
     offset += size
+    limit_vetoes = _slice(payload, offset, vetoes_size)
+    if limit_vetoes and len(limit_vetoes) != proposals.size:
+        raise PayloadError(f"{len(limit_vetoes)} vetoes of the limits for {proposals.size} proposals")
+    offset += vetoes_size
     opinions = []
     for _ in range(opinion_count):
         peer, size = _OPINIONS.unpack_from(payload, offset)
@@ -175,7 +194,7 @@ def _decode_decisions(payload: bytes) -> DecisionBatch:
         offset += _SIGNATURE_BYTES
     if offset != len(payload):
         raise PayloadError(f"{len(payload) - offset} bytes too many")
-    return DecisionBatch(step, proposer, proposals, tuple(opinions))
+    return DecisionBatch(step, proposer, proposals, tuple(opinions), judged_index, limit_vetoes)
 
 
 def _decode_reports(payload: bytes) -> ReportBatch:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 import numpy as np
@@ -33,9 +33,11 @@ from core.payload import (
     report_bytes,
 )
 from core.portfolio import ClosedTrade, Fill, Portfolio
+from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggles import Toggles
 from net.identity import verify_signature
+from net.membership import Membership, MembershipError, decode_membership
 from net.messages import Committed, EntryKind
 from net.quorum import byzantine_quorum
 
@@ -43,6 +45,18 @@ CLOSED_STATES: Final = frozenset(
     {OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.DENIED}
 )
 OPEN_DECISIONS_MAX: Final = 10_000
+JUDGED_INDICES_MAX: Final = 64
+"""Entries between the state that a proposal was judged on and the proposal itself; one beyond is denied."""
+
+
+class ContentVerdict(Enum):
+    """What a replica makes of a payload that it is asked to vote for."""
+
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+    """No honest leader proposes this."""
+    WAIT = "wait"
+    """The state that the payload was judged on is still to come here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +93,13 @@ class SwarmState:
     """Everything that the log decides. One per node; the gateway holds one too."""
 
     spec: MarketSpec
-    node_count: int
+    membership: Membership
+    """Who votes, and by which keys; MEMBERSHIP entries change it."""
     limits: Limits
     portfolio: Portfolio
     toggles: Toggles
-    peer_keys: Mapping[int, bytes]
-    """Ed25519 public keys of nodes and gateway by id."""
-    gateway_id: int
+    gateway_key: bytes
+    """The gateway's 32-byte Ed25519 public key; it signs execution reports."""
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
@@ -96,12 +110,16 @@ class SwarmState:
     """int64[n]: last step decided for each instrument, -1 for none."""
     marks: NDArray[np.int64] = field(init=False)
     """int64[n]: ticks, the price of the last decision for each instrument."""
-    _hash: bytes = b"\0" * 32
+    recent: RecentExposure = field(init=False)
+    """What the limits were checked against behind each of the last entries."""
+    chain: bytes = b"\0" * 32
+    """SHA-256 chain of everything applied."""
 
     def __post_init__(self) -> None:
         n = len(self.spec.instruments)
         self.decided_step = np.full(n, -1, np.int64)
         self.marks = np.zeros(n, np.int64)
+        self.recent = RecentExposure(exposure_of(self.portfolio, self.marks))
 
     @property
     def cycles_done(self) -> int:
@@ -110,7 +128,7 @@ class SwarmState:
 
     def state_hash(self) -> bytes:
         """32 bytes that two nodes share exactly when they applied the same entries."""
-        return hashlib.sha256(self._hash + self.portfolio.state_hash()).digest()
+        return hashlib.sha256(self.chain + self.portfolio.state_hash()).digest()
 
     def apply(self, committed: Committed, witnessed: bool = True) -> Applied:
         """Take the next entry of the log. `witnessed` is False for a critical entry without its Byzantine proof:
@@ -122,7 +140,16 @@ class SwarmState:
         if entry.index <= self.applied_index:
             raise ValueError(f"entry {entry.index} applied after {self.applied_index}")
         self.applied_index = entry.index
-        self._hash = hashlib.sha256(self._hash + entry.index.to_bytes(8, "big") + entry.payload).digest()
+        self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
+        applied = self._apply_entry(committed, witnessed)
+        unchanged = not isinstance(applied.payload, DecisionBatch | ReportBatch)
+        self.recent.applied(entry.index, None if unchanged else exposure_of(self.portfolio, self.marks))
+        return applied
+
+    def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
+        entry = committed.entry
+        if entry.kind is EntryKind.MEMBERSHIP and witnessed:
+            return self._apply_membership(entry.payload)
         if entry.kind is not EntryKind.DATA:
             return Applied()
         try:
@@ -139,18 +166,64 @@ class SwarmState:
             self.toggles = payload.toggles
         return Applied(payload)
 
+    def _apply_membership(self, payload: bytes) -> Applied:
+        try:
+            self.membership = decode_membership(payload)
+        except MembershipError as error:
+            return Applied(problem=str(error))
+        return Applied()
+
+    def judge_limits(self, proposals: NDArray[np.void]) -> tuple[int, bytes]:
+        """What a proposer states of its proposals: the index it judges them behind, and the limits' verdict there,
+        one `Veto` code by row; empty where all pass.
+        """
+        vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
+        return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
+
+    def judge_content(self, payload: bytes, *, leads: bool) -> ContentVerdict:
+        """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
+        very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
+        denied.
+
+        Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
+        one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
+        pass, since it then commits as a denial (`_apply_decisions`). `leads`: a leader, asked before it takes over
+        another node's payload, looks further back than any voter that is a window behind it.
+        """
+        try:
+            value = decode(payload)
+        except PayloadError:
+            return ContentVerdict.REFUSE
+        if not self._value_is_valid(value, signatures=True):
+            return ContentVerdict.REFUSE
+        if not isinstance(value, DecisionBatch):
+            return ContentVerdict.ACCEPT
+        if value.judged_index > self.applied_index:
+            return ContentVerdict.WAIT
+        if value.judged_index < self.applied_index - (KEPT_INDICES if leads else JUDGED_INDICES_MAX):
+            return ContentVerdict.ACCEPT
+        then = self.recent.at(value.judged_index)
+        if then is None:
+            return ContentVerdict.ACCEPT
+        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), self.limits)
+        stated = value.limit_vetoes or bytes(value.proposals.size)
+        return ContentVerdict.ACCEPT if vetoes.tobytes() == stated else ContentVerdict.REFUSE
+
     def content_is_valid(self, payload: bytes, *, signatures: bool) -> bool:
-        """The stateless check at the vote: well formed, known instruments, and (Byzantine mode) opinions of a quorum
-        of distinct nodes with right signatures, reports signed by the gateway.
+        """The stateless check: well formed, known instruments, and (Byzantine mode) opinions of a quorum of distinct
+        nodes with right signatures, reports signed by the gateway.
         """
         try:
             value = decode(payload)
         except PayloadError:
             return False
+        return self._value_is_valid(value, signatures)
+
+    def _value_is_valid(self, value: Payload, signatures: bool) -> bool:
         if isinstance(value, DecisionBatch):
             return self._decisions_are_valid(value, signatures)
         if isinstance(value, ReportBatch) and signatures:
-            return verify_signature(self.peer_keys[self.gateway_id], report_bytes(value.reports), value.signature)
+            return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
         return True
 
     def payload_is_critical(self, payload: bytes) -> bool:
@@ -178,11 +251,12 @@ class SwarmState:
         peers = {signed.peer for signed in batch.opinions}
         if len(peers) != len(batch.opinions) or batch.proposer in peers or len(peers) + 1 < self.opinion_quorum:
             return False
+        voters = self.membership.voter_keys
         for signed in batch.opinions:
-            if signed.peer >= self.node_count or signed.opinions.size != rows.size:
+            if signed.peer not in voters or signed.opinions.size != rows.size:
                 return False
             if signatures and not verify_signature(
-                self.peer_keys[signed.peer], opinion_bytes(signed.peer, rows, signed.opinions), signed.signature
+                voters[signed.peer], opinion_bytes(signed.peer, rows, signed.opinions), signed.signature
             ):
                 return False
         return True
@@ -190,13 +264,10 @@ class SwarmState:
     @property
     def opinion_quorum(self) -> int:
         """Opinions a proposal needs, the proposer's own included."""
-        return byzantine_quorum(self.node_count)
+        return byzantine_quorum(len(self.membership.voters))
 
     def _marks_with(self, proposals: NDArray[np.void]) -> NDArray[np.int64]:
-        marks = self.marks.copy()
-        priced = proposals["limit_price"] > 0
-        marks[proposals["instrument"][priced]] = proposals["limit_price"][priced]
-        return marks
+        return _marked(self.marks, proposals)
 
     def _apply_decisions(self, committed: Committed, batch: DecisionBatch, witnessed: bool) -> Applied:
         if not self._decisions_are_valid(batch, signatures=False):
@@ -205,7 +276,11 @@ class SwarmState:
         instruments = rows["instrument"].astype(np.int64)
         marks = self._marks_with(rows)
         vetoes = check(rows, self.portfolio, marks, self.limits)
-        denied_by_peers = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self.node_count)
+        if batch.limit_vetoes:
+            vetoes = np.where(vetoes == 0, np.frombuffer(batch.limit_vetoes, np.uint8), vetoes)
+        if not 0 < committed.entry.index - batch.judged_index <= JUDGED_INDICES_MAX:
+            vetoes = np.where(vetoes == 0, Veto.STALE_STATE, vetoes)
+        denied_by_peers = tally(rows, {s.peer: s.opinions for s in batch.opinions}, len(self.membership.voters))
         vetoes = np.where((vetoes == 0) & (denied_by_peers != 0), denied_by_peers, vetoes)
         vetoes = np.where(self.decided_step[instruments] >= batch.step, Veto.DUPLICATE, vetoes)
         if not witnessed:
@@ -279,3 +354,11 @@ def _fill(decision: OpenDecision, row: np.void) -> Fill:
         fee=int(row["fee"]),
         step=decision.step,
     )
+
+
+def _marked(marks: NDArray[np.int64], proposals: NDArray[np.void]) -> NDArray[np.int64]:
+    """Marks with the prices that the proposals name."""
+    marked = marks.copy()
+    priced = proposals["limit_price"] > 0
+    marked[proposals["instrument"][priced]] = proposals["limit_price"][priced]
+    return marked

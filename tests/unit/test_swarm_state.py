@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,9 +31,10 @@ from core.payload import (
 )
 from core.records import OrderState
 from core.session import GATEWAY_ID
-from core.swarm_state import SwarmState
+from core.swarm_state import JUDGED_INDICES_MAX, ContentVerdict, SwarmState
 from core.toggles import OPTIMISED, Serialization
 from net.identity import Roster, RosterEntry
+from net.membership import Member, Membership, encode_membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 
 KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID)}
@@ -252,3 +254,78 @@ def test_garbage_changes_nothing_and_says_so() -> None:
     assert "malformed" in state.apply(committed(2, b"\x03{}x")).problem
     with pytest.raises(ValueError, match="applied after"):
         state.apply(committed(2, b""))
+
+
+def judged(state: SwarmState, rows: NDArray[np.void]) -> DecisionBatch:
+    """What an honest proposer puts to the vote."""
+    index, vetoes = state.judge_limits(rows)
+    return replace(batch(rows), judged_index=index, limit_vetoes=vetoes)
+
+
+def encoded(value: DecisionBatch) -> bytes:
+    return encode_decisions(value, Serialization.CAPNP)
+
+
+def test_an_order_beyond_the_limits_is_refused_at_the_vote_unless_its_proposer_says_that_it_is_denied() -> None:
+    state = make_state()
+    too_much = state.limits.order_notional_max // 5000 + 1
+    rows = proposals(0, (0, Side.BUY, too_much, 5000), (1, Side.BUY, 10, 900))
+    honest = judged(state, rows)
+    assert list(honest.limit_vetoes) == [Veto.NOTIONAL_LIMIT, 0]
+    assert state.judge_content(encoded(honest), leads=False) is ContentVerdict.ACCEPT
+    for lie in (b"", bytes([0, Veto.NOTIONAL_LIMIT]), bytes([Veto.PRICE_BAND, 0])):
+        assert state.judge_content(encoded(replace(honest, limit_vetoes=lie)), leads=False) is ContentVerdict.REFUSE
+    applied = state.apply(committed(1, encoded(honest)))
+    assert applied.vetoes == (Veto.NOTIONAL_LIMIT, 0)
+
+
+def test_a_vote_waits_for_the_state_that_the_leader_judged_on() -> None:
+    leader, replica = make_state(), make_state()
+    fill = encoded(judged(leader, proposals(0, (0, Side.BUY, 2500, 5000), (1, Side.HOLD, 0, 900))))
+    limit = leader.limits.position_notional_max
+    leader.apply(committed(1, fill))
+    rest = (limit - 2500 * 5000) // 5000 + 1
+    ahead = encoded(judged(leader, proposals(1, (0, Side.BUY, rest, 5000))))
+    assert replica.judge_content(ahead, leads=False) is ContentVerdict.WAIT
+    replica.apply(committed(1, fill))
+    assert replica.judge_content(ahead, leads=False) is ContentVerdict.ACCEPT
+    # What was true at index 0 is told from what is true at index 1, also later on.
+    pretended = replace(decode(ahead), judged_index=0, limit_vetoes=b"")
+    assert replica.judge_content(encoded(pretended), leads=False) is ContentVerdict.ACCEPT
+    assert replica.apply(committed(2, encoded(pretended))).vetoes == (Veto.POSITION_LIMIT,)
+    wrong = replace(decode(ahead), limit_vetoes=b"")
+    assert replica.judge_content(encoded(wrong), leads=False) is ContentVerdict.REFUSE
+
+
+def test_a_proposal_judged_too_long_ago_is_voted_for_and_denied() -> None:
+    """Refusing it could cost an honest leader its view: replicas reach the bound one after another."""
+    state = make_state()
+    too_much = state.limits.order_notional_max // 5000 + 1
+    lie = replace(judged(state, proposals(0, (0, Side.BUY, too_much, 5000))), limit_vetoes=b"")
+    old = judged(state, proposals(0, (1, Side.BUY, 10, 900)))
+    for index in range(1, JUDGED_INDICES_MAX + 1):
+        assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.REFUSE
+        state.apply(committed(index, b"", EntryKind.NOOP))
+    assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.REFUSE
+    state.apply(committed(JUDGED_INDICES_MAX + 1, b"", EntryKind.NOOP))
+    assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.ACCEPT
+    assert state.judge_content(encoded(lie), leads=True) is ContentVerdict.REFUSE, "a leader looks further back"
+    assert state.judge_content(encoded(old), leads=True) is ContentVerdict.ACCEPT
+    at = JUDGED_INDICES_MAX + 2
+    assert state.apply(committed(at, encoded(lie))).vetoes == (Veto.NOTIONAL_LIMIT,)
+    assert state.apply(committed(at + 1, encoded(old))).vetoes == (Veto.STALE_STATE,)
+    early = replace(judged(state, proposals(1, (1, Side.BUY, 10, 900))), judged_index=at + 2)
+    assert state.apply(committed(at + 2, encoded(early))).vetoes == (Veto.STALE_STATE,)
+    assert not state.open_decisions
+
+
+def test_opinions_count_from_voters_of_the_present_membership_only() -> None:
+    state = make_state()
+    payload = encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)
+    assert state.judge_content(payload, leads=False) is ContentVerdict.ACCEPT
+    members = tuple(Member(node, KEYS[node].verify_key.encode(), voter=node != 2) for node in range(4))
+    assert not state.apply(committed(1, encode_membership(Membership(members)), EntryKind.MEMBERSHIP)).problem
+    assert state.judge_content(payload, leads=False) is ContentVerdict.REFUSE
+    before = state.membership
+    assert state.apply(committed(2, b"junk", EntryKind.MEMBERSHIP)).problem
+    assert state.membership == before
