@@ -21,11 +21,12 @@ from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, paylo
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
+from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
 from core.trader import Trader
 from net.certificate import leader_word_bytes
-from net.identity import Identity, Roster
+from net.identity import Identity
 from net.log import DurableLog
 from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
 from net.quic import Endpoint
@@ -66,7 +67,7 @@ class Node:
         self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
-        self._replica = self._make_replica(identity, roster)
+        self._replica = self._make_replica(identity)
         self._shell: ReplicaShell | None = None
         cycle = Cycle(node, settings, self._state, self._trader, self._opinions, self._orders, self, self._tracer)
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
@@ -75,8 +76,8 @@ class Node:
         self._profiling = False
         self._profiled_from: int | None = None
 
-    def _make_replica(self, identity: Identity, roster: Roster) -> Replica:
-        keys = {entry.id: entry.public_key for entry in roster.of_role("node")}
+    def _make_replica(self, identity: Identity) -> Replica:
+        keys = self._state.membership.voter_keys
         timeout_s = self._settings.election_timeout_ms / 1e3
         return Replica.recover(
             self._log.read_all(),
@@ -92,7 +93,10 @@ class Node:
         )
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
-        return kind is not EntryKind.DATA or self._state.content_is_valid(payload, signatures=True)
+        if kind is not EntryKind.DATA:
+            return True
+        leads = self._replica.leader == self._node
+        return self._state.judge_content(payload, leads=leads) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""

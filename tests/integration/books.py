@@ -41,7 +41,7 @@ def replay_node(session: Session, node: int) -> NodeBook:
         replica = Replica.recover(
             log.read_all(),
             node,
-            {entry.id: entry.public_key for entry in roster.of_role("node")},
+            state.membership.voter_keys,
             identity.sign,
             random.Random(0),
             mode=MODE_OF[parse_toggles(settings.toggles).consensus],
