@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.cycle import Cycle, Traffic
@@ -25,7 +24,7 @@ from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
 from core.trader import Trader
-from net.certificate import leader_word_bytes
+from net.certificate import with_word
 from net.identity import Identity
 from net.log import DurableLog
 from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
@@ -227,15 +226,8 @@ class Node:
         return self._endpoint.send(peer_id, message, round_id=round_id)
 
     def _with_word(self, committed: Committed) -> Committed:
-        """A follower's proof of a Raft entry has no signer; whoever leads later gives its own word for it."""
-        certificate = committed.certificate
-        if certificate.mode is Mode.BFT or certificate.signers:
-            return committed
-        words = leader_word_bytes(
-            certificate.context, certificate.term, certificate.index, certificate.parent, certificate.digest
-        )
-        signed = replace(certificate, signers=(self._node,), signatures=(self._identity.sign(words),))
-        return replace(committed, certificate=signed)
+        """A Raft core's proof has no signer; whoever leads gives its word to the gateway."""
+        return with_word(committed, self._node, self._identity.sign)
 
     def event(self, severity: Severity, text: str) -> None:
         self._telemetry.event(severity, text)

@@ -7,7 +7,8 @@ Signed bytes carry the epoch's context, so a signature never counts in another e
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -79,6 +80,20 @@ def signed_bytes(context: bytes, phase: Phase, view: int, height: int, digest: b
 def leader_word_bytes(context: bytes, term: int, index: int, parent: bytes, digest: bytes) -> bytes:
     """What a Raft leader signs when it has seen an entry committed in `term`."""
     return _WORD_LABEL + context + _SIGNED.pack(0, term, index) + parent + digest
+
+
+def with_word(committed: Committed, node: int, sign: Callable[[bytes], bytes]) -> Committed:
+    """`committed` with the word of `node` as its proof, where it has no signer yet.
+
+    Raft cores give none: whoever led, or leads later, gives its word for what it saw committed.
+    """
+    certificate = committed.certificate
+    if certificate.mode is Mode.BFT or certificate.signers:
+        return committed
+    words = leader_word_bytes(
+        certificate.context, certificate.term, certificate.index, certificate.parent, certificate.digest
+    )
+    return replace(committed, certificate=replace(certificate, signers=(node,), signatures=(sign(words),)))
 
 
 class Verifier:

@@ -87,12 +87,15 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class RequestVote:
+    """`transfer`: the leader itself asked for this election (thesis §3.10), so hearing it lately is no objection."""
+
     epoch: int
     term: int
     candidate: int
     last_log_index: int
     last_log_term: int
     pre_vote: bool
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +116,20 @@ class AppendEntries:
     prev_log_term: int
     leader_commit: int
     round: int
-    """Counts the leader's messages to this follower; the reply repeats it and so dates the lease (thesis §6.4)."""
+    """The leader's count of its rounds of messages; the reply repeats it and so dates the lease (thesis §6.4).
+
+    0: a commit index alone, which wants no reply.
+    """
     entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AppendEntriesReply:
-    """`conflict_index` is where the leader should back up to (§5.3, end); 0 on success."""
+    """`conflict_index` is where the leader should back up to (§5.3, end); 0 on success.
+
+    `voting` is False where the reply counts in no quorum: a learner's, or a voter's whose disk is not the one that the
+    membership names. It still tells the leader what to send next.
+    """
 
     epoch: int
     term: int
@@ -128,6 +138,7 @@ class AppendEntriesReply:
     match_index: int
     conflict_index: int
     round: int
+    voting: bool = True
 
 
 @dataclass(frozen=True, slots=True)

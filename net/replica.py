@@ -65,8 +65,11 @@ from net.messages import (
     Forward,
     Mode,
     Propose,
+    ReadIndex,
+    ReadIndexReply,
     RequestVote,
     RequestVoteReply,
+    TimeoutNow,
     Vote,
 )
 from net.quorum import byzantine_faults
@@ -76,7 +79,15 @@ from net.submissions import Content, Submissions
 
 _FETCH_BYTES = 1 << 20
 _EVIDENCE_KEPT = 32
-_RAFT_MESSAGES = (RequestVote, RequestVoteReply, AppendEntries, AppendEntriesReply)
+_RAFT_MESSAGES = (
+    RequestVote,
+    RequestVoteReply,
+    AppendEntries,
+    AppendEntriesReply,
+    TimeoutNow,
+    ReadIndex,
+    ReadIndexReply,
+)
 _BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock)
 
 

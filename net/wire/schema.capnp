@@ -37,6 +37,7 @@ struct RequestVote {
   lastLogIndex @3 :UInt64;
   lastLogTerm @4 :UInt64;
   preVote @5 :Bool;
+  transfer @6 :Bool;
 }
 
 struct RequestVoteReply {
@@ -69,6 +70,7 @@ struct AppendEntriesReply {
   matchIndex @4 :UInt64;
   conflictIndex @5 :UInt64;
   round @6 :UInt64;
+  voting @7 :Bool;
 }
 
 struct TimeoutNow {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-from net.certificate import Verifier, verify_committed
+from net.certificate import Verifier, entry_digest, verify_committed, wrapped
 from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send, Sync
 from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
@@ -306,6 +306,8 @@ class Cluster:
                 self._truth_denied[index] = denied
                 self.note(f"node {node.id} decides {index} {committed.entry.kind.name} {committed.entry.payload!r}")
             certificate = committed.certificate
+            if entry_digest(certificate.parent, wrapped(committed.entry, committed.witness)) != certificate.digest:
+                raise InvariantBroken(f"node {node.id}: the certificate of {index} is about another entry")
             if certificate.signers or certificate.mode is Mode.BFT:
                 mark = b"".join(certificate.signatures) + certificate.digest
                 if mark not in self._certified:

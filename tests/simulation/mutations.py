@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from net import bft_state, certificate, raft
+from net import bft_state, certificate, raft_election
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
 from net.bft_votes import Nullifications
@@ -27,7 +28,7 @@ def commit_old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
     def advance(self: RaftCore, now: float) -> None:
         held = sorted([self.log.last_index, *self.match_index.values()], reverse=True)
         if held[self.quorum - 1] > self.commit_index:
-            self._commit_to(held[self.quorum - 1], with_word=True)
+            self._commit_to(held[self.quorum - 1])
             self._commit_push_at = now
 
     patch.setattr(RaftCore, "_advance_commit", advance)
@@ -54,7 +55,7 @@ def skip_syncs(patch: pytest.MonkeyPatch) -> None:
 
 
 def raft_quorum_minus_one(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(raft, "majority", lambda n: n // 2)
+    patch.setattr(raft_election, "majority", lambda n: n // 2)
 
 
 def elect_a_stale_log(patch: pytest.MonkeyPatch) -> None:
@@ -63,8 +64,7 @@ def elect_a_stale_log(patch: pytest.MonkeyPatch) -> None:
     original = RaftCore._on_request_vote
 
     def on_request_vote(self: RaftCore, request: Any, now: float) -> None:
-        patched = type(request)(request.epoch, request.term, request.candidate, 1 << 40, 1 << 40, request.pre_vote)
-        original(self, patched, now)
+        original(self, replace(request, last_log_index=1 << 40, last_log_term=1 << 40), now)
 
     patch.setattr(RaftCore, "_on_request_vote", on_request_vote)
 
@@ -76,15 +76,7 @@ def append_without_matching(patch: pytest.MonkeyPatch) -> None:
     def on_append(self: RaftCore, message: Any, now: float) -> None:
         own = self.log.term_at(message.prev_log_index)
         if own is not None:
-            message = type(message)(
-                message.epoch,
-                message.term,
-                message.leader,
-                message.prev_log_index,
-                own,
-                message.leader_commit,
-                message.entries,
-            )
+            message = replace(message, prev_log_term=own)
         original(self, message, now)
 
     patch.setattr(RaftCore, "_on_append", on_append)

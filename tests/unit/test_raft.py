@@ -26,6 +26,7 @@ from net.settings import ConsensusSettings
 from tests.simulation.signing import roster_of, signer
 
 SETTINGS = ConsensusSettings(window_entries=8, message_entries=4)
+ROUND = 7
 
 
 def core(node: int = 0, n: int = 5) -> RaftCore:
@@ -47,7 +48,7 @@ def entry(index: int, term: int, payload: bytes = b"x") -> Entry:
 
 
 def append(term: int, leader: int, previous: tuple[int, int], entries: tuple[Entry, ...], commit: int) -> AppendEntries:
-    return AppendEntries(1, term, leader, previous[0], previous[1], commit, 0, entries)
+    return AppendEntries(1, term, leader, previous[0], previous[1], commit, ROUND, entries)
 
 
 def elect(leader: RaftCore, now: float = 1.0) -> list[Effect]:
@@ -133,14 +134,17 @@ def test_figure_8_an_old_terms_entry_does_not_commit_by_counting() -> None:
     assert committed(acknowledge(leader, 2, 3, 2.0)) == [1, 2, 3]
 
 
-def test_the_leader_signs_what_it_commits() -> None:
+def test_the_leader_gives_its_word_where_it_is_asked_for() -> None:
     leader = core()
     elect(leader)
     acknowledge(leader, 1, 1)
     effects = acknowledge(leader, 2, 1)
     (commit,) = [effect for effect in effects if isinstance(effect, Commit)]
-    verify_certificate(commit.entries[0].certificate, commit.entries[0].entry, Verifier(roster_of(5)))
-    assert commit.entries[0].certificate.signers == (0,)
+    assert commit.entries[0].certificate.signers == ()
+    given = leader.with_word(commit.entries[0])
+    verify_certificate(given.certificate, given.entry, Verifier(roster_of(5)))
+    assert given.certificate.signers == (0,)
+    assert leader.with_word(given) is given
 
 
 def test_a_conflicting_tail_is_cut_and_a_committed_one_never() -> None:
@@ -159,9 +163,9 @@ def test_the_follower_names_where_to_back_up_to() -> None:
     follower = core()
     follower.step(4, append(1, 4, (0, 0), (entry(1, 1), entry(2, 2), entry(3, 2), entry(4, 2)), 0), 0.1)
     short = sent(follower.step(3, append(5, 3, (9, 4), (), 0), 0.2))
-    assert short == [AppendEntriesReply(1, 5, 0, False, 0, 5, 0)]
+    assert short == [AppendEntriesReply(1, 5, 0, False, 0, 5, ROUND)]
     conflict = sent(follower.step(3, append(5, 3, (4, 4), (), 0), 0.2))
-    assert conflict == [AppendEntriesReply(1, 5, 0, False, 0, 2, 0)]
+    assert conflict == [AppendEntriesReply(1, 5, 0, False, 0, 2, ROUND)]
 
 
 def test_after_a_back_up_the_log_is_probed_one_message_at_a_time() -> None:
@@ -211,7 +215,8 @@ def test_a_commit_index_rides_on_the_next_message_or_goes_alone_and_unanswered()
     effects = follower.step(0, push, 1.0)
     assert committed(effects) == [1, 2]
     assert sent(effects) == []
-    assert len(sent(follower.step(0, push, 1.0))) == 1, "a heartbeat is answered"
+    heartbeat = sent(leader.tick(1.2), to=2)[0]
+    assert len(sent(follower.step(0, heartbeat, 1.2))) == 1, "a heartbeat is answered"
 
 
 def test_a_leader_that_a_majority_does_not_hear_steps_down() -> None:
@@ -231,7 +236,7 @@ def test_messages_of_an_older_term_change_nothing() -> None:
     follower = core()
     follower.step(4, append(5, 4, (0, 0), (entry(1, 5),), 0), 0.1)
     effects = follower.step(3, append(4, 3, (0, 0), (entry(1, 4, b"old"),), 1), 0.2)
-    assert sent(effects) == [AppendEntriesReply(1, 5, 0, False, 0, 2, 0)]
+    assert sent(effects) == [AppendEntriesReply(1, 5, 0, False, 0, 2, ROUND)]
     assert follower.log.entry_at(1).term == 5
     assert follower.leader == 4
 
