@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    fault_equivocate_node: Annotated[int, Field(ge=-1, le=9)] = -1
+    """Fault on purpose: this node signs two contradictory Byzantine votes once a second; -1: none."""
+    fault_overlimit_node: Annotated[int, Field(ge=-1, le=9)] = -1
+    """Fault on purpose: while it leads, this node proposes an order beyond the limits in every decision; -1: none."""
     restart_delay_ms: Annotated[float, Field(ge=0, le=60_000)] = 500.0
     """A process that died is started again after this time."""
 
@@ -101,6 +105,10 @@ class Settings(BaseSettings):
             found.append("durability none")
         if self.headlines == "sample":
             found.append("sample headlines")
+        if self.fault_equivocate_node >= 0:
+            found.append(f"fault: node {self.fault_equivocate_node} equivocates")
+        if self.fault_overlimit_node >= 0:
+            found.append(f"fault: node {self.fault_overlimit_node} proposes beyond the limits")
         if self.pace != "max":
             found.append(f"pace {self.pace}")
         return tuple(found)

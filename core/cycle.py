@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.config import Settings
+from core.faults import beyond_limits
 from core.opinions import Opinions
 from core.order_flow import Fence, OrderFlow
 from core.payload import DecisionBatch, ReportBatch, encode_decisions, encode_reports
@@ -141,11 +142,15 @@ class Cycle:
         self, step: int, proposals: NDArray[np.void], toggles: Toggles, *, reports: bool
     ) -> list[Decided]:
         """Gather opinions on these proposals, put them to the vote, return what was decided."""
+        overlimit = self._settings.fault_overlimit_node == self._node
+        if overlimit:
+            proposals = beyond_limits(proposals, self._state.limits)
         opinions = await self._opinions.ask(step, proposals)
         payloads = []
         if reports and (reported := self._agreement.take_reports()) is not None:
             payloads.append(encode_reports(reported, toggles.serialization))
-        batch = DecisionBatch(step, self._node, proposals, opinions, *self._state.judge_limits(proposals))
+        index, vetoes = self._state.judge_limits(proposals)
+        batch = DecisionBatch(step, self._node, proposals, opinions, index, b"" if overlimit else vetoes)
         payloads.append(encode_decisions(batch, toggles.serialization))
         prepare = self._orders.prepare if toggles.optimistic_execution else None
         with self._tracer.span("quic_consensus"):

@@ -7,12 +7,15 @@ import os
 import random
 from collections.abc import Callable
 
+from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.cycle import Cycle, Traffic
 from core.essential import essential
+from core.faults import EquivocatingWire
 from core.genesis import genesis_state
 from core.leader import MODE_OF, Leader
 from core.market.load import load_market
+from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
@@ -31,7 +34,7 @@ from net.messages import Application, Channel, Committed, EntryKind, GossipDelta
 from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
-from net.shell import ReplicaShell
+from net.shell import ReplicaShell, Wire
 from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
 
 LEARN_INTERVAL_S = 1.0
@@ -67,6 +70,18 @@ class Node:
         self._pending = PendingCommits()
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
         self._replica = self._make_replica(identity)
+        self._accusations = Accusations(folder / "evidence.jsonl")
+        members = self._state.membership.keys
+        self._gossip = NodeGossip(
+            node,
+            members,
+            identity.sign,
+            self._endpoint,
+            self._state,
+            self._trader.memory_digest,
+            lambda: self._trader.step,
+            self._on_disagreement,
+        )
         self._shell: ReplicaShell | None = None
         cycle = Cycle(node, settings, self._state, self._trader, self._opinions, self._orders, self, self._tracer)
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
@@ -92,7 +107,7 @@ class Node:
         )
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
-        if kind is not EntryKind.DATA:
+        if kind is not EntryKind.DATA or self._settings.fault_overlimit_node == self._node:
             return True
         leads = self._replica.leader == self._node
         return self._state.judge_content(payload, leads=leads) is not ContentVerdict.REFUSE
@@ -100,7 +115,11 @@ class Node:
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
         await self._endpoint.start()
-        self._shell = ReplicaShell(self._replica, self._log, self._endpoint, self)
+        wire: Wire = self._endpoint
+        if self._settings.fault_equivocate_node == self._node:
+            sign, replica = self._identity.sign, self._replica
+            wire = EquivocatingWire(wire, self._node, sign, lambda: replica.byzantine_context)
+        self._shell = ReplicaShell(self._replica, self._log, wire, self)
         self._shell.start()
         self._apply_toggles()
         for peer in self._peers:
@@ -108,6 +127,7 @@ class Node:
         self._endpoint.dial(GATEWAY_ID)
         self._telemetry.start()
         self._spawn(self._learn_forever())
+        self._spawn(self._gossip.run())
 
     async def close(self) -> None:
         """Stop leading, close the links and the log."""
@@ -137,6 +157,7 @@ class Node:
 
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
         applied = self._state.apply(entry, witnessed=not denied)
+        self._gossip.applied()
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
         if applied.closed_trades:
@@ -158,8 +179,12 @@ class Node:
     def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None:
         self.event(Severity.INFO, f"epoch {epoch}: {mode.name.lower()} from index {base_index + 1}")
 
-    def evidence(self, culprit: int, reason: str) -> None:
-        self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
+    def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
+        if self._accusations.add(culprit, reason, proof):
+            self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
+
+    def _on_disagreement(self, peer: int, index: int) -> None:
+        self.event(Severity.ERROR, f"node {peer} holds another state than this node behind entry {index}")
 
     def _stop_leading(self) -> None:
         self._pending.fail("the lead went to another node")
@@ -273,6 +298,8 @@ class Node:
 
     def _on_message(self, sender: int, message: Message) -> None:
         if isinstance(message, GossipDigest | GossipDelta):
+            if sender < GATEWAY_ID:
+                self._gossip.deliver(sender, message)
             return
         if not isinstance(message, Application):
             if sender < self._settings.nodes and self._shell is not None:
@@ -358,6 +385,9 @@ class Node:
             replica=self._replica.status(),
             links=links,
             durability=self._settings.durability,
+            accusations=self._accusations.all(),
+            news=self._gossip.news(),
+            disagreements=tuple(sorted(self._gossip.disagreements.items())),
         )
 
     def _positions(self) -> tuple[PositionRow, ...]:

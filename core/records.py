@@ -135,6 +135,31 @@ class PeerLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Accusation:
+    """What one node holds against another."""
+
+    culprit: int
+    reason: str
+    """Of the first proof, or of the first suspicion while there is no proof."""
+    proven: bool
+    """Two signed statements that no honest node signs both; else it is what the accuser alone saw."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNews:
+    """What a node last heard of another by gossip."""
+
+    node: int
+    age_s: float
+    """Since something new of it arrived."""
+    step: int
+    applied_index: int
+    lessons: int
+    """Of its memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node process. An unreachable node keeps its last status with `reachable` False."""
 
@@ -149,6 +174,11 @@ class NodeStatus:
     links: tuple[PeerLink, ...]
     durability: str
     """`strict`, or `none` where votes are not synced to disk."""
+    accusations: tuple[Accusation, ...] = ()
+    news: tuple[PeerNews, ...] = ()
+    """Peers heard of by gossip."""
+    disagreements: tuple[tuple[int, int], ...] = ()
+    """(peer, index): the peer says that it holds another state behind this entry of the log than this node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,18 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from core.records import CycleRecord, EventRow, NodeStatus, OrderRow, OrderState, PeerLink, PositionRow, Severity
+from core.records import (
+    Accusation,
+    CycleRecord,
+    EventRow,
+    NodeStatus,
+    OrderRow,
+    OrderState,
+    PeerLink,
+    PeerNews,
+    PositionRow,
+    Severity,
+)
 from core.toggles import Toggles, from_dict
 from net.consensus import ReplicaStatus
 from net.messages import Application, Channel, Mode
@@ -150,6 +161,9 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     status = dict(values["status"])
     status["replica"] = _replica(status["replica"])
     status["links"] = tuple(PeerLink(**link) for link in status["links"])
+    status["accusations"] = tuple(Accusation(**row) for row in status["accusations"])
+    status["news"] = tuple(PeerNews(**row) for row in status["news"])
+    status["disagreements"] = tuple((peer, index) for peer, index in status["disagreements"])
     values["status"] = NodeStatus(**status)
     values["toggles"] = from_dict(values["toggles"])
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])

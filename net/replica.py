@@ -196,6 +196,11 @@ class Replica:
         return self._epoch.number
 
     @property
+    def byzantine_context(self) -> bytes:
+        """The digest that Byzantine votes of this epoch cover."""
+        return self._epoch.witness_context if self._raft is not None else self._epoch.context
+
+    @property
     def commit_index(self) -> int:
         return self.history.last_index
 

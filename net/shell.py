@@ -54,7 +54,7 @@ class Observer(Protocol):
 
     def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None: ...
 
-    def evidence(self, culprit: int, reason: str) -> None: ...
+    def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
 
 class ReplicaShell:
@@ -136,7 +136,7 @@ class ReplicaShell:
             elif isinstance(effect, EpochStarted):
                 self._observer.epoch_started(effect.epoch, effect.mode, effect.base_index)
             elif isinstance(effect, Evidence):
-                self._observer.evidence(effect.culprit, effect.reason)
+                self._observer.evidence(effect.culprit, effect.reason, effect.proof)
             position += 1
         self._arm()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from core.records import Severity, SwarmSnapshot, VenueState
 from core.toggles import Consensus
-from tui.figures import age
+from tui.figures import age, plain
 
 STALE_AFTER_S = 3.0
 
@@ -41,12 +42,74 @@ def alerts(snapshot: SwarmSnapshot, now_ns: int) -> tuple[Alert, ...]:
         )
     if not snapshot.gateway_connected:
         found.append(Alert(Severity.ERROR, "gateway is away: no order can be sent until it is back"))
+    found += _accusations(snapshot)
+    found += _disagreements(snapshot)
     found += _nodes(snapshot)
     if snapshot.venue is VenueState.RECONCILING:
         found.append(
             Alert(Severity.WARNING, "venue is back: comparing orders with its book; trading resumes when they agree")
         )
     return tuple(found)
+
+
+def accused(snapshot: SwarmSnapshot) -> dict[int, list[int]]:
+    """Nodes that f + 1 others hold signed proof against, each with its accusers: one of them at least is honest."""
+    found: dict[int, list[int]] = {}
+    for node in snapshot.nodes:
+        for accusation in node.accusations:
+            if accusation.proven:
+                found.setdefault(accusation.culprit, []).append(node.node)
+    honest_one = (len(snapshot.nodes) - 1) // 3 + 1
+    return {culprit: accusers for culprit, accusers in found.items() if len(accusers) >= honest_one}
+
+
+def _accusations(snapshot: SwarmSnapshot) -> list[Alert]:
+    """Evidence does not go away: these stay as long as a node that keeps it is known."""
+    proven = accused(snapshot)
+    found = []
+    for culprit, accusers in sorted(proven.items()):
+        reason = next(
+            a.reason
+            for node in snapshot.nodes
+            for a in node.accusations
+            if node.node == accusers[0] and a.culprit == culprit
+        )
+        text = f"node {culprit} equivocated: {plain(reason)} (proof at {_names(accusers)})"
+        found.append(Alert(Severity.ERROR, text))
+    suspected: dict[int, tuple[str, list[int]]] = {}
+    for node in snapshot.nodes:
+        for accusation in node.accusations:
+            if accusation.culprit not in proven:
+                suspected.setdefault(accusation.culprit, (accusation.reason, []))[1].append(node.node)
+    for culprit, (reason, accusers) in sorted(suspected.items()):
+        found.append(Alert(Severity.WARNING, f"node {culprit} misbehaved: {plain(reason)} (says {_names(accusers)})"))
+    return found
+
+
+def _disagreements(snapshot: SwarmSnapshot) -> list[Alert]:
+    """Two nodes that applied the same entries and hold different states: this must never be."""
+    pairs = {
+        (min(node.node, peer), max(node.node, peer)): index
+        for node in snapshot.nodes
+        for peer, index in node.disagreements
+    }
+    found = []
+    while pairs:
+        often = Counter(node for pair in pairs for node in pair)
+        odd = max(often, key=lambda node: (often[node], -node))
+        mine = {pair: index for pair, index in pairs.items() if odd in pair}
+        others = sorted(node for pair in mine for node in pair if node != odd)
+        index = min(mine.values())
+        text = (
+            f"node {odd} and {_names(others)} hold different states behind entry {index:,}: stop and compare their logs"
+        )
+        found.append(Alert(Severity.ERROR, text))
+        pairs = {pair: at for pair, at in pairs.items() if pair not in mine}
+    return found
+
+
+def _names(nodes: list[int]) -> str:
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(map(str, sorted(nodes)))}"
 
 
 def _nodes(snapshot: SwarmSnapshot) -> list[Alert]:

@@ -74,6 +74,7 @@ class ReasoningBank:
         self._key_of: list[bytes] = [b""] * capacity
         self._count = 0
         self._next_serial = 0
+        self._digest = 0
         self._victims: list[int] = []
         steps = self.config.observed_steps
         self._observed_step = np.full(steps, -1, np.int64)
@@ -84,6 +85,11 @@ class ReasoningBank:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes over the set of trades remembered, in any order; equal sets have equal digests."""
+        return self._digest.to_bytes(16, "big")
 
     @property
     def problem(self) -> str:
@@ -200,8 +206,10 @@ class ReasoningBank:
 
     def _put(self, row: Row) -> None:
         slot, serial, key, profit_bps = row[0], row[1], row[2], row[12]
-        self._keys.pop(self._key_of[slot], None)
+        if self._keys.pop(self._key_of[slot], None) is not None:
+            self._digest ^= int.from_bytes(self._key_of[slot], "big")
         self._keys[key] = slot
+        self._digest ^= int.from_bytes(key, "big")
         self._key_of[slot] = key
         self._situations[slot] = np.frombuffer(row[13], np.float32)
         self._votes[slot] = np.frombuffer(row[14], np.float32)

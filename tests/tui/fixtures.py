@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from core.records import (
+    Accusation,
     CycleRecord,
     EventRow,
     NodeStatus,
     OrderRow,
     OrderState,
     PeerLink,
+    PeerNews,
     PositionRow,
     Severity,
     SwarmSnapshot,
@@ -89,6 +91,8 @@ class FakeSession:
         self.epoch = 1
         self.rounds = 0
         self.unreachable: set[int] = set()
+        self.accusations: dict[int, tuple[Accusation, ...]] = {}
+        self.disagreements: dict[int, tuple[tuple[int, int], ...]] = {}
         self.venue = VenueState.CONNECTED
         self.gateway_connected = True
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
@@ -216,8 +220,10 @@ class FakeSession:
         if self.venue is VenueState.DOWN and leads:
             activity = "paused: venue is down"
         return NodeStatus(
-            node, 4100 + node, node not in self.unreachable, 3325 + self.cycle, 1, activity, status, links, "strict"
-        )
+            node, 4100 + node, node not in self.unreachable, 3325 + self.cycle, 1, activity, status, links, "strict",
+            accusations=self.accusations.get(node, ()), disagreements=self.disagreements.get(node, ()),
+            news=tuple(PeerNews(peer, 0.4, 3325 + self.cycle, self.committed, 7) for peer in range(4) if peer != node),
+        )  # fmt: skip
 
     def snapshot(self) -> SwarmSnapshot:
         positions = tuple(

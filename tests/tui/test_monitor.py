@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.records import EventRow, Severity, VenueState
+from core.records import Accusation, EventRow, Severity, VenueState
 from core.spans import NAMES
 from core.toggles import FIELD_OF_KEY, OPTIMISED, pressed
 from tests.tui.fixtures import FakeClient, FakeSession
@@ -302,6 +302,46 @@ def test_trouble_is_unmissable_and_vanishes(size):
         assert await settle(app, pilot) == calm
 
     drive(size, body)
+
+
+REASON = "signed two NOTARIZE votes in view 4 at height 12"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_equivocation_names_the_culprit_and_stays(size):
+    async def body(app, client, pilot):
+        session = client.session
+        accusation = Accusation(3, REASON, True, 1)
+        session.accusations = {0: (accusation,)}
+        text = await settle(app, pilot)
+        assert "node 3 misbehaved: signed two NOTARIZE votes" in text
+        assert "equivocated" not in text, "one node's word alone may be the lie of that node"
+        session.accusations = dict.fromkeys((0, 1, 2), (replace(accusation, count=9),))
+        text = await settle(app, pilot)
+        assert f"node 3 equivocated: {REASON}" in text
+        assert any("3 " in line and "equivocated" in line for line in text.split("\n")[3:]), "the nodes panel too"
+        session.event("node 1", "something else")
+        session.advance(40)
+        assert f"node 3 equivocated: {REASON}" in await settle(app, pilot)
+
+    drive(size, body)
+
+
+def test_different_states_are_an_alarm_that_names_the_odd_node():
+    async def body(app, client, pilot):
+        client.session.disagreements = {0: ((2, 4096),), 1: ((2, 4160),), 2: ((0, 4096), (1, 4160), (3, 4096))}
+        text = await settle(app, pilot)
+        assert "node 2 and nodes 0, 1, 3 hold different states behind entry 4,096" in text
+
+    drive(SIZES[1], body)
+
+
+def test_gossip_tells_of_a_node_that_the_monitor_cannot_reach():
+    async def body(app, client, pilot):
+        client.session.unreachable = {1}
+        assert "unreachable (node 0 hears it)" in await settle(app, pilot)
+
+    drive(SIZES[2], body)
 
 
 def test_silence_of_the_swarm_is_said():

@@ -7,10 +7,12 @@ from textual.geometry import Size
 from core.records import NodeStatus, PeerLink, SwarmSnapshot, VenueState
 from core.toggles import Consensus
 from net.messages import Mode
-from tui.alerts import quorum
+from tui.alerts import accused, quorum
 from tui.figures import milliseconds, plain, rate
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
+
+HEARD_LATELY_S = 3.0
 
 
 class ConsensusPanel(Panel):
@@ -119,8 +121,11 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
     replica = node.replica
     link = None if node.node == snapshot.leader else _link_to(node.node, snapshot)
     role = replica.role if replica is not None else "starting"
+    traitor = node.node in accused(snapshot)
     if not node.reachable:
         mark, word, style = "×", "unreachable", "error"
+    elif traitor:
+        mark, word, style = "!", "equivocated", "error"
     elif link is not None and not link.connected:
         mark, word, style = "!", "no link", "warning"
     elif leads:
@@ -145,7 +150,8 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         Part(f"{node.node} ", "strong" if leads else "plain"),
     )
     if not node.reachable:
-        return (*head, Part("unreachable", style), Part(f"  was {role}, last at {index}", "muted"))
+        heard = _heard_by(node.node, snapshot)
+        return (*head, Part("unreachable", style), Part(heard), Part(f"  was {role}, last at {index}", "muted"))
     head = (*head, Part(f"{role:<9.9} ", "strong" if leads else "plain"))
     if word not in ("leading", "following"):
         return (*head, Part("lag ", "muted"), Part(f"{lag:<7.7} "), Part(plain(word), style))
@@ -156,6 +162,18 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         Part(f"{lag:<4.4}"),
         Part(f"{trip:>8}"),
     )
+
+
+def _heard_by(node: int, snapshot: SwarmSnapshot) -> str:
+    """Gossip may know of a node that this monitor cannot reach."""
+    ages = [
+        (news.age_s, witness.node)
+        for witness in snapshot.nodes
+        if witness.reachable
+        for news in witness.news
+        if news.node == node and news.age_s < HEARD_LATELY_S
+    ]
+    return f" (node {min(ages)[1]} hears it)" if ages else ""
 
 
 def _outside(snapshot: SwarmSnapshot) -> Row:
