@@ -18,6 +18,7 @@ from core.order_flow import Fence, GatewayAwayError, OrderFlow
 from core.payload import REPORT_DTYPE, ReportBatch, ToggleChange, encode_reports, encode_toggles
 from core.records import CycleRecord, Severity, VenueState
 from core.session import GATEWAY_ID
+from core.swarm_snapshot import is_proven
 from core.swarm_state import SwarmState
 from core.telemetry_messages import OrderKind, application
 from core.toggles import Consensus, Toggles, pressed
@@ -28,6 +29,7 @@ KEYS_QUEUED_MAX = 64
 CHECK_INTERVAL_S = 0.05
 REPORTS_TIMEOUT_S = 2.0
 SWITCH_TIMEOUT_S = 10.0
+PROOFS_TIMEOUT_S = 5.0
 
 
 class Swarm(Protocol):
@@ -40,6 +42,8 @@ class Swarm(Protocol):
     async def commit(self, payload: bytes) -> None: ...
 
     def switch_mode(self, mode: Mode) -> None: ...
+
+    def entries_unproven(self) -> int: ...
 
     def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool: ...
 
@@ -216,7 +220,8 @@ class Leader:
             await asyncio.sleep(CHECK_INTERVAL_S)
         self.activity = "reconciling orders"
         await self._commit_reports()
-        orphans = list(self._state.open_decisions.values())
+        await self._wait_for_proofs()
+        orphans = [each for each in self._state.open_decisions.values() if is_proven(each.committed)]
         if orphans:
             epoch, term = self._swarm.place()
             self._swarm.event(Severity.INFO, f"handing {len(orphans)} open decisions to the gateway")
@@ -227,6 +232,17 @@ class Leader:
                 self._swarm.event(Severity.WARNING, f"orders stay in doubt: {error}")
                 return
             await self._commit_reports()
+
+    async def _wait_for_proofs(self) -> None:
+        """After a restore from a peer's snapshot, certificates of open decisions are still on their way."""
+        deadline = time.monotonic() + PROOFS_TIMEOUT_S
+        while missing := self._swarm.entries_unproven():
+            self.activity = f"waiting for the proofs of {missing} entries"
+            if time.monotonic() > deadline:
+                text = f"no peer gave the proofs of {missing} entries: their orders are not handed over"
+                self._swarm.event(Severity.ERROR, text)
+                return
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
     async def _commit_reports(self) -> None:
         while self.venue is VenueState.CONNECTED:

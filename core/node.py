@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from core.faults import EquivocatingWire
 from core.genesis import genesis_state
 from core.leader import MODE_OF, Leader
 from core.market.load import load_market
+from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
@@ -23,6 +25,7 @@ from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, paylo
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
+from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
@@ -71,6 +74,8 @@ class Node:
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
         self._replica = self._make_replica(identity)
         self._accusations = Accusations(folder / "evidence.jsonl")
+        durable = settings.durability != "none"
+        self._checkpoint = NodeCheckpoint(self._state, folder / "proofs", durable=durable)
         members = self._state.membership.keys
         self._gossip = NodeGossip(
             node,
@@ -168,6 +173,20 @@ class Node:
             self._apply_toggles()
         self._pending.committed(entry.entry.payload, (entry, applied))
 
+    def checkpoint(self, index: int) -> bytes:
+        """The state behind entry `index`, which was applied last."""
+        self._trader.learn()
+        return self._checkpoint.take(index)
+
+    def restore(self, index: int, state: bytes) -> None:
+        """The log goes on from a snapshot: what was waited for may have been decided before it."""
+        self._checkpoint.restore(index, state)
+        self._gossip.forget_hashes()
+        self._stop_leading()
+        self._orders.gateway_lost(f"the state was restored at entry {index}")
+        self._apply_toggles()
+        self.event(Severity.INFO, f"restored from the snapshot at entry {index:,}")
+
     def leader_changed(self, leader: int | None, term: int) -> None:
         if leader == self._node:
             self.event(Severity.INFO, f"leads in {self._replica.mode.name.lower()} term {term}")
@@ -250,6 +269,21 @@ class Node:
     def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
         return self._endpoint.send(peer_id, message, round_id=round_id)
 
+    def entries_unproven(self) -> int:
+        return self._checkpoint.entries_unproven
+
+    def _ask_for_proofs(self) -> None:
+        if self._checkpoint.entries_unproven:
+            self._endpoint.broadcast(self._peers, application(Channel.CONTROL, Control.PROOFS_WANTED))
+
+    def _on_proofs(self, sender: int, message: Application) -> None:
+        if message.kind == Control.PROOFS_WANTED:
+            proofs = proofs_of(self._state)
+            self.send(sender, Application(Channel.CONTROL, Control.PROOFS, 0, 0, 0, b"", proofs))
+        elif message.kind == Control.PROOFS and self._checkpoint.entries_unproven:
+            with contextlib.suppress(ValueError):
+                self._checkpoint.adopt(message.body)
+
     def _with_word(self, committed: Committed) -> Committed:
         """A Raft core's proof has no signer; whoever leads gives its word to the gateway."""
         return with_word(committed, self._node, self._identity.sign)
@@ -279,6 +313,7 @@ class Node:
         """A follower learns from closed trades once a second; the leader does in its cycle."""
         while True:
             await asyncio.sleep(LEARN_INTERVAL_S)
+            self._ask_for_proofs()
             if self._leading is None:
                 self._trader.learn()
 
@@ -306,6 +341,8 @@ class Node:
                 self._shell.deliver(sender, message)
         elif message.channel is Channel.OPINION and sender < self._settings.nodes:
             self._opinions.deliver(sender, message)
+        elif message.channel is Channel.CONTROL and sender < self._settings.nodes:
+            self._on_proofs(sender, message)
         elif message.channel is Channel.ORDER and sender == GATEWAY_ID:
             if message.kind == OrderKind.VENUE:
                 self._leader.venue_changed(VenueState(unpack(message.body)["state"]))

@@ -49,6 +49,10 @@ class Control(IntEnum):
     """Body {"key": str}: a toggle key."""
     PROFILE = 2
     """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes."""
+    PROOFS_WANTED = 3
+    """Node to node: send the certificates of open decisions (after a restore from a peer's snapshot). No body."""
+    PROOFS = 4
+    """The answer; the body is that of `core.swarm_snapshot.proofs_of`."""
 
 
 class OrderKind(IntEnum):
