@@ -7,67 +7,20 @@ from random import Random
 import pytest
 
 from net.certificate import Verifier, verify_certificate
-from net.consensus import Commit, Effect, Persist, Send, Sync
+from net.consensus import Commit, Persist, Send, Sync
 from net.durable import AppendRecord, decode_record
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
     AppendEntries,
     AppendEntriesReply,
-    ConsensusMessage,
-    Entry,
-    EntryKind,
     Mode,
     RequestVote,
     RequestVoteReply,
 )
 from net.raft import RaftCore
-from net.settings import ConsensusSettings
 from tests.simulation.signing import roster_of, signer
-
-SETTINGS = ConsensusSettings(window_entries=8, message_entries=4)
-ROUND = 7
-
-
-def core(node: int = 0, n: int = 5) -> RaftCore:
-    made = RaftCore(node, first_epoch(Mode.RAFT, None, all_voters(roster_of(n))), signer(node), Random(1), SETTINGS)
-    made.start(0.0)
-    return made
-
-
-def sent(effects: list[Effect], to: int | None = None) -> list[ConsensusMessage]:
-    return [effect.message for effect in effects if isinstance(effect, Send) and to in (None, effect.to)]
-
-
-def kinds(effects: list[Effect]) -> list[type]:
-    return [type(effect) for effect in effects]
-
-
-def entry(index: int, term: int, payload: bytes = b"x") -> Entry:
-    return Entry(index, term, EntryKind.DATA, payload)
-
-
-def append(term: int, leader: int, previous: tuple[int, int], entries: tuple[Entry, ...], commit: int) -> AppendEntries:
-    return AppendEntries(1, term, leader, previous[0], previous[1], commit, ROUND, entries)
-
-
-def elect(leader: RaftCore, now: float = 1.0) -> list[Effect]:
-    leader.tick(now)
-    for peer in (1, 2):
-        leader.step(peer, RequestVoteReply(1, leader.term + 1, peer, True, True), now)
-    effects: list[Effect] = []
-    for peer in (1, 2):
-        effects += leader.step(peer, RequestVoteReply(1, leader.term, peer, True, False), now)
-    assert leader.role == "leader"
-    return effects
-
-
-def acknowledge(leader: RaftCore, peer: int, index: int, now: float = 1.0) -> list[Effect]:
-    return leader.step(peer, AppendEntriesReply(1, leader.term, peer, True, index, 0, 0), now)
-
-
-def committed(effects: list[Effect]) -> list[int]:
-    return [each.entry.index for effect in effects if isinstance(effect, Commit) for each in effect.entries]
+from tests.unit.raft_cores import ROUND, SETTINGS, acknowledge, append, committed, core, elect, entry, kinds, sent
 
 
 def test_a_vote_is_on_disk_before_it_leaves_and_is_given_once_a_term() -> None:
