@@ -40,16 +40,23 @@ class HardState:
 
 @dataclass(frozen=True, slots=True)
 class AppendRecord:
-    """Raft: the log from `first_index` on is now `entries` (a conflicting tail is cut)."""
+    """Raft: the log from `first_index` on is now `entries` (a conflicting tail is cut).
+
+    `commit_index` is what was known to be committed then, so that commits under load cost no record of their own.
+    """
 
     epoch: int
     first_index: int
     entries: tuple[Entry, ...]
+    commit_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CommitIndexRecord:
-    """Raft: entries up to `commit_index` are committed. Written without a sync: losing it costs only a replay later."""
+    """Raft: entries up to `commit_index` are committed. Written without a sync: losing it costs only a replay later.
+
+    Written where no `AppendRecord` carries it, and always before the first record of the epoch that a commit begins.
+    """
 
     epoch: int
     commit_index: int
@@ -160,8 +167,9 @@ def encode_record(record: Record) -> bytes:
     """The bytes of one record."""
     fields: tuple[Any, ...]
     match record:
-        case AppendRecord(epoch, first_index, entries):
-            fields = (RecordKind.APPEND, epoch, first_index, [_entry_fields(entry) for entry in entries])
+        case AppendRecord(epoch, first_index, entries, commit_index):
+            rows = [_entry_fields(entry) for entry in entries]
+            fields = (RecordKind.APPEND, epoch, first_index, rows, commit_index)
         case CommitIndexRecord(epoch, commit_index):
             fields = (RecordKind.COMMIT_INDEX, epoch, commit_index)
         case VoteRecord(epoch, witness, phase, view, height, digest, signature):
@@ -190,8 +198,8 @@ def decode_record(data: bytes) -> Record:
 def _decode(kind: RecordKind, fields: list[Any]) -> Record:
     match kind:
         case RecordKind.APPEND:
-            epoch, first_index, entries = fields
-            return AppendRecord(epoch, first_index, tuple(_entry(each) for each in entries))
+            epoch, first_index, entries, commit_index = fields
+            return AppendRecord(epoch, first_index, tuple(_entry(each) for each in entries), commit_index)
         case RecordKind.COMMIT_INDEX:
             epoch, commit_index = fields
             return CommitIndexRecord(epoch, commit_index)

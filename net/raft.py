@@ -137,7 +137,8 @@ class RaftCore(RaftLeader):
         return self._take()
 
     def push_commit(self, now: float) -> list[Effect]:
-        """Tell every follower the commit index now (before this core is dropped by a switch)."""
+        """Tell every follower the commit index now, and the disk (before this core is dropped by a switch)."""
+        self._hint_commit()
         if self.role == "leader":
             for progress in self._progress.values():
                 self._send_append(progress, now, even_if_empty=True, push=True)
@@ -154,7 +155,7 @@ class RaftCore(RaftLeader):
             if self.role != "follower":
                 self._become_follower(self.term, None, now)
             self._take_entries(fresh)
-            self._commit_to(fresh[-1].index)
+            self._commit_to(fresh[-1].index, hint=True)
         return self._take()
 
     def install_snapshot(self, index: int, term: int, digest: bytes, now: float) -> list[Effect]:
@@ -197,7 +198,9 @@ class RaftCore(RaftLeader):
         if message.entries or message.round:
             self._reply_append(message, True, match_index, 0)
         if min(message.leader_commit, match_index) > self.commit_index:
-            self._commit_to(min(message.leader_commit, match_index))
+            self._commit_to(min(message.leader_commit, match_index), hint=not message.entries)
+        elif not message.entries:
+            self._hint_commit()
 
     def _take_entries(self, entries: tuple[Entry, ...]) -> None:
         """Append what is new; cut a tail that conflicts (§5.3), never a committed one."""

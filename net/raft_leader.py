@@ -247,6 +247,7 @@ class RaftLeader(RaftElection):
         pushing = self._commit_push_at is not None and now >= self._commit_push_at
         if pushing:
             self._commit_push_at = None
+            self._hint_commit()
         for progress in self._progress.values():
             if now >= progress.sent_at + settings.heartbeat_interval_s:
                 self._send_append(progress, now, even_if_empty=True)

@@ -106,14 +106,27 @@ class RaftState:
     # -- entries and commits ---------------------------------------------------------------------------------------
 
     def _persist_entries(self, first_index: int, entries: tuple[Entry, ...]) -> None:
-        self._out.append(Persist(encode_record(AppendRecord(self.epoch.number, first_index, entries))))
+        record = AppendRecord(self.epoch.number, first_index, entries, self.commit_index)
+        self._hinted_commit = self.commit_index
+        self._out.append(Persist(encode_record(record)))
         self._out.append(Sync())
 
-    def _commit_to(self, index: int) -> None:
+    def _commit_to(self, index: int, hint: bool = False) -> None:
+        """`hint` where no entry is about to carry the commit index to the disk.
+
+        That comes first: what the Commit sets off may be the records of the next epoch.
+        """
         first = self.commit_index + 1
         self.commit_index = index
-        self._out.append(Persist(encode_record(CommitIndexRecord(self.epoch.number, index))))
-        self._out.append(Commit(tuple(self._committed(each) for each in range(first, index + 1))))
+        if hint:
+            self._hint_commit()
+        self._out.append(Commit(tuple([self._committed(each) for each in range(first, index + 1)])))
+
+    def _hint_commit(self) -> None:
+        """Write the commit index down where no entry has carried it to the disk: it saves a replay later."""
+        if self._hinted_commit < self.commit_index:
+            self._hinted_commit = self.commit_index
+            self._out.append(Persist(encode_record(CommitIndexRecord(self.epoch.number, self.commit_index))))
 
     def _committed(self, index: int) -> Committed:
         """The entry with its place in the hash chain. The certificate has no signer: the leader's word costs more than

@@ -699,9 +699,10 @@ class Replica:
             case HardState(epoch, term, voted_for):
                 if raft := self._raft_of(epoch):
                     raft.restore_hard_state(term, voted_for)
-            case AppendRecord(epoch, first_index, entries):
+            case AppendRecord(epoch, first_index, entries, commit_index):
                 if raft := self._raft_of(epoch):
                     raft.restore_entries(first_index, entries)
+                    self._restore_committed(raft.restore_commit_index(commit_index))
             case CommitIndexRecord(epoch, commit_index):
                 if raft := self._raft_of(epoch):
                     self._restore_committed(raft.restore_commit_index(commit_index))

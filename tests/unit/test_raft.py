@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from net.certificate import Verifier, verify_certificate
-from net.consensus import Commit, Persist, Send, Sync
-from net.durable import AppendRecord, decode_record
+from net.consensus import Commit, Effect, Persist, Send, Sync
+from net.durable import AppendRecord, CommitIndexRecord, Record, decode_record
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
@@ -105,7 +105,7 @@ def test_a_conflicting_tail_is_cut_and_a_committed_one_never() -> None:
     follower.step(4, append(1, 4, (0, 0), (entry(1, 1), entry(2, 1), entry(3, 1)), 1), 0.1)
     effects = follower.step(3, append(2, 3, (1, 1), (entry(2, 2, b"y"),), 1), 0.2)
     (record,) = [decode_record(effect.record) for effect in effects if isinstance(effect, Persist)][-1:]
-    assert record == AppendRecord(1, 2, (entry(2, 2, b"y"),))
+    assert record == AppendRecord(1, 2, (entry(2, 2, b"y"),), 1)
     assert follower.log.last_index == 2
     follower.step(3, append(3, 3, (0, 0), (entry(1, 9, b"z"),), 0), 0.3)
     assert follower.log.entry_at(1) == entry(1, 1)
@@ -230,3 +230,27 @@ def test_a_back_up_stops_at_what_is_known_to_match() -> None:
     (probe,) = sent(leader.step(1, AppendEntriesReply(1, leader.term, 1, False, 0, 1, 0), 2.0), to=1)
     assert isinstance(probe, AppendEntries)
     assert probe.prev_log_index == 3
+
+
+def records(effects: list[Effect]) -> list[Record]:
+    return [decode_record(effect.record) for effect in effects if isinstance(effect, Persist)]
+
+
+def test_a_commit_index_reaches_the_disk_with_entries_or_alone_before_its_commit() -> None:
+    """The records of the epoch that a commit begins must find it decided when the log is read back."""
+    follower = core()
+    follower.step(4, append(1, 4, (0, 0), (entry(1, 1), entry(2, 1)), 0), 0.1)
+    effects = follower.step(4, append(1, 4, (2, 1), (entry(3, 1),), 3), 0.2)
+    assert records(effects) == [AppendRecord(1, 3, (entry(3, 1),), 0)]
+    assert records(follower.step(4, append(1, 4, (3, 1), (entry(4, 1),), 3), 0.3)) == [
+        AppendRecord(1, 4, (entry(4, 1),), 3)
+    ]
+    effects = follower.step(4, append(1, 4, (4, 1), (), 4), 0.4)
+    assert records(effects) == [CommitIndexRecord(1, 4)]
+    assert kinds(effects).index(Persist) < kinds(effects).index(Commit)
+    assert records(follower.step(4, append(1, 4, (4, 1), (), 4), 0.5)) == []
+    effects = follower.install([entry(5, 1)], 0.6)
+    assert records(effects)[-1] == CommitIndexRecord(1, 5)
+    assert kinds(effects)[-1] is Commit
+    follower.step(4, append(1, 4, (5, 1), (entry(6, 1),), 6), 0.7)
+    assert records(follower.push_commit(0.8)) == [CommitIndexRecord(1, 6)]
