@@ -112,10 +112,10 @@ class Node:
         )
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
-        if kind is not EntryKind.DATA or self._settings.fault_overlimit_node == self._node:
+        if self._settings.fault_overlimit_node == self._node:
             return True
         leads = self._replica.leader == self._node
-        return self._state.judge_content(payload, leads=leads) is not ContentVerdict.REFUSE
+        return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
@@ -169,9 +169,10 @@ class Node:
             self._trader.remember(applied.closed_trades)
         if recovered:
             return
-        if isinstance(applied.payload, ToggleChange):
-            self._apply_toggles()
-        self._pending.committed(entry.entry.payload, (entry, applied))
+        for payload, part in applied.parts:
+            if isinstance(part.payload, ToggleChange):
+                self._apply_toggles()
+            self._pending.committed(payload, (entry, part))
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -233,13 +234,15 @@ class Node:
 
     def _propose(self, payloads: list[bytes], prepare: Callable[[int, int, bytes], None] | None) -> None:
         assert self._shell is not None
+        before = 0 if prepare is None else self._replica.status().last_index
         self._shell.propose(payloads)
         if prepare is None:
             return
         epoch, last = self._replica.epoch, self._replica.status().last_index
+        one_each = last - before >= len(payloads)  # else they travel as one batch
         for back, payload in enumerate(reversed(payloads)):
             if payload_kind(payload) is PayloadKind.DECISIONS:
-                prepare(epoch, last - back, payload)
+                prepare(epoch, last - back if one_each else last, payload)
 
     async def commit(self, payload: bytes) -> None:
         await self.agree([payload], None)

@@ -179,12 +179,12 @@ class OrderFlow:
 def _messages(
     decisions: Sequence[OpenDecision], in_flight: int, fence: Fence, certify: Callable[[Committed], Committed]
 ) -> list[Application]:
-    """One EXECUTE per log entry: its proof and the rows of it to send now."""
-    by_entry: dict[int, list[OpenDecision]] = {}
+    """One EXECUTE per payload of a log entry: the entry's proof and the rows of that payload to send now."""
+    by_payload: dict[tuple[int, int], list[OpenDecision]] = {}
     for decision in decisions:
-        by_entry.setdefault(decision.committed.entry.index, []).append(decision)
+        by_payload.setdefault((decision.committed.entry.index, decision.part), []).append(decision)
     messages = []
-    for index, rows in by_entry.items():
+    for (index, part), rows in by_payload.items():
         committed = certify(rows[0].committed)
         proof = encode(CommittedEntries(committed.epoch, index, (committed,)), CodecKind.CAPNP)
         body = pack(
@@ -192,6 +192,7 @@ def _messages(
                 "epoch": fence.epoch,
                 "term": fence.term,
                 "in_flight": in_flight,
+                "part": part,
                 "positions": [row.position for row in rows],
                 "ids": [row.client_order_id for row in rows],
                 "proof": proof,

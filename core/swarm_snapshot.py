@@ -183,6 +183,7 @@ def _decision_fields(decision: OpenDecision) -> tuple[Any, ...]:
     return (
         decision.client_order_id,
         decision.committed.entry.index,
+        decision.part,
         decision.position,
         decision.step,
         decision.instrument,

@@ -39,6 +39,7 @@ from core.toggles import Toggles
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError, decode_membership
 from net.messages import Committed, EntryKind
+from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
 
 CLOSED_STATES: Final = frozenset(
@@ -65,6 +66,8 @@ class OpenDecision:
 
     client_order_id: str
     committed: Committed
+    part: int
+    """Which of the entry's payloads (`net.payload_batch`); 0 where it holds one."""
     position: int
     step: int
     instrument: int
@@ -86,6 +89,8 @@ class Applied:
     closed_trades: tuple[ClosedTrade, ...] = ()
     problem: str = ""
     """Why the entry changed nothing, where it is malformed or refused whole."""
+    parts: tuple[tuple[bytes, Applied], ...] = ()
+    """What each payload of the entry did, in order; the fields above are their sum."""
 
 
 @dataclass(slots=True)
@@ -142,22 +147,29 @@ class SwarmState:
         self.applied_index = entry.index
         self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
         applied = self._apply_entry(committed, witnessed)
-        unchanged = not isinstance(applied.payload, DecisionBatch | ReportBatch)
-        self.recent.applied(entry.index, None if unchanged else exposure_of(self.portfolio, self.marks))
+        changed = any(isinstance(part.payload, DecisionBatch | ReportBatch) for _, part in applied.parts)
+        self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks) if changed else None)
         return applied
 
     def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
         entry = committed.entry
         if entry.kind is EntryKind.MEMBERSHIP and witnessed:
             return self._apply_membership(entry.payload)
-        if entry.kind is not EntryKind.DATA:
-            return Applied()
         try:
-            payload = decode(entry.payload)
+            payloads = payloads_of(entry)
+        except PayloadBatchError as error:
+            return Applied(problem=str(error))
+        parts = [(each, self._apply_payload(committed, part, each, witnessed)) for part, each in enumerate(payloads)]
+        return _sum(parts)
+
+    def _apply_payload(self, committed: Committed, part: int, content: bytes, witnessed: bool) -> Applied:
+        try:
+            payload = decode(content)
         except PayloadError as error:
             return Applied(problem=str(error))
         if isinstance(payload, DecisionBatch):
-            return self._apply_decisions(committed, payload, witnessed)
+            digest = hashlib.sha256(content).digest()
+            return self._apply_decisions(committed, part, digest, payload, witnessed)
         if not witnessed:
             return Applied(payload, problem="critical entry without its Byzantine certificate")
         if isinstance(payload, ReportBatch):
@@ -179,6 +191,25 @@ class SwarmState:
         """
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
+
+    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool) -> ContentVerdict:
+        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all."""
+        if kind is EntryKind.BATCH:
+            try:
+                payloads = decode_payloads(payload)
+            except PayloadBatchError:
+                return ContentVerdict.REFUSE
+        elif kind is EntryKind.DATA:
+            payloads = (payload,)
+        else:
+            return ContentVerdict.ACCEPT
+        waits = False
+        for each in payloads:
+            verdict = self.judge_content(each, leads=leads)
+            if verdict is ContentVerdict.REFUSE:
+                return verdict
+            waits |= verdict is ContentVerdict.WAIT
+        return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
     def judge_content(self, payload: bytes, *, leads: bool) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
@@ -269,7 +300,9 @@ class SwarmState:
     def _marks_with(self, proposals: NDArray[np.void]) -> NDArray[np.int64]:
         return _marked(self.marks, proposals)
 
-    def _apply_decisions(self, committed: Committed, batch: DecisionBatch, witnessed: bool) -> Applied:
+    def _apply_decisions(
+        self, committed: Committed, part: int, digest: bytes, batch: DecisionBatch, witnessed: bool
+    ) -> Applied:
         if not self._decisions_are_valid(batch, signatures=False):
             return Applied(batch, problem="decisions are not well formed")
         rows = batch.proposals
@@ -292,16 +325,16 @@ class SwarmState:
         denied = int((fresh & (vetoes != 0)).sum())
         self.decisions_denied += denied
         positions = np.flatnonzero((vetoes == 0) & (rows["side"] != Side.HOLD)).tolist()
-        payload_digest = hashlib.sha256(committed.entry.payload).digest()
-        accepted = tuple(self._open(committed, position, rows[position], payload_digest) for position in positions)
+        accepted = tuple(self._open(committed, part, position, rows[position], digest) for position in positions)
         return Applied(batch, accepted, denied, tuple(int(v) for v in vetoes))
 
-    def _open(self, committed: Committed, position: int, row: np.void, payload_digest: bytes) -> OpenDecision:
+    def _open(self, committed: Committed, part: int, position: int, row: np.void, digest: bytes) -> OpenDecision:
         entry = committed.entry
-        name = client_order_id(committed.epoch, entry.index, position, payload_digest)
+        name = client_order_id(committed.epoch, entry.index, position, digest)
         decision = OpenDecision(
             name,
             committed,
+            part,
             position,
             int(row["step"]),
             int(row["instrument"]),
@@ -353,6 +386,20 @@ def _fill(decision: OpenDecision, row: np.void) -> Fill:
         price=int(row["price"]),
         fee=int(row["fee"]),
         step=decision.step,
+    )
+
+
+def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
+    """What the payloads of one entry did together."""
+    results = [applied for _, applied in parts]
+    return Applied(
+        payload=results[0].payload if len(results) == 1 else None,
+        accepted=tuple(decision for each in results for decision in each.accepted),
+        denied=sum(each.denied for each in results),
+        vetoes=tuple(veto for each in results for veto in each.vetoes),
+        closed_trades=tuple(trade for each in results for trade in each.closed_trades),
+        problem="; ".join(each.problem for each in results if each.problem),
+        parts=tuple(parts),
     )
 
 

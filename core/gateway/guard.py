@@ -21,6 +21,7 @@ from core.portfolio import Fill, Portfolio
 from core.swarm_state import CLOSED_STATES
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.messages import Committed, Mode
+from net.payload_batch import PayloadBatchError, payloads_of
 
 VERIFIED_MAX = 64
 """Entries whose certificate need not be checked again."""
@@ -65,22 +66,34 @@ class OrderGuard:
             verify_committed(committed, self._verifier)
         except CertificateError as error:
             raise GuardError(f"certificate refused: {error}") from error
-        self._refuse_unwitnessed(committed, self._decisions(committed.entry.payload).proposals)
+        for batch in self._all_decisions(committed):
+            self._refuse_unwitnessed(committed, batch.proposals)
         self._verified[place] = committed
         while len(self._verified) > VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
 
-    def requests_at(self, committed: Committed, positions: list[int]) -> list[OrderRequest]:
+    def payload(self, committed: Committed, part: int) -> bytes:
+        """The payload of a decided entry that its `part` names. Raises GuardError where it has none."""
+        try:
+            payloads = payloads_of(committed.entry)
+        except PayloadBatchError as error:
+            raise GuardError(str(error)) from error
+        if not 0 <= part < len(payloads):
+            raise GuardError(f"entry {committed.entry.index} has no payload {part}, it holds {len(payloads)}")
+        return payloads[part]
+
+    def requests_at(self, committed: Committed, positions: list[int], part: int = 0) -> list[OrderRequest]:
         """The orders of some rows of a decided entry. Raises GuardError for a row that is none."""
-        wanted = {r.position: r for r in self.requests(committed.epoch, committed.entry.index, committed.entry.payload)}
+        payload = self.payload(committed, part)
+        wanted = {r.position: r for r in self.requests(committed.epoch, committed.entry.index, payload)}
         missing = [position for position in positions if position not in wanted]
         if missing:
             raise GuardError(f"entry {committed.entry.index} has no order at positions {missing}")
         return [wanted[position] for position in positions]
 
-    def check(self, committed: Committed, requests: list[OrderRequest]) -> dict[str, str]:
+    def check(self, committed: Committed, requests: list[OrderRequest], part: int = 0) -> dict[str, str]:
         """Orders that must not be sent, with the reason: vetoed by the peers, or outside the gateway's own limits."""
-        batch = self._decisions(committed.entry.payload)
+        batch = self._decisions(self.payload(committed, part))
         rows = batch.proposals
         positions = [request.position for request in requests]
         marks = self._marks_with(rows)
@@ -120,6 +133,16 @@ class OrderGuard:
             self._portfolio.apply([fill])
         if report.state in CLOSED_STATES:
             self._portfolio.release(report.client_order_id)
+
+    def _all_decisions(self, committed: Committed) -> list[DecisionBatch]:
+        """The decisions of an entry; other payloads may share it. Raises GuardError where there are none."""
+        try:
+            found = [value for value in map(decode, payloads_of(committed.entry)) if isinstance(value, DecisionBatch)]
+        except (PayloadError, PayloadBatchError) as error:
+            raise GuardError(str(error)) from error
+        if not found:
+            raise GuardError("the payload holds no decisions")
+        return found
 
     def _decisions(self, payload: bytes) -> DecisionBatch:
         try:

@@ -176,9 +176,9 @@ class GatewayProcess:
         if not isinstance(proof, CommittedEntries) or len(proof.entries) != 1:
             raise GuardError("the proof is not one committed entry")
         committed = proof.entries[0]
-        positions = [int(position) for position in values["positions"]]
+        positions, part = [int(position) for position in values["positions"]], int(values["part"])
         self._guard.verify(committed)
-        requests = self._guard.requests_at(committed, positions)
+        requests = self._guard.requests_at(committed, positions, part)
         if [request.client_order_id for request in requests] != names:
             raise GuardError("the client order ids are not those of the decisions")
         for name in names:
@@ -189,7 +189,7 @@ class GatewayProcess:
         fresh = [request for request in requests if self._is_new(request.client_order_id)]
         if not fresh:
             return
-        denials = self._guard.check(committed, fresh)
+        denials = self._guard.check(committed, fresh, part)
         sendable = [request for request in fresh if request.client_order_id not in denials]
         for request in fresh:
             if request.client_order_id in denials:
@@ -198,7 +198,9 @@ class GatewayProcess:
         if not sendable:
             return
         self._advance_venue(max(request.step for request in sendable))
-        authority = Authority(int(values["epoch"]), int(values["term"]), committed, committed.entry.payload)
+        authority = Authority(
+            int(values["epoch"]), int(values["term"]), committed, self._guard.payload(committed, part)
+        )
         self._guard.reserve(sendable)
         try:
             self._gateway.submit(sendable, authority, int(values["in_flight"]))

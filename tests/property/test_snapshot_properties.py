@@ -23,6 +23,7 @@ from core.toggles import BASELINE, OPTIMISED, Serialization
 from net.certificate import entry_digest, signed_bytes
 from net.membership import Member, Membership, encode_membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.payload_batch import encode_payloads
 from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
 
 PARENT = b"p" * 32
@@ -56,6 +57,8 @@ class Log:
             )
         if draw < 0.16:
             return EntryKind.DATA, self.random.randbytes(5)
+        if draw < 0.26:
+            return EntryKind.BATCH, encode_payloads([self._decisions() for _ in range(self.random.randrange(1, 4))])
         if draw < 0.45 and self.state.open_decisions:
             return EntryKind.DATA, self._reports()
         return EntryKind.DATA, self._decisions()

@@ -15,6 +15,7 @@ from core.records import OrderState
 from core.toggles import OPTIMISED, Serialization
 from net.certificate import Verifier, entry_digest, epoch_context, leader_word_bytes, signed_bytes
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.payload_batch import encode_payloads
 from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
 
 PARENT = b"p" * 32
@@ -31,10 +32,13 @@ def payload_of(*rows: tuple[int, Side, int, int], vetoes: dict[int, Veto] | None
 
 
 def byzantine(
-    payload: bytes, signers: tuple[int, ...] = (0, 1, 2), keys: dict[int, SigningKey] | None = None
+    payload: bytes,
+    signers: tuple[int, ...] = (0, 1, 2),
+    keys: dict[int, SigningKey] | None = None,
+    kind: EntryKind = EntryKind.DATA,
 ) -> Committed:
     """An entry with a quorum of FINALIZE signatures."""
-    entry = Entry(1, 4, EntryKind.DATA, payload)
+    entry = Entry(1, 4, kind, payload)
     context = epoch_context(1, Mode.BFT, 0, PARENT)
     digest = entry_digest(PARENT, entry)
     message = signed_bytes(context, Phase.FINALIZE, 4, 1, digest)
@@ -43,9 +47,9 @@ def byzantine(
     return Committed(1, entry, proof)
 
 
-def led(payload: bytes, mode: Mode = Mode.RAFT) -> Committed:
+def led(payload: bytes, mode: Mode = Mode.RAFT, kind: EntryKind = EntryKind.DATA) -> Committed:
     """An entry with the Raft leader's word."""
-    entry = Entry(1, 2, EntryKind.DATA, payload)
+    entry = Entry(1, 2, kind, payload)
     context = epoch_context(1, mode, 0, PARENT)
     digest = entry_digest(PARENT, entry)
     word = KEYS[0].sign(leader_word_bytes(context, 2, 1, PARENT, digest)).signature
@@ -128,3 +132,23 @@ def test_what_is_no_order_is_refused_by_name() -> None:
         guard.requests_at(committed, [0])
     with pytest.raises(GuardError, match="holds no decisions"):
         guard.verify(byzantine(encode_toggles(ToggleChange(OPTIMISED))))
+
+
+def test_orders_of_a_batch_are_told_apart_by_their_payload() -> None:
+    guard = make_guard()
+    first, second = payload_of((0, Side.BUY, 10, 5000)), payload_of((1, Side.BUY, 20, 900), vetoes={0: Veto.MEMORY})
+    both = byzantine(encode_payloads([first, encode_toggles(ToggleChange(OPTIMISED)), second]), kind=EntryKind.BATCH)
+    guard.verify(both)
+    (one,), (two,) = guard.requests_at(both, [0]), guard.requests_at(both, [0], 2)
+    assert (one.instrument, two.instrument) == (0, 1)
+    assert one.client_order_id != two.client_order_id
+    assert guard.check(both, [one]) == {}
+    assert guard.check(both, [two], 2) == {two.client_order_id: "vetoed by the peers: memory"}
+    for part, words in ((1, "holds no decisions"), (3, "no payload 3"), (-1, "no payload -1")):
+        with pytest.raises(GuardError, match=words):
+            guard.requests_at(both, [0], part)
+    critical = payload_of((0, Side.BUY, make_state().limits.critical_notional // 5000 + 1, 5000))
+    with pytest.raises(GuardError, match="no Byzantine certificate"):
+        guard.verify(led(encode_payloads([first, critical]), Mode.AUTO, EntryKind.BATCH))
+    with pytest.raises(GuardError, match="batch of"):
+        guard.verify(byzantine(b"junk", kind=EntryKind.BATCH))

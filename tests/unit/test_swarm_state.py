@@ -36,6 +36,7 @@ from core.toggles import OPTIMISED, Serialization
 from net.identity import Roster, RosterEntry
 from net.membership import Member, Membership, encode_membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.payload_batch import encode_payloads
 
 KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID)}
 PAYLOADS: dict[int, bytes] = {}
@@ -329,3 +330,39 @@ def test_opinions_count_from_voters_of_the_present_membership_only() -> None:
     before = state.membership
     assert state.apply(committed(2, b"junk", EntryKind.MEMBERSHIP)).problem
     assert state.membership == before
+
+
+def test_a_batch_does_what_its_payloads_do_one_after_another() -> None:
+    state, apart = make_state(), make_state()
+    first = encoded(judged(state, proposals(0, (0, Side.BUY, 10, 5000))))
+    second = encoded(judged(state, proposals(0, (1, Side.BUY, 20, 900))))
+    toggles = encode_toggles(ToggleChange(OPTIMISED))
+    applied = state.apply(committed(1, encode_payloads([first, toggles, second, second, b"junk"]), EntryKind.BATCH))
+    for index, payload in enumerate((first, toggles, second), 1):
+        apart.apply(committed(index, payload))
+    assert [(d.part, d.position, d.instrument) for d in applied.accepted] == [(0, 0, 0), (2, 0, 1)]
+    assert [content for content, _ in applied.parts] == [first, toggles, second, second, b"junk"]
+    assert [part.vetoes for _, part in applied.parts] == [(0,), (), (0,), (Veto.DUPLICATE,), ()]
+    assert "unknown payload kind" in applied.problem
+    assert state.toggles == OPTIMISED
+    assert state.portfolio.reserved_buy.tolist() == apart.portfolio.reserved_buy.tolist() == [10, 20]
+    assert len({d.client_order_id for d in applied.accepted}) == 2
+    assert "batch of" in state.apply(committed(2, b"\x02", EntryKind.BATCH)).problem
+
+
+def test_one_refused_payload_refuses_its_batch_and_one_that_waits_holds_it() -> None:
+    state = make_state()
+    good = judged(state, proposals(0, (0, Side.BUY, 10, 5000)))
+    later = replace(good, judged_index=5)
+    too_much = state.limits.order_notional_max // 5000 + 1
+    lie = replace(judged(state, proposals(0, (1, Side.BUY, too_much, 5000))), limit_vetoes=b"")
+    for values, verdict in (
+        ((good,), ContentVerdict.ACCEPT),
+        ((good, later), ContentVerdict.WAIT),
+        ((later, good, lie), ContentVerdict.REFUSE),
+    ):
+        payload = encode_payloads([encoded(value) for value in values])
+        assert state.judge_entry(EntryKind.BATCH, payload, leads=False) is verdict
+    assert state.judge_entry(EntryKind.BATCH, b"junk", leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, encoded(lie), leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.SWITCH, b"junk", leads=False) is ContentVerdict.ACCEPT
