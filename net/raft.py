@@ -6,6 +6,26 @@ The core is layered: what it is bound to (`net.raft_state`), who leads (`net.raf
 Beside the paper, from Ongaro's thesis: pre-vote (§9.6), check-quorum (§6.2), pipelined AppendEntries in a bounded
 window (§10.2.1), leadership transfer (§3.10), ReadIndex and the leader's lease (§6.4). A commit index rides on the next
 message and is sent alone when none comes; such a push gets no reply. Membership changes by epoch (`net.membership`).
+
+Invariants, and the test that checks each (`tests/unit`; the simulation checks 1 to 5 after every event):
+
+1. Election safety (§5.2): one leader a term. A vote is on disk before it leaves and is given once a term:
+   `test_a_vote_is_on_disk_before_it_leaves_and_is_given_once_a_term`.
+2. Leader append-only (§5.3): a leader only appends to its own log. The simulation compares what nodes decide.
+3. Log matching (§5.3): an entry is taken only behind a matching predecessor:
+   `test_the_follower_names_where_to_back_up_to`, script `raft_figure_7.txt`.
+4. Leader completeness (§5.4): only an up-to-date log gets a vote, only entries of the leader's own term commit by
+   counting: `test_a_stale_log_gets_no_vote`, `test_figure_8_an_old_terms_entry_does_not_commit_by_counting`.
+5. State-machine safety (§5.4.3): a committed entry is never cut:
+   `test_a_conflicting_tail_is_cut_and_a_committed_one_never`.
+6. A follower acknowledges after its sync; a leader's own copy counts only after its own:
+   `test_the_leaders_entries_leave_before_its_own_sync_and_the_followers_reply_after_its_sync`.
+7. Only voters with the disk that the membership names count: `test_a_learner_gets_everything_and_counts_in_no_quorum`,
+   `test_what_a_voter_without_its_disk_holds_counts_in_no_quorum`.
+8. A read under the lease is never stale (thesis §6.4.1): the lease runs from when a round was sent, a transfer voids
+   it, a restarted voter waits it out: `test_the_lease_runs_from_when_the_round_was_sent_that_a_quorum_answered`,
+   `test_a_transfer_voids_the_lease_for_the_rest_of_the_term`,
+   `test_a_restarted_voter_votes_for_nobody_until_a_lease_it_may_have_given_is_over`.
 """
 
 from __future__ import annotations
