@@ -68,31 +68,6 @@ class EpochStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeCheckpoint:
-    """The state machine stands behind entry `index`: its state is wanted now, by `checkpoint_taken(index, state)`.
-
-    The state's bytes must be the same on every node that applied the same entries.
-    """
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreState:
-    """The state machine must become `state`, as it was behind entry `index`: what came between is not replayed."""
-
-    index: int
-    state: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RewriteLog:
-    """The durable log becomes `records`, as a whole or not at all: what a checkpoint makes obsolete is gone."""
-
-    records: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ReadReady:
     """A read asked for by `read_index` is linearizable once entries up to `index` are applied; None: ask again."""
 
@@ -109,19 +84,7 @@ class Evidence:
     proof: bytes
 
 
-Effect = (
-    Send
-    | Persist
-    | Sync
-    | Commit
-    | LeaderChanged
-    | EpochStarted
-    | TakeCheckpoint
-    | RestoreState
-    | RewriteLog
-    | ReadReady
-    | Evidence
-)
+Effect = Send | Persist | Sync | Commit | LeaderChanged | EpochStarted | ReadReady | Evidence
 
 
 class ProtocolCore(Protocol):
@@ -166,7 +129,5 @@ class ReplicaStatus:
     evidence: tuple[str, ...]
     voters: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
-    checkpoint_index: int = 0
-    """The newest checkpoint that a quorum certified; the log is kept from there on."""
     first_index: int = 1
     """The oldest entry that this node can still give to a peer."""

@@ -240,57 +240,6 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointVote:
-    """A signed statement: the state behind entry `index` has this digest (`net.checkpoint`)."""
-
-    epoch: int
-    index: int
-    digest: bytes
-    voter: int
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointCertificate:
-    """A quorum's signatures over one checkpoint digest."""
-
-    epoch: int
-    index: int
-    digest: bytes
-    signers: tuple[int, ...]
-    signatures: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchSnapshot:
-    """Ask for the bytes of a certified checkpoint from `offset` on; `index` 0 asks for the newest."""
-
-    epoch: int
-    index: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotChunk:
-    """A piece of an encoded checkpoint of `total_bytes` bytes; every chunk carries the certificate."""
-
-    epoch: int
-    offset: int
-    total_bytes: int
-    certificate: CheckpointCertificate
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceNotice:
-    """Two signed votes of one node that no honest node casts both of; anybody can check them."""
-
-    epoch: int
-    first: Vote
-    second: Vote
-
-
-@dataclass(frozen=True, slots=True)
 class GossipVersion:
     """How new `key` of `origin` is at the sender."""
 
@@ -367,10 +316,6 @@ ConsensusMessage = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
-    | CheckpointVote
-    | FetchSnapshot
-    | SnapshotChunk
-    | EvidenceNotice
 )
 GossipMessage = GossipDigest | GossipDelta
 Message = ConsensusMessage | GossipMessage | Application

@@ -62,7 +62,7 @@ class RaftState:
         return tuple(self._committed(index) for index in range(first, self.commit_index + 1))
 
     def live_records(self) -> tuple[bytes, ...]:
-        """What this core still needs of the durable log, for the records behind a checkpoint (`RewriteLog`).
+        """What this core still needs of the durable log, as records to stand behind a checkpoint.
 
         Read back in this order after `restore_snapshot` of the log's base they make this core again.
         """

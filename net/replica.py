@@ -251,7 +251,6 @@ class Replica:
             evidence=tuple(self._evidence),
             voters=self._epoch.membership.voters,
             learners=self._epoch.membership.learners,
-            checkpoint_index=0,
             first_index=self.history.first_index,
         )
 

@@ -38,12 +38,8 @@ KIND_OF: Final[dict[type, int]] = {
     messages.TimeoutNow: 13,
     messages.ReadIndex: 14,
     messages.ReadIndexReply: 15,
-    messages.CheckpointVote: 16,
-    messages.FetchSnapshot: 17,
-    messages.SnapshotChunk: 18,
-    messages.EvidenceNotice: 19,
-    messages.GossipDigest: 20,
-    messages.GossipDelta: 21,
+    messages.GossipDigest: 16,
+    messages.GossipDelta: 17,
 }
 _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 

@@ -141,42 +141,6 @@ struct Forward {
   payloads @2 :List(Data);
 }
 
-struct CheckpointVote {
-  epoch @0 :UInt64;
-  index @1 :UInt64;
-  digest @2 :Data;
-  voter @3 :UInt64;
-  signature @4 :Data;
-}
-
-struct CheckpointCertificate {
-  epoch @0 :UInt64;
-  index @1 :UInt64;
-  digest @2 :Data;
-  signers @3 :List(UInt64);
-  signatures @4 :List(Data);
-}
-
-struct FetchSnapshot {
-  epoch @0 :UInt64;
-  index @1 :UInt64;
-  offset @2 :UInt64;
-}
-
-struct SnapshotChunk {
-  epoch @0 :UInt64;
-  offset @1 :UInt64;
-  totalBytes @2 :UInt64;
-  certificate @3 :CheckpointCertificate;
-  data @4 :Data;
-}
-
-struct EvidenceNotice {
-  epoch @0 :UInt64;
-  first @1 :Vote;
-  second @2 :Vote;
-}
-
 struct GossipVersion {
   origin @0 :UInt64;
   key @1 :UInt64;

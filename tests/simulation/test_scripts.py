@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from net.raft import RaftCore
+from tests.simulation.mutations import commit_old_terms_by_counting
 from tests.simulation.raft_script import run_script
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("raft_*.txt"))
@@ -21,12 +21,7 @@ def test_the_script_plays_as_written(path: Path) -> None:
 
 
 def test_figure_8_shows_what_counting_old_terms_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def commit_whatever_a_majority_holds(self: RaftCore, now: float) -> None:
-        held = sorted([self.log.last_index, *self.match_index.values()], reverse=True)
-        if held[self.quorum - 1] > self.commit_index:
-            self._commit_to(held[self.quorum - 1])
-
-    monkeypatch.setattr(RaftCore, "_advance_commit", commit_whatever_a_majority_holds)
+    commit_old_terms_by_counting(monkeypatch)
     with pytest.raises(AssertionError, match="S5 decides"):
         run_script(Path(__file__).parent / "scripts" / "raft_figure_8.txt")
 
