@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from kernels.checks import checked, checked_band, shaped
 
 _CONSTANT = 1e-7
-"""A row whose deviation is below this share of its largest magnitude is constant: the rest is rounding."""
+"""A row that departs from its mean by no more than this share of its largest magnitude is constant: rounding."""
+_TINY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+"""So is one that departs by less than this: its mean has no digits left."""
 
 
 def z_normalise(windows: NDArray[Any]) -> NDArray[np.float32]:
@@ -33,10 +35,12 @@ def z_normalise(windows: NDArray[Any]) -> NDArray[np.float32]:
     if rows.shape[1] == 0:
         raise ValueError("windows must have at least one step a row")
     rows -= rows.mean(axis=1, keepdims=True)
+    peak = np.abs(rows).max(axis=1, keepdims=True)
+    constant = peak <= np.maximum(_CONSTANT * np.abs(windows).max(axis=1, keepdims=True), _TINY)
+    # By the peak first: squares of very small numbers leave the range of float64.
+    rows /= np.where(constant, 1.0, peak)
     deviation = np.sqrt((rows * rows).mean(axis=1, keepdims=True))
-    constant = deviation <= _CONSTANT * np.abs(windows).max(axis=1, keepdims=True, initial=0.0)
-    deviation[constant] = 1.0
-    rows /= deviation
+    rows /= np.where(constant, 1.0, deviation)
     rows[constant[:, 0]] = 0.0
     return rows.astype(np.float32)
 

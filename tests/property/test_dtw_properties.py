@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -110,6 +110,8 @@ def test_envelopes_bound_the_patterns_and_so_the_distance(case: tuple[Rows, Rows
 
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 20)), elements=st.floats(-1e6, 1e6)))
+@example(np.array([[7.61831344e-162, 0.0]]))
+@example(np.array([[5e-324, 0.0], [1e-160, -1e-161]]))
 def test_z_normalised_rows_have_mean_zero_and_deviation_one_or_are_zero(rows: NDArray[np.float64]) -> None:
     out = z_normalise(rows).astype(np.float64)
     assert np.isfinite(out).all()
