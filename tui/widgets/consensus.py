@@ -153,15 +153,8 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         heard = _heard_by(node.node, snapshot)
         return (*head, Part("unreachable", style), Part(heard), Part(f"  was {role}, last at {index}", "muted"))
     head = (*head, Part(f"{role:<9.9} ", "strong" if leads else "plain"))
-    if word not in ("leading", "following"):
-        return (*head, Part("lag ", "muted"), Part(f"{lag:<7.7} "), Part(plain(word), style))
-    return (
-        *head,
-        Part(f"{index:>9} "),
-        Part("lag ", "muted"),
-        Part(f"{lag:<4.4}"),
-        Part(f"{trip:>8}"),
-    )
+    last = Part(f"{trip:>8}") if word in ("leading", "following") else Part(f" {plain(word)}", style)
+    return (*head, Part(f"{index:>9} "), Part("lag ", "muted"), Part(f"{lag:<4.4}"), last)
 
 
 def _heard_by(node: int, snapshot: SwarmSnapshot) -> str:
