@@ -68,6 +68,34 @@ class EpochStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeCheckpoint:
+    """The state machine stands behind entry `index`: its state is wanted now, by `checkpoint_taken(index, state)`.
+
+    The state's bytes must be the same on every node that applied the same entries.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreState:
+    """The state machine must become `state`, as it was behind entry `index`: what came between is not replayed."""
+
+    index: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteLog:
+    """The durable log becomes `records`, as a whole or not at all: what a checkpoint makes obsolete is gone.
+
+    It stands for all that was persisted before it; what is persisted after it is appended.
+    """
+
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadReady:
     """A read asked for by `read_index` is linearizable once entries up to `index` are applied; None: ask again."""
 
@@ -84,7 +112,19 @@ class Evidence:
     proof: bytes
 
 
-Effect = Send | Persist | Sync | Commit | LeaderChanged | EpochStarted | ReadReady | Evidence
+Effect = (
+    Send
+    | Persist
+    | Sync
+    | Commit
+    | LeaderChanged
+    | EpochStarted
+    | TakeCheckpoint
+    | RestoreState
+    | RewriteLog
+    | ReadReady
+    | Evidence
+)
 
 
 class ProtocolCore(Protocol):
@@ -129,5 +169,7 @@ class ReplicaStatus:
     evidence: tuple[str, ...]
     voters: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
+    checkpoint_index: int = 0
+    """The newest checkpoint that a majority of voters signed; 0: none yet."""
     first_index: int = 1
     """The oldest entry that this node can still give to a peer."""

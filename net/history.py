@@ -38,6 +38,19 @@ class History:
             del self._entries[:surplus]
             self.first_index += surplus
 
+    def trim(self, index: int) -> None:
+        """Keep no entry up to `index`: a checkpoint stands for them. No effect past the last entry."""
+        surplus = min(index, self.last_index) - self.first_index + 1
+        if surplus > 0:
+            del self._entries[:surplus]
+            self.first_index += surplus
+
+    def restart(self, index: int, term: int, digest: bytes) -> None:
+        """The log goes on behind a checkpoint at `index`, whose last entry was of `term`."""
+        self._entries.clear()
+        self.first_index = index + 1
+        self.last_index, self.last_term, self.digest = index, term, digest
+
     def slice(self, first_index: int, limit: int, limit_bytes: int) -> tuple[Committed, ...]:
         """Entries from `first_index` on: at most `limit`, and about `limit_bytes` of payload; () when not kept."""
         if not self.first_index <= first_index <= self.last_index:

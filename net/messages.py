@@ -240,6 +240,50 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointVote:
+    """A signed statement: the log up to `index`, and the state behind it, have this digest (`net.checkpoint`)."""
+
+    epoch: int
+    index: int
+    digest: bytes
+    voter: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCertificate:
+    """The signatures of a majority of voters over one checkpoint's digest."""
+
+    index: int
+    digest: bytes
+    signers: tuple[int, ...]
+    signatures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSnapshot:
+    """Ask for the encoded checkpoint of `index` from byte `offset` on."""
+
+    epoch: int
+    index: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """A piece of an encoded checkpoint of `total_bytes` bytes (Raft §7); every chunk carries the certificate.
+
+    Whoever is asked for what its log no longer holds sends the first, the receiver fetches the others.
+    """
+
+    epoch: int
+    offset: int
+    total_bytes: int
+    certificate: CheckpointCertificate
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class GossipVersion:
     """How new `key` of `origin` is at the sender."""
 
@@ -316,6 +360,9 @@ ConsensusMessage = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | CheckpointVote
+    | FetchSnapshot
+    | SnapshotChunk
 )
 GossipMessage = GossipDigest | GossipDelta
 Message = ConsensusMessage | GossipMessage | Application

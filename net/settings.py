@@ -37,3 +37,9 @@ class ConsensusSettings:
     """Messages of an epoch or view that this node has not reached yet."""
     lease_clock_drift: float = 0.1
     """Raft: the share by which clocks may run apart; the leader's lease is shorter by it (thesis §6.4.1)."""
+    checkpoint_interval_entries: int = 4096
+    """Every so many entries all nodes checkpoint their state, and the log behind it is cut; 0: never."""
+    snapshot_chunk_bytes: int = 256 * 1024
+    """One message of a checkpoint's transfer to a peer that lags behind the log."""
+    batch_payloads: int = 1
+    """Payloads that wait at a leader and travel as one BATCH entry, at most; 1: an entry each."""

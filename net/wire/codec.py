@@ -40,6 +40,9 @@ KIND_OF: Final[dict[type, int]] = {
     messages.ReadIndexReply: 15,
     messages.GossipDigest: 16,
     messages.GossipDelta: 17,
+    messages.CheckpointVote: 18,
+    messages.FetchSnapshot: 19,
+    messages.SnapshotChunk: 20,
 }
 _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 

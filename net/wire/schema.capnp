@@ -141,6 +141,35 @@ struct Forward {
   payloads @2 :List(Data);
 }
 
+struct CheckpointVote {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  digest @2 :Data;
+  voter @3 :UInt64;
+  signature @4 :Data;
+}
+
+struct CheckpointCertificate {
+  index @0 :UInt64;
+  digest @1 :Data;
+  signers @2 :List(UInt64);
+  signatures @3 :List(Data);
+}
+
+struct FetchSnapshot {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  offset @2 :UInt64;
+}
+
+struct SnapshotChunk {
+  epoch @0 :UInt64;
+  offset @1 :UInt64;
+  totalBytes @2 :UInt64;
+  certificate @3 :CheckpointCertificate;
+  data @4 :Data;
+}
+
 struct GossipVersion {
   origin @0 :UInt64;
   key @1 :UInt64;
