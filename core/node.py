@@ -33,6 +33,7 @@ from core.trader import Trader
 from net.certificate import with_word
 from net.identity import Identity
 from net.log import DurableLog
+from net.membership import Membership
 from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
 from net.quic import Endpoint
 from net.replica import Replica
@@ -196,8 +197,9 @@ class Node:
         else:
             self._stop_leading()
 
-    def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None:
-        self.event(Severity.INFO, f"epoch {epoch}: {mode.name.lower()} from index {base_index + 1}")
+    def epoch_started(self, epoch: int, mode: Mode, base_index: int, membership: Membership) -> None:
+        voters = ", ".join(map(str, membership.voters))
+        self.event(Severity.INFO, f"epoch {epoch}: {mode.name.lower()} from index {base_index + 1}, voters {voters}")
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
         if self._accusations.add(culprit, reason, proof):

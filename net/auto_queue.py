@@ -125,6 +125,17 @@ class AutoQueue:
             self._used = set(kept)
         return True
 
+    @property
+    def used_witnesses(self) -> tuple[int, tuple[int, ...]]:
+        """The floor, and the heights above it whose witness was used: the same on every node behind the same entry."""
+        return self._used_floor, tuple(sorted(self._used))
+
+    def restore_used(self, floor: int, heights: Iterable[int]) -> None:
+        """What a checkpoint says was used. Witnesses that wait here and are used already are of no more use."""
+        self._used_floor, self._used = floor, set(heights)
+        for height in [each for each in self._witnesses if each in self._used or each <= floor]:
+            self._forget(height)
+
     def _forget(self, height: int) -> None:
         content, _ = self._witnesses.pop(height)
         heights = self._by_content[content]

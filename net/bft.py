@@ -177,7 +177,7 @@ class BftCore(BftState):
     def tick(self, now: float) -> list[Effect]:
         if self.sealed:
             return []
-        if not self.nullified:
+        if self.voting and not self.nullified:
             silent = self.leader != self.node and now >= self._silence_deadline()
             stuck = self._waiting_since is not None and now >= self._waiting_since + self._patience()
             if silent or stuck:
@@ -194,7 +194,7 @@ class BftCore(BftState):
         if self.sealed:
             return None
         due = [] if self._resend_at is None else [self._resend_at]
-        if not self.nullified:
+        if self.voting and not self.nullified:
             if self.leader != self.node:
                 due.append(self._silence_deadline())
             if self._waiting_since is not None:
@@ -206,6 +206,18 @@ class BftCore(BftState):
         if committed.entry.index == self.committed_height + 1 and not self.sealed:
             self._out.append(Persist(encode_record(InstallRecord(committed.entry, committed.certificate))))
             self._decide(committed, None)
+            self.far_behind = False
+            self._after_decision(now)
+        return self._take(now)
+
+    def install_snapshot(self, index: int, term: int, digest: bytes, now: float) -> list[Effect]:
+        """The log goes on behind a certified checkpoint at `index`, whose last entry is of view `term`.
+
+        No effect at or below the decided height. Emits no Commit: the caller restores the state, and rewrites the
+        durable log (`live_records`) before the node sends anything more.
+        """
+        if index > self.committed_height and not self.sealed:
+            self._move_base_to(index, term, digest)
             self.far_behind = False
             self._after_decision(now)
         return self._take(now)
@@ -248,7 +260,7 @@ class BftCore(BftState):
     # -- proposing ----------------------------------------------------------------------------------------------------
 
     def _propose_where_possible(self, now: float) -> None:
-        if self.leader != self.node or self.nullified or self.sealed:
+        if self.leader != self.node or self.nullified or self.sealed or not self.voting:
             return
         if self.tip is None:
             start = self._start_parent()
@@ -260,7 +272,7 @@ class BftCore(BftState):
                 self._propose_block(EntryKind.NOOP, b"", now)
         while self._queue and self.tip[0] < self.committed_height + self._settings.bft_window:
             parent = self.blocks.get(self.tip[1])
-            if parent is not None and parent.entry.kind is EntryKind.SWITCH and not self.witness:
+            if parent is not None and not self.witness and self._ends_epoch(parent.entry):
                 return
             self._propose_block(*self._queue.popleft(), now)
 
@@ -313,7 +325,7 @@ class BftCore(BftState):
 
     def _vote_where_possible(self, now: float) -> None:
         """NOTARIZE-vote the blocks of the current view that the rules allow, lowest first."""
-        if self.nullified or self.sealed:
+        if self.nullified or self.sealed or not self.voting:
             return
         view = self.view
         here = [block for block in self.blocks.values() if block.entry.term == view]
@@ -338,7 +350,7 @@ class BftCore(BftState):
         self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
 
     def _finalize(self, slot: Slot, digest: bytes, now: float) -> None:
-        if slot.finalization is not None or slot.finalize_voted is not None:
+        if slot.finalization is not None or slot.finalize_voted is not None or not self.voting:
             return
         signature = self._sign(signed_bytes(self.context, Phase.FINALIZE, slot.view, slot.height, digest))
         if slot.notarization is not None:
@@ -493,7 +505,7 @@ class BftCore(BftState):
 
     def _nullify(self, now: float) -> None:
         """R5."""
-        if self.nullified or self.sealed:
+        if self.nullified or self.sealed or not self.voting:
             return
         self._cast_nullify(self.view, self.finalize_top + 1)
         self._check_nullified(now)
@@ -546,7 +558,7 @@ class BftCore(BftState):
             return
         # Without the votes of those that skip a view, a liar's vote could leave the next leader without grounds.
         for left in range(max(self.view, view - _VIEWS_AHEAD), view):
-            if self.nullifications.of(left, self.node) is None:
+            if self.voting and self.nullifications.of(left, self.node) is None:
                 self._cast_nullify(left, self.finalize_top + 1 if left == self.view else 0)
         self.view = view
         self.elections += 1

@@ -11,13 +11,22 @@ from dataclasses import replace
 
 from net.bft_votes import Block, Nullifications, Slot, Tally
 from net.certificate import Verifier, entry_digest
-from net.durable import BlockRecord, CertificateRecord, InstallRecord, Record, VoteRecord
+from net.durable import (
+    BlockRecord,
+    CertificateRecord,
+    InstallRecord,
+    Record,
+    ViewRecord,
+    VoteRecord,
+    encode_record,
+)
 from net.epoch import Epoch, decode_switch
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase, Propose, Vote
 from net.quorum import byzantine_faults, byzantine_quorum
 from net.settings import ConsensusSettings
 
 RECENT_BLOCKS = 256
+_ORDERED = (EntryKind.DATA, EntryKind.BATCH, EntryKind.SWITCH, EntryKind.MEMBERSHIP)
 
 
 class BftState:
@@ -34,9 +43,9 @@ class BftState:
         voting: bool,
     ) -> None:
         self.node = node
-        self.voting = voting
         self.nodes = epoch.membership.voters
-        self.peers = tuple(peer for peer in self.nodes if peer != node)
+        self.voting = voting and node in self.nodes
+        self.peers = tuple(peer for peer in epoch.membership.nodes if peer != node)
         self.epoch = epoch
         self.witness = witness
         self.context = epoch.witness_context if witness else epoch.context
@@ -97,7 +106,9 @@ class BftState:
             return payload == b""
         if kind is EntryKind.SWITCH and decode_switch(payload, len(self.nodes)) is None:
             return False
-        return kind in (EntryKind.DATA, EntryKind.SWITCH) and self._validate(kind, payload)
+        if kind in (EntryKind.BATCH, EntryKind.MEMBERSHIP) and self.witness:
+            return False
+        return kind in _ORDERED and self._validate(kind, payload)
 
     def _start_parent(self) -> tuple[int, bytes] | None:
         """Height and digest of what the first block of this view must extend (R3); None while that is not known."""
@@ -197,22 +208,65 @@ class BftState:
             self.recent[entry.index] = (block.proposal, committed.certificate)
             if len(self.recent) > RECENT_BLOCKS:
                 self.recent.popitem(last=False)
-        if not self.witness and entry.kind is EntryKind.SWITCH and decode_switch(entry.payload, len(self.nodes)):
+        if not self.witness and self._ends_epoch(entry):
             self.sealed = True
 
+    def _ends_epoch(self, entry: Entry) -> bool:
+        """Whether nothing may be ordered behind `entry`. What was decided was acceptable to an honest quorum."""
+        if entry.kind is EntryKind.SWITCH:
+            return decode_switch(entry.payload, len(self.nodes)) is not None
+        return entry.kind is EntryKind.MEMBERSHIP
+
     def _move_base(self, certificate: Certificate) -> None:
-        height = certificate.index
-        self.committed_height, self.committed_digest = height, certificate.digest
-        self.committed_view = certificate.term
+        self._move_base_to(certificate.index, certificate.term, certificate.digest)
         self.last_certificate = certificate
+
+    def _move_base_to(self, height: int, view: int, digest: bytes) -> None:
+        self.committed_height, self.committed_digest, self.committed_view = height, digest, view
         self.finalized = {each: cert for each, cert in self.finalized.items() if each > height}
         for key in [each for each in self.slots if each[1] <= height]:
             del self.slots[key]
-        for digest in [each for each, block in self.blocks.items() if block.entry.index <= height]:
-            del self.blocks[digest]
-        for digest in [each for each, cert in self.notarized.items() if cert.index <= height]:
-            del self.notarized[digest]
-        self.nullifications.forget_below(certificate.term)
+        self.blocks = {each: block for each, block in self.blocks.items() if block.entry.index > height}
+        self.notarized = {each: cert for each, cert in self.notarized.items() if cert.index > height}
+        self.nullifications.forget_below(view)
+
+    # -- snapshots and recovery ------------------------------------------------------------------------------------
+
+    def restore_snapshot(self, index: int, term: int, digest: bytes) -> None:
+        """Before `start`: the log of this epoch goes on behind a checkpoint whose last entry is of view `term`."""
+        if index > self.committed_height:
+            self._move_base_to(index, term, digest)
+            self._restore_view(term)
+
+    def live_records(self) -> tuple[bytes, ...]:
+        """What this core still needs of the durable log, as records to stand behind a checkpoint: its promises (R7).
+
+        Read back in this order, after the records of what is decided, they make a core that contradicts none of them.
+        """
+        number, witness = self.epoch.number, self.witness
+        records: list[Record] = [ViewRecord(number, witness, self.view, self.finalize_top, self.voted_in_view)]
+        if witness and self.last_certificate is not None:
+            records.append(CertificateRecord(self.last_certificate, True))
+        records.extend(
+            VoteRecord(number, witness, vote.phase, vote.view, vote.height, vote.digest, vote.signature)
+            for vote in self.nullifications.all_of(self.node)
+        )
+        records.extend(
+            BlockRecord(number, witness, block.parent, block.entry) for block in self.blocks.values() if block.persisted
+        )
+        records.extend(CertificateRecord(certificate, witness) for certificate in self.notarized.values())
+        for slot in self.slots.values():
+            records.extend(self._own_votes(slot))
+        return tuple(map(encode_record, records))
+
+    def _own_votes(self, slot: Slot) -> list[Record]:
+        number, witness = self.epoch.number, self.witness
+        votes = ((Phase.NOTARIZE, slot.voted, slot.notarize), (Phase.FINALIZE, slot.finalize_voted, slot.finalize))
+        return [
+            VoteRecord(number, witness, phase, slot.view, slot.height, digest, tally.signatures[digest][self.node])
+            for phase, digest, tally in votes
+            if digest is not None
+        ]
 
     def restore(self, record: Record) -> Sequence[Committed]:
         """Take a record of this node's log; what it shows to be decided."""
@@ -223,6 +277,11 @@ class BftState:
                     self.blocks[digest] = self._restored_block(entry, parent, digest)
             case VoteRecord():
                 self._restore_vote(record)
+            case ViewRecord(_, _, view, finalize_top, voted):
+                self._restore_view(view)
+                if view == self.view:
+                    self.finalize_top = max(self.finalize_top, finalize_top)
+                    self.voted_in_view = self.voted_in_view or voted
             case CertificateRecord(certificate, _):
                 return self._restore_certificate(certificate)
             case InstallRecord(entry, certificate):

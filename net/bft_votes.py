@@ -64,6 +64,10 @@ class Nullifications:
     def votes(self, view: int) -> list[Vote]:
         return list(self._votes.get(view, {}).values())
 
+    def all_of(self, voter: int) -> list[Vote]:
+        """The votes of `voter` in every view that is kept."""
+        return [votes[voter] for votes in self._votes.values() if voter in votes]
+
     def count(self, view: int) -> int:
         return len(self._votes.get(view, {}))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
-from net.messages import Certificate, Entry, EntryKind, Mode, Phase
+from net.messages import Certificate, CheckpointCertificate, Entry, EntryKind, Mode, Phase
 
 
 class RecordKind(IntEnum):
@@ -23,6 +23,9 @@ class RecordKind(IntEnum):
     VOTE = 5
     CERTIFICATE = 6
     INSTALL = 7
+    CHECKPOINT = 8
+    INCARNATION = 9
+    VIEW = 10
 
 
 class RecordError(ValueError):
@@ -98,6 +101,21 @@ class CertificateRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewRecord:
+    """Byzantine: the view of a log that was rewritten, and what the votes that went with the old one still bind to.
+
+    `finalize_top` is the highest height that this node FINALIZE-voted in `view` (-1: none), `voted` whether it
+    NOTARIZE-voted there.
+    """
+
+    epoch: int
+    witness: bool
+    view: int
+    finalize_top: int
+    voted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class InstallRecord:
     """An entry that a peer proved committed, with its proof (catch-up)."""
 
@@ -109,7 +127,33 @@ class InstallRecord:
         return self.certificate.epoch
 
 
-Record = HardState | AppendRecord | CommitIndexRecord | BlockRecord | VoteRecord | CertificateRecord | InstallRecord
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A stable checkpoint, encoded (`net.checkpoint`), in place of all records before: it begins a rewritten log."""
+
+    data: bytes
+    certificate: CheckpointCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class IncarnationRecord:
+    """The name of this disk (`net.membership.Member`): it is lost with the votes that it vouches for."""
+
+    incarnation: bytes
+
+
+Record = (
+    HardState
+    | AppendRecord
+    | CommitIndexRecord
+    | BlockRecord
+    | VoteRecord
+    | CertificateRecord
+    | InstallRecord
+    | CheckpointRecord
+    | IncarnationRecord
+    | ViewRecord
+)
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
@@ -182,6 +226,12 @@ def encode_record(record: Record) -> bytes:
             fields = (RecordKind.HARD_STATE, epoch, term, voted_for)
         case InstallRecord(entry, certificate):
             fields = (RecordKind.INSTALL, _entry_fields(entry), _certificate_fields(certificate))
+        case CheckpointRecord(data, proof):
+            fields = (RecordKind.CHECKPOINT, data, (proof.index, proof.digest, proof.signers, proof.signatures))
+        case ViewRecord(epoch, witness, view, finalize_top, voted):
+            fields = (RecordKind.VIEW, epoch, witness, view, finalize_top, voted)
+        case IncarnationRecord(incarnation):
+            fields = (RecordKind.INCARNATION, incarnation)
     packed: bytes = _pack((int(fields[0]), *fields[1:]))
     return packed
 
@@ -218,3 +268,12 @@ def _decode(kind: RecordKind, fields: list[Any]) -> Record:
         case RecordKind.INSTALL:
             entry, certificate = fields
             return InstallRecord(_entry(entry), _certificate(certificate))
+        case RecordKind.CHECKPOINT:
+            checkpoint, (index, digest, signers, signatures) = fields
+            return CheckpointRecord(checkpoint, CheckpointCertificate(index, digest, signers, signatures))
+        case RecordKind.INCARNATION:
+            (incarnation,) = fields
+            return IncarnationRecord(incarnation)
+        case RecordKind.VIEW:
+            epoch, witness, view, finalize_top, voted = fields
+            return ViewRecord(epoch, witness, view, finalize_top, voted)

@@ -51,6 +51,11 @@ class History:
         self.first_index = index + 1
         self.last_index, self.last_term, self.digest = index, term, digest
 
+    def between(self, first_index: int, last_index: int) -> tuple[Committed, ...]:
+        """The entries from `first_index` to `last_index` that are kept."""
+        start = max(0, first_index - self.first_index)
+        return tuple(self._entries[start : max(0, last_index - self.first_index + 1)])
+
     def slice(self, first_index: int, limit: int, limit_bytes: int) -> tuple[Committed, ...]:
         """Entries from `first_index` on: at most `limit`, and about `limit_bytes` of payload; () when not kept."""
         if not self.first_index <= first_index <= self.last_index:

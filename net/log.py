@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -153,6 +153,32 @@ class DurableLog:
         if self._unsynced and self.durability == "fdatasync":
             self._sync_file()
         self._unsynced = False
+
+    def rewrite(self, records: Iterable[bytes]) -> None:
+        """The log becomes `records`, whole or not at all; what was appended before is gone, synced or not.
+
+        A crash leaves the old log or the new one. The rewritten log is on disk when this returns (`durability`).
+        """
+        fresh = self.path.with_name(self.path.name + ".new")
+        old = self._fd
+        self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._pending.clear()
+        try:
+            self._lock()
+            self._write(MAGIC)
+            for record in records:
+                self.append(record)
+            self.flush()
+            self._sync_file()
+            fresh.replace(self.path)
+        except BaseException:
+            os.close(self._fd)
+            self._fd = old
+            raise
+        os.close(old)
+        self._unsynced = False
+        if self.durability == "fdatasync":
+            _sync_folder(self.path.parent)
 
     def read_all(self) -> list[bytes]:
         """Every record, oldest first."""

@@ -12,6 +12,8 @@ from typing import Final
 from net.messages import Entry, EntryKind
 
 PAYLOADS_MAX: Final = 4_096
+BATCH_BYTES_MAX: Final = 256 * 1024
+"""Payload bytes of one batch: well below what one message of the wire takes."""
 _COUNT: Final = struct.Struct("<I")
 
 
@@ -24,6 +26,36 @@ def encode_payloads(payloads: Sequence[bytes]) -> bytes:
     if not 0 < len(payloads) <= PAYLOADS_MAX:
         raise PayloadBatchError(f"{len(payloads)} payloads; a batch holds 1 to {PAYLOADS_MAX}")
     return b"".join((struct.pack(f"<{len(payloads) + 1}I", len(payloads), *map(len, payloads)), *payloads))
+
+
+def pack(contents: Sequence[tuple[EntryKind, bytes]], payloads_at_most: int) -> list[tuple[EntryKind, bytes]]:
+    """`contents` in their order, runs of DATA packed into BATCH contents of at most so many payloads.
+
+    A run of one stays DATA, and a batch stays below `BATCH_BYTES_MAX`; `payloads_at_most` 1 packs nothing.
+    """
+    packed: list[tuple[EntryKind, bytes]] = []
+    run: list[bytes] = []
+    size = 0
+
+    def close() -> None:
+        if len(run) > 1:
+            packed.append((EntryKind.BATCH, encode_payloads(run)))
+        else:
+            packed.extend((EntryKind.DATA, payload) for payload in run)
+        run.clear()
+
+    most = min(payloads_at_most, PAYLOADS_MAX)
+    for kind, payload in contents:
+        if kind is not EntryKind.DATA or len(run) >= most or size + len(payload) > BATCH_BYTES_MAX:
+            close()
+            size = 0
+        if kind is EntryKind.DATA:
+            run.append(payload)
+            size += len(payload)
+        else:
+            packed.append((kind, payload))
+    close()
+    return packed
 
 
 def payloads_of(entry: Entry) -> tuple[bytes, ...]:

@@ -61,17 +61,18 @@ class RaftState:
         self._hinted_commit = self.commit_index
         return tuple(self._committed(index) for index in range(first, self.commit_index + 1))
 
-    def live_records(self) -> tuple[bytes, ...]:
-        """What this core still needs of the durable log, as records to stand behind a checkpoint.
+    def live_records(self, above: int = 0) -> tuple[bytes, ...]:
+        """What this core still needs of the durable log, as records to stand behind a checkpoint at entry `above`.
 
-        Read back in this order after `restore_snapshot` of the log's base they make this core again.
+        Read back in this order after `restore_snapshot` of that entry they make this core again. Entries up to `above`
+        may still be in memory, for followers that lag a little.
         """
         number, log = self.epoch.number, self.log
         records = [encode_record(HardState(number, self.term, self.voted_for))]
         step = self._settings.message_entries
         records.extend(
             encode_record(AppendRecord(number, first, log.slice(first, step)))
-            for first in range(log.base_index + 1, log.last_index + 1, step)
+            for first in range(max(log.base_index, above) + 1, log.last_index + 1, step)
         )
         records.append(encode_record(CommitIndexRecord(number, self.commit_index)))
         return tuple(records)

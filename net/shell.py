@@ -11,7 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Persist, Send, Sync
+from net.consensus import (
+    Commit,
+    Effect,
+    EpochStarted,
+    Evidence,
+    LeaderChanged,
+    Persist,
+    ReadReady,
+    RestoreState,
+    RewriteLog,
+    Send,
+    Sync,
+    TakeCheckpoint,
+)
+from net.membership import Membership
 from net.messages import Committed, ConsensusMessage, Mode
 
 
@@ -28,6 +42,8 @@ class DurableLog(Protocol):
 
     def sync(self) -> None: ...
 
+    def rewrite(self, records: Sequence[bytes]) -> None: ...
+
 
 class Core(Protocol):
     """What the shell drives: `net.replica.Replica`."""
@@ -42,6 +58,14 @@ class Core(Protocol):
 
     def switch_mode(self, mode: Mode, now: float) -> list[Effect]: ...
 
+    def checkpoint_taken(self, index: int, state: bytes, now: float) -> list[Effect]: ...
+
+    def transfer_leadership(self, to: int, now: float) -> list[Effect]: ...
+
+    def read_index(self, request_id: int, now: float) -> list[Effect]: ...
+
+    def change_membership(self, change: bytes, now: float) -> list[Effect]: ...
+
     def next_deadline(self) -> float | None: ...
 
 
@@ -52,7 +76,11 @@ class Observer(Protocol):
 
     def leader_changed(self, leader: int | None, term: int) -> None: ...
 
-    def epoch_started(self, epoch: int, mode: Mode, base_index: int) -> None: ...
+    def epoch_started(self, epoch: int, mode: Mode, base_index: int, membership: Membership) -> None: ...
+
+    def checkpoint(self, index: int) -> bytes: ...
+
+    def restore(self, index: int, state: bytes) -> None: ...
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
@@ -77,6 +105,8 @@ class ReplicaShell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._inbox: list[tuple[int, ConsensusMessage]] = []
+        self._reads: dict[int, asyncio.Future[int | None]] = {}
+        self._last_read = 0
         self._stopped = False
         self.syncs = 0
 
@@ -87,6 +117,8 @@ class ReplicaShell:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        for read in self._reads.values():
+            read.cancel()
 
     def deliver(self, sender: int, message: ConsensusMessage) -> None:
         """A message that the transport authenticated; handled at the end of this turn of the loop."""
@@ -99,6 +131,20 @@ class ReplicaShell:
 
     def switch_mode(self, mode: Mode) -> None:
         self._apply(self._core.switch_mode(mode, self._clock()))
+
+    def transfer_leadership(self, to: int) -> None:
+        self._apply(self._core.transfer_leadership(to, self._clock()))
+
+    async def read_index(self) -> int | None:
+        """From which index on a read of the applied state is linearizable; None: no leader confirmed it, ask again."""
+        self._last_read += 1
+        read: asyncio.Future[int | None] = self._loop.create_future()
+        self._reads[self._last_read] = read
+        self._apply(self._core.read_index(self._last_read, self._clock()))
+        return await read
+
+    def change_membership(self, change: bytes) -> None:
+        self._apply(self._core.change_membership(change, self._clock()))
 
     def _drain(self) -> None:
         inbox, self._inbox = self._inbox, []
@@ -114,7 +160,7 @@ class ReplicaShell:
     def _apply(self, effects: list[Effect]) -> None:
         if self._stopped:
             return
-        self._write(effects)
+        self._written(effects)
         synced = False
         position = 0
         while position < len(effects):
@@ -133,17 +179,38 @@ class ReplicaShell:
                     self._observer.committed(entry, entry.entry.index in effect.denied, effect.recovered)
             elif isinstance(effect, LeaderChanged):
                 self._observer.leader_changed(effect.leader, effect.term)
-            elif isinstance(effect, EpochStarted):
-                self._observer.epoch_started(effect.epoch, effect.mode, effect.base_index)
-            elif isinstance(effect, Evidence):
-                self._observer.evidence(effect.culprit, effect.reason, effect.proof)
+            elif isinstance(effect, TakeCheckpoint):
+                # What the checkpoint sets off comes after all of this turn.
+                state = self._observer.checkpoint(effect.index)
+                effects += self._written(self._core.checkpoint_taken(effect.index, state, self._clock()))
+                synced = False
+            else:
+                self._tell(effect)
             position += 1
         self._arm()
 
-    def _write(self, effects: list[Effect]) -> None:
+    def _tell(self, effect: Effect) -> None:
+        match effect:
+            case LeaderChanged(leader, term):
+                self._observer.leader_changed(leader, term)
+            case EpochStarted(epoch, mode, base_index, membership):
+                self._observer.epoch_started(epoch, mode, base_index, membership)
+            case RestoreState(index, state):
+                self._observer.restore(index, state)
+            case ReadReady(request_id, index):
+                if (read := self._reads.pop(request_id, None)) is not None and not read.done():
+                    read.set_result(index)
+            case Evidence(culprit, reason, proof):
+                self._observer.evidence(culprit, reason, proof)
+
+    def _written(self, effects: list[Effect]) -> list[Effect]:
+        """`effects`, whose records are in the log's buffer; those that a rewrite stands for come before it."""
         for effect in effects:
             if isinstance(effect, Persist):
                 self._log.append(effect.record)
+            elif isinstance(effect, RewriteLog):
+                self._log.rewrite(effect.records)
+        return effects
 
     def _send_run(self, effects: list[Effect], position: int) -> int:
         """Send the same message to every peer of a run of `Send`s; returns the position after the run."""

@@ -142,7 +142,7 @@ def trust_any_certificate(patch: pytest.MonkeyPatch) -> None:
 def let_critical_entries_pass(patch: pytest.MonkeyPatch) -> None:
     """AUTO: the Raft leader does not wait for a witness, and nobody asks for one."""
     patch.setattr(AutoQueue, "ready", lambda self, critical: [self._queue.popleft() for _ in range(len(self._queue))])
-    patch.setattr(Replica, "_judge", lambda self, raw: (raw, None, False))
+    patch.setattr(Replica, "_unwrap", lambda self, raw: (raw, None, False))
 
 
 def order_behind_a_switch(patch: pytest.MonkeyPatch) -> None:
