@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from random import Random
 
 from net.certificate import Verifier, entry_digest, verify_committed, wrapped
-from net.consensus import Commit, Effect, EpochStarted, Evidence, Persist, Send, Sync
+from net.consensus import (
+    Commit,
+    Effect,
+    EpochStarted,
+    Evidence,
+    Persist,
+    RestoreState,
+    RewriteLog,
+    Send,
+    Sync,
+    TakeCheckpoint,
+)
 from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
@@ -88,6 +99,7 @@ class Cluster:
         self.events = 0
         self.trace: list[str] = []
         self.messages = 0
+        self.restores = 0
         self.message_counts: dict[str, int] = {}
         self._validate = validate
         self._critical = critical
@@ -220,6 +232,15 @@ class Cluster:
                 self._send(node.id, effect.to, effect.message)
             elif isinstance(effect, Commit):
                 self._decide(node, effect)
+            elif isinstance(effect, RewriteLog):
+                node.disk.records = list(effect.records)
+                node.disk.synced = len(effect.records)
+            elif isinstance(effect, TakeCheckpoint):
+                assert node.replica is not None
+                # What the checkpoint sets off comes after all of this turn.
+                effects += node.replica.checkpoint_taken(effect.index, self._state_of(node, effect.index), self.now)
+            elif isinstance(effect, RestoreState):
+                self._restore(node, effect)
             elif isinstance(effect, EpochStarted):
                 node.epochs.append((effect.epoch, effect.mode, effect.base_index))
                 self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
@@ -277,6 +298,28 @@ class Cluster:
         if deadline is not None and deadline <= self.now:
             self.apply(node, node.replica.tick(self.now))
         self._arm(node)
+
+    def _state_of(self, node: SimulatedNode, index: int) -> bytes:
+        if node.id in self.byzantine:
+            return b"a state that never was"
+        if len(node.decided) != index:
+            raise InvariantBroken(f"node {node.id} is asked for a checkpoint of {index} behind {len(node.decided)}")
+        return self._state(index)
+
+    def _state(self, index: int) -> bytes:
+        """The state machine: the digest of all decided entries, and which were denied."""
+        denied = [at for at in range(1, index + 1) if self._truth_denied[at]]
+        return self._truth[index - 1].certificate.digest + repr(denied).encode()
+
+    def _restore(self, node: SimulatedNode, effect: RestoreState) -> None:
+        self.restores += 1
+        self.note(f"node {node.id} goes on from a checkpoint of {effect.index}")
+        if node.id in self.byzantine:
+            return
+        if effect.index > len(self._truth) or effect.state != self._state(effect.index):
+            raise InvariantBroken(f"node {node.id} restores a state of {effect.index} that nobody decided")
+        node.decided = self._truth[: effect.index]
+        node.denied = {at for at in range(1, effect.index + 1) if self._truth_denied[at]}
 
     # -- invariants ------------------------------------------------------------------------------------------------
 

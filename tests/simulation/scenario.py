@@ -12,6 +12,9 @@ from tests.simulation.byzantine import Adversary
 from tests.simulation.cluster import Cluster, Faults, InvariantBroken
 
 SETTINGS = ConsensusSettings(bft_window=4, message_entries=8, window_entries=32)
+CHECKPOINTS = ConsensusSettings(
+    bft_window=4, message_entries=8, window_entries=32, checkpoint_interval_entries=6, snapshot_chunk_bytes=200
+)
 PROGRESS_LIMIT_S = 40.0
 
 
@@ -48,7 +51,7 @@ def run_scenario(
         seed,
         mode,
         random_faults(random),
-        random.choice((SETTINGS, ConsensusSettings(bft_window=1), ConsensusSettings())),
+        random.choice((SETTINGS, CHECKPOINTS, ConsensusSettings(bft_window=1), ConsensusSettings())),
         critical=is_critical,
         byzantine=liars,
         adversary=adversary,
