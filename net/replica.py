@@ -186,7 +186,7 @@ class Replica(ReplicaCatchUp):
             epoch=self.epoch,
             term=self.term,
             leader=self.leader,
-            role=role if self.voting else "learner",
+            role=role if self.voting else "learner" if self.node in self.nodes else "removed",
             commit_index=self.commit_index,
             last_index=last_index,
             peer_match_index=matches,

@@ -238,8 +238,10 @@ class ReplicaLog:
         stable, epoch = self._stable, self._epoch
         if stable is None:
             raise RuntimeError("a log is cut behind a stable checkpoint only")
-        records = [encode_record(IncarnationRecord(self.incarnation))] if self.incarnation else []
-        records.append(encode_record(CheckpointRecord(stable.data, stable.certificate)))
+        records = [
+            encode_record(IncarnationRecord(self.incarnation)),
+            encode_record(CheckpointRecord(stable.data, stable.certificate)),
+        ]
         # A Raft core keeps the entries of its epoch itself; a Byzantine one keeps none that are decided.
         last = self.commit_index if self._raft is None else epoch.base_index
         records.extend(

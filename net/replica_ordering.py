@@ -48,10 +48,13 @@ class ReplicaOrdering(ReplicaLog):
         leader = self.leader
         if not contents or leader is None:
             return
-        if leader == self.node:
+        if leader != self.node:
+            self._forward((leader,), contents)
+        elif self.voting:
             self._order(contents, now)
-            return
-        self._forward((leader,), contents)
+        else:
+            # The view is its to lead, and it may not: the others must hear what waits, to leave that view.
+            self._forward(self.peers, contents)
 
     def _hand_over_waiting(self, now: float) -> None:
         """Hand waiting submissions to a leader that has become known."""
@@ -97,7 +100,7 @@ class ReplicaOrdering(ReplicaLog):
             return
         self._hand_over_at = now + self._settings.progress_timeout_s
         leader = self.leader
-        if self._raft is None and leader != self.node:
+        if self._raft is None and not (leader == self.node and self.voting):
             # Everybody hears of it, so that a leader that ignores it loses its view.
             self._forward(self.peers, waiting)
             self._byzantine.want(waiting, now)

@@ -25,6 +25,9 @@ from net.consensus import (
     Sync,
     TakeCheckpoint,
 )
+from net.durable import IncarnationRecord, encode_record
+from net.membership import Membership, MembershipError
+from net.membership_change import sign_change
 from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
@@ -32,6 +35,9 @@ from tests.simulation.byzantine import Adversary
 from tests.simulation.signing import roster_of, signer
 
 MAX_EVENTS = 300_000
+OPERATOR = 1000
+OPERATOR_KEY = 15
+"""The operator's id, and which of the simulated keys is its own."""
 
 
 class InvariantBroken(AssertionError):
@@ -57,6 +63,8 @@ class Disk:
 
     records: list[bytes] = field(default_factory=list)
     synced: int = 0
+    used: bool = False
+    """Whether a node ever ran from it: a marker that is kept elsewhere, and outlives the records."""
 
 
 @dataclass(slots=True)
@@ -107,7 +115,7 @@ class Cluster:
         self._replica_class = replica_class
         self._keep_unsynced = keep_unsynced
         self._roster = roster_of(n)
-        self._verifier = Verifier(self._roster)
+        self._verifiers: dict[int, Verifier] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._cut: set[tuple[int, int]] = set()
@@ -146,6 +154,12 @@ class Cluster:
         if node.replica is not None:
             return
         node.incarnation += 1
+        if not node.disk.records:
+            # As `net.incarnation` does; where the node ran before, it is another disk than the one that voted.
+            incarnation = self.random.randbytes(16) if node.disk.used else b""
+            node.disk.records.append(encode_record(IncarnationRecord(incarnation)))
+            node.disk.synced = 1
+        node.disk.used = True
         node.replica = self._replica_class.recover(
             list(node.disk.records),
             node_id,
@@ -157,6 +171,7 @@ class Cluster:
             settings=self.settings,
             validate=self._validate,
             critical=self._critical,
+            authorities={OPERATOR: roster_of(OPERATOR_KEY + 1)[OPERATOR_KEY]},
         )
         node.decided = []
         node.denied = set()
@@ -175,6 +190,40 @@ class Cluster:
         del node.disk.records[kept:]
         node.disk.synced = len(node.disk.records)
         self.note(f"node {node_id} crashes")
+
+    def wipe(self, node_id: int) -> None:
+        """Kill a node and take its disk away."""
+        self.crash(node_id)
+        self.nodes[node_id].disk = Disk(used=True)
+        self.note(f"node {node_id} loses its disk")
+
+    @property
+    def exiled(self) -> list[int]:
+        """Voters that lost their disk and are not readmitted yet, as any node knows."""
+        newest = max(
+            (node.replica for node in self.nodes if node.replica is not None), key=lambda replica: replica.epoch
+        )
+        return [
+            node.id
+            for node in self.nodes
+            if node.replica is None or not newest.membership.entitles(node.id, node.replica.incarnation)
+        ]
+
+    def change_members(self, node_id: int, change: Callable[[Membership], Membership]) -> None:
+        """The operator asks `node_id` for another membership; what its mode cannot be is refused."""
+        node = self.nodes[node_id]
+        if node.replica is None:
+            return
+        replica = node.replica
+        try:
+            after = change(replica.membership)
+            payload = sign_change(replica._epoch, after, None, OPERATOR, signer(OPERATOR_KEY))
+            self.apply(node, replica.change_membership(payload, self.now))
+        except MembershipError as error:
+            self.note(f"refused: {error}")
+            return
+        self.note(f"node {node_id} is asked for voters {after.voters}, learners {after.learners}")
+        self._arm(node)
 
     def cut(self, one: Iterable[int], other: Iterable[int]) -> None:
         """Partition: no message passes between the two sides."""
@@ -202,8 +251,13 @@ class Cluster:
     def switch(self, node_id: int, mode: Mode) -> None:
         node = self.nodes[node_id]
         if node.replica is not None:
+            try:
+                effects = node.replica.switch_mode(mode, self.now)
+            except ValueError as error:
+                self.note(f"refused: {error}")
+                return
             self.note(f"node {node_id} asks for {mode.name}")
-            self.apply(node, node.replica.switch_mode(mode, self.now))
+            self.apply(node, effects)
             self._arm(node)
 
     @property
@@ -243,6 +297,7 @@ class Cluster:
                 self._restore(node, effect)
             elif isinstance(effect, EpochStarted):
                 node.epochs.append((effect.epoch, effect.mode, effect.base_index))
+                self._verifiers.setdefault(effect.epoch, Verifier(effect.membership.voter_keys))
                 self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
             elif isinstance(effect, Evidence):
                 node.evidence.append(effect)
@@ -354,7 +409,7 @@ class Cluster:
             if certificate.signers or certificate.mode is Mode.BFT:
                 mark = b"".join(certificate.signatures) + certificate.digest
                 if mark not in self._certified:
-                    verify_committed(committed, self._verifier)
+                    verify_committed(committed, self._verifiers[committed.epoch])
                     self._certified.add(mark)
             critical = certificate.mode is Mode.AUTO and self._critical(committed.entry.payload)
             if critical and not denied and committed.witness is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
+from net.membership import Member, Membership
 from net.messages import Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from tests.simulation.byzantine import Adversary
 from tests.simulation.cluster import Cluster, Faults, InvariantBroken
+from tests.simulation.signing import roster_of
 
 SETTINGS = ConsensusSettings(bft_window=4, message_entries=8, window_entries=32)
 CHECKPOINTS = ConsensusSettings(
@@ -38,6 +41,7 @@ def run_scenario(
     mode: Mode,
     switching: bool = False,
     byzantine: int = 0,
+    membership: bool = False,
     replica_class: type[Replica] = Replica,
     duration_s: float = 6.0,
     actions: int = 40,
@@ -59,7 +63,7 @@ def run_scenario(
     )
     submitted: list[tuple[int, bytes]] = []
     for number in range(actions):
-        cluster.at(random.uniform(0, duration_s), _action(cluster, random, number, switching, submitted))
+        cluster.at(random.uniform(0, duration_s), _action(cluster, random, number, switching, membership, submitted))
     cluster.run(duration_s)
     cluster.note("faults stop")
     cluster.heal()
@@ -67,10 +71,48 @@ def run_scenario(
     final = [f"final {node.id}".encode() for node in cluster.honest]
     for node, payload in zip(cluster.honest, final, strict=True):
         cluster.propose(node.id, [payload])
-    if not cluster.run(cluster.now + PROGRESS_LIMIT_S, lambda: cluster.all_decided(final)):
+    if membership:
+        readmit_all(cluster, final)
+    elif not cluster.run(cluster.now + PROGRESS_LIMIT_S, lambda: cluster.all_decided(final)):
         raise InvariantBroken(f"seed {seed}: no progress within {PROGRESS_LIMIT_S} s after the faults stopped")
     _check_submitted(cluster, submitted)
     return cluster
+
+
+def changed_membership(before: Membership, n: int, random: Random) -> Membership:
+    """One node more or less, or one whose vote is given or taken."""
+    node = random.randrange(n)
+    rows = {member.node: member for member in before.members}
+    row = rows.pop(node, None)
+    if row is None:
+        rows[node] = Member(node, roster_of(n)[node], voter=random.random() < 0.5)
+    elif random.random() < 0.7:
+        rows[node] = replace(row, voter=not row.voter)
+    if sum(member.voter for member in rows.values()) < 3:
+        return before
+    return Membership(tuple(rows[each] for each in sorted(rows)))
+
+
+def readmit_all(cluster: Cluster, final: list[bytes]) -> None:
+    """The operator makes every node a voter again, until all have decided `final`; raises `InvariantBroken` if late."""
+    deadline = cluster.now + PROGRESS_LIMIT_S
+
+    def everybody(before: Membership) -> Membership:
+        rows = {member.node: member for member in before.members}
+        keys = roster_of(cluster.n)
+        return Membership(
+            tuple(replace(rows.get(node, Member(node, keys[node])), voter=True) for node in range(cluster.n))
+        )
+
+    while cluster.now < deadline:
+        replicas = [node.replica for node in cluster.nodes if node.replica]
+        newest = max(replicas, key=lambda replica: (replica.epoch, replica.voting))
+        if len(newest.membership.voters) < cluster.n:
+            cluster.change_members(newest.node, everybody)
+        elif not cluster.exiled and cluster.all_decided(final):
+            return
+        cluster.run(cluster.now + 2.0)
+    raise InvariantBroken(f"seed {cluster.seed}: not everybody votes {PROGRESS_LIMIT_S} s after the faults stopped")
 
 
 def _check_submitted(cluster: Cluster, submitted: list[tuple[int, bytes]]) -> None:
@@ -81,11 +123,29 @@ def _check_submitted(cluster: Cluster, submitted: list[tuple[int, bytes]]) -> No
 
 
 def _action(
-    cluster: Cluster, random: Random, number: int, switching: bool, submitted: list[tuple[int, bytes]]
+    cluster: Cluster,
+    random: Random,
+    number: int,
+    switching: bool,
+    membership: bool,
+    submitted: list[tuple[int, bytes]],
 ) -> Callable[[], None]:
     kind = random.choices(
-        ("propose", "batch", "crash", "boot", "partition", "heal", "faults", "switch", "depose", "isolate"),
-        (10, 3, 2, 5, 2, 3, 1, 4 if switching else 0, 2, 2),
+        (
+            "propose",
+            "batch",
+            "crash",
+            "boot",
+            "partition",
+            "heal",
+            "faults",
+            "switch",
+            "depose",
+            "isolate",
+            "members",
+            "wipe",
+        ),
+        (10, 3, 2, 5, 2, 3, 1, 4 if switching else 0, 2, 2, 4 if membership else 0, 4 if membership else 0),
     )[0]
     node = random.randrange(cluster.n)
     one = random.sample(range(cluster.n), random.randint(1, cluster.n - 1))
@@ -114,6 +174,11 @@ def _action(
             cluster.cut([leader, node], [each for each in range(cluster.n) if each not in (leader, node)])
             cluster.propose(leader, [f"last {number}".encode()])
             submitted.append((leader, f"last {number}".encode()))
+        elif kind == "members":
+            cluster.change_members(node, lambda before: changed_membership(before, cluster.n, random))
+        elif kind == "wipe" and live == cluster.n and not cluster.exiled:
+            # More than one lost disk at a time may be more than a majority remembers.
+            cluster.wipe(node)
         elif kind == "boot":
             cluster.boot(node)
         elif kind == "partition":

@@ -12,20 +12,22 @@ from tests.simulation.cluster import Cluster, InvariantBroken
 from tests.simulation.mutations import PLANTED
 from tests.simulation.scenario import run_scenario
 
-KINDS: dict[str, tuple[tuple[int, Mode, bool, int], int, int]] = {
-    # (nodes, first mode, switching, lying nodes), seeds in CI, seeds in `make prove`
-    "raft-3": ((3, Mode.RAFT, False, 0), 20, 300),
-    "raft-4": ((4, Mode.RAFT, False, 0), 20, 300),
-    "raft-5": ((5, Mode.RAFT, False, 0), 20, 300),
-    "raft-7": ((7, Mode.RAFT, False, 0), 15, 200),
-    "bft-4": ((4, Mode.BFT, False, 0), 15, 200),
-    "bft-7": ((7, Mode.BFT, False, 0), 2, 50),
-    "bft-4-liar": ((4, Mode.BFT, False, 1), 22, 400),
-    "bft-5-liar": ((5, Mode.BFT, False, 1), 6, 100),
-    "bft-7-two-liars": ((7, Mode.BFT, False, 2), 2, 50),
-    "auto-4": ((4, Mode.AUTO, False, 0), 25, 200),
-    "switch-4": ((4, Mode.RAFT, True, 0), 30, 300),
-    "switch-5": ((5, Mode.BFT, True, 0), 15, 200),
+KINDS: dict[str, tuple[tuple[int, Mode, bool, int, bool], int, int]] = {
+    # (nodes, first mode, switching, lying nodes, changing members and lost disks), seeds in CI, seeds in `make prove`
+    "raft-3": ((3, Mode.RAFT, False, 0, False), 20, 300),
+    "raft-4": ((4, Mode.RAFT, False, 0, False), 20, 300),
+    "raft-5": ((5, Mode.RAFT, False, 0, False), 20, 300),
+    "raft-7": ((7, Mode.RAFT, False, 0, False), 15, 200),
+    "bft-4": ((4, Mode.BFT, False, 0, False), 15, 200),
+    "bft-7": ((7, Mode.BFT, False, 0, False), 2, 50),
+    "bft-4-liar": ((4, Mode.BFT, False, 1, False), 22, 400),
+    "bft-5-liar": ((5, Mode.BFT, False, 1, False), 6, 100),
+    "bft-7-two-liars": ((7, Mode.BFT, False, 2, False), 2, 50),
+    "auto-4": ((4, Mode.AUTO, False, 0, False), 25, 200),
+    "switch-4": ((4, Mode.RAFT, True, 0, False), 30, 300),
+    "switch-5": ((5, Mode.BFT, True, 0, False), 15, 200),
+    "members-4": ((4, Mode.RAFT, True, 0, True), 25, 300),
+    "members-5": ((5, Mode.BFT, True, 0, True), 10, 200),
 }
 QUICK_BUGS = (
     "Raft quorum minus one",
@@ -36,7 +38,7 @@ QUICK_BUGS = (
 )
 
 
-def run_seeds(kind: tuple[int, Mode, bool, int], first: int, count: int) -> None:
+def run_seeds(kind: tuple[int, Mode, bool, int, bool], first: int, count: int) -> None:
     for seed in range(first, first + count):
         try:
             run_scenario(seed, *kind)
