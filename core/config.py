@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Orders at the venue at once when parallel orders is on."""
     election_timeout_ms: Annotated[float, Field(ge=50, le=60_000)] = 600.0
     """A silent leader is replaced after this time (randomised up to twice as long)."""
+    checkpoint_interval_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 4_096
+    """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0

@@ -31,7 +31,8 @@ from core.telemetry import CycleTracer
 from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
 from core.trader import Trader
 from net.certificate import with_word
-from net.identity import Identity
+from net.identity import Identity, Roster
+from net.incarnation import claim_incarnation
 from net.log import DurableLog
 from net.membership import Membership
 from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
@@ -73,7 +74,8 @@ class Node:
         self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
         self._log = DurableLog(folder / "log", "none" if settings.durability == "none" else "fdatasync")
-        self._replica = self._make_replica(identity)
+        self._lost_disk = claim_incarnation(self._log, session.started_file(f"node-{node}"))
+        self._replica = self._make_replica(identity, roster)
         self._accusations = Accusations(folder / "evidence.jsonl")
         durable = settings.durability != "none"
         self._checkpoint = NodeCheckpoint(self._state, folder / "proofs", durable=durable)
@@ -96,7 +98,7 @@ class Node:
         self._profiling = False
         self._profiled_from: int | None = None
 
-    def _make_replica(self, identity: Identity) -> Replica:
+    def _make_replica(self, identity: Identity, roster: Roster) -> Replica:
         keys = self._state.membership.voter_keys
         timeout_s = self._settings.election_timeout_ms / 1e3
         return Replica.recover(
@@ -107,9 +109,14 @@ class Node:
             random.Random(),
             mode=MODE_OF[self._state.toggles.consensus],
             leader_hint=0,
-            settings=ConsensusSettings(election_timeout_min_s=timeout_s, election_timeout_max_s=2 * timeout_s),
+            settings=ConsensusSettings(
+                election_timeout_min_s=timeout_s,
+                election_timeout_max_s=2 * timeout_s,
+                checkpoint_interval_entries=self._settings.checkpoint_interval_entries,
+            ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
+            authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
@@ -125,6 +132,8 @@ class Node:
         if self._settings.fault_equivocate_node == self._node:
             sign, replica = self._identity.sign, self._replica
             wire = EquivocatingWire(wire, self._node, sign, lambda: replica.byzantine_context)
+        if self._lost_disk:
+            self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
         self._shell = ReplicaShell(self._replica, self._log, wire, self)
         self._shell.start()
         self._apply_toggles()

@@ -83,6 +83,10 @@ class Session:
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
 
+    def started_file(self, name: str) -> Path:
+        """There once this process has run: it outlives a lost disk, beside the key."""
+        return self.directory / "keys" / f"{name}.started"
+
     def folder(self, name: str) -> Path:
         """The folder of one process (`node-0`, `gateway`, `venue`, `log`), made when missing."""
         path = self.directory / name

@@ -37,7 +37,8 @@ from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggles import Toggles
 from net.identity import verify_signature
-from net.membership import Membership, MembershipError, decode_membership
+from net.membership import Membership, MembershipError
+from net.membership_change import decode_change
 from net.messages import Committed, EntryKind
 from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
@@ -180,7 +181,7 @@ class SwarmState:
 
     def _apply_membership(self, payload: bytes) -> Applied:
         try:
-            self.membership = decode_membership(payload)
+            self.membership = decode_change(payload).membership
         except MembershipError as error:
             return Applied(problem=str(error))
         return Applied()

@@ -156,7 +156,7 @@ class ReplicaStatus:
     term: int
     leader: int | None
     role: str
-    """leader, follower, candidate or pre-candidate (Raft); leader or replica (BFT); learner or removed: without a vote."""
+    """leader, follower, candidate or pre-candidate (Raft); leader or replica (BFT); learner or removed: no vote."""
     commit_index: int
     last_index: int
     peer_match_index: tuple[tuple[int, int], ...]

@@ -21,10 +21,10 @@ from core.swarm_snapshot import adopt_proofs, is_proven, proofs_of, restore_snap
 from core.swarm_state import SwarmState
 from core.toggles import BASELINE, OPTIMISED, Serialization
 from net.certificate import entry_digest, signed_bytes
-from net.membership import Member, Membership, encode_membership
+from net.membership import Member, Membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.payload_batch import encode_payloads
-from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
+from tests.unit.test_swarm_state import KEYS, batch, change_to, make_state, proposals
 
 PARENT = b"p" * 32
 CONTEXT = b"c" * 32
@@ -52,7 +52,7 @@ class Log:
         if draw < 0.13:
             keys = [KEYS[node].verify_key.encode() for node in range(4)]
             spare = Member(9, bytes(self.random.randbytes(32)), voter=False, incarnation=self.random.randbytes(16))
-            return EntryKind.MEMBERSHIP, encode_membership(
+            return EntryKind.MEMBERSHIP, change_to(
                 Membership((*(Member(node, key) for node, key in enumerate(keys)), spare))
             )
         if draw < 0.16:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,29 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         DurableLog(tmp_path / "log", durability="maybe")  # type: ignore[arg-type]
     with DurableLog(tmp_path / "log") as log, pytest.raises(ValueError, match="above the limit"):
         log.append(bytes(64 * 1024 * 1024 + 1))
+
+
+def test_a_rewritten_log_holds_the_new_records_alone_and_stays_locked(path: Path) -> None:
+    with DurableLog(path) as log:
+        log.append(b"never synced")
+        log.rewrite([b"checkpoint", b"after"])
+        log.append(b"later")
+        log.sync()
+        assert log.read_all() == [b"checkpoint", b"after", b"later"]
+        with pytest.raises(LogLocked):
+            DurableLog(path)
+    with DurableLog(path) as log:
+        assert log.read_all() == [b"checkpoint", b"after", b"later"]
+
+
+def test_a_rewrite_that_fails_leaves_the_log_as_it_was(path: Path) -> None:
+    def records() -> Iterator[bytes]:
+        yield b"checkpoint"
+        raise OSError("no space")
+
+    with DurableLog(path) as log:
+        with pytest.raises(OSError, match="no space"):
+            log.rewrite(records())
+        log.append(b"later")
+        log.sync()
+        assert log.read_all() == [*RECORDS, b"later"]

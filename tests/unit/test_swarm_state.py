@@ -33,8 +33,10 @@ from core.records import OrderState
 from core.session import GATEWAY_ID
 from core.swarm_state import JUDGED_INDICES_MAX, ContentVerdict, SwarmState
 from core.toggles import OPTIMISED, Serialization
+from net.epoch import first_epoch
 from net.identity import Roster, RosterEntry
-from net.membership import Member, Membership, encode_membership
+from net.membership import Member, Membership
+from net.membership_change import sign_change
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.payload_batch import encode_payloads
 
@@ -53,6 +55,11 @@ SPEC = MarketSpec(
     source="test",
     annualisation=252.0,
 )
+
+
+def change_to(members: Membership) -> bytes:
+    """The payload of a MEMBERSHIP entry by the word of node 0."""
+    return sign_change(first_epoch(Mode.RAFT, 0, members), members, None, 0, lambda said: KEYS[0].sign(said).signature)
 
 
 def make_state() -> SwarmState:
@@ -325,7 +332,7 @@ def test_opinions_count_from_voters_of_the_present_membership_only() -> None:
     payload = encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)
     assert state.judge_content(payload, leads=False) is ContentVerdict.ACCEPT
     members = tuple(Member(node, KEYS[node].verify_key.encode(), voter=node != 2) for node in range(4))
-    assert not state.apply(committed(1, encode_membership(Membership(members)), EntryKind.MEMBERSHIP)).problem
+    assert not state.apply(committed(1, change_to(Membership(members)), EntryKind.MEMBERSHIP)).problem
     assert state.judge_content(payload, leads=False) is ContentVerdict.REFUSE
     before = state.membership
     assert state.apply(committed(2, b"junk", EntryKind.MEMBERSHIP)).problem
