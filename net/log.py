@@ -162,7 +162,7 @@ class DurableLog:
         fresh = self.path.with_name(self.path.name + ".new")
         old = self._fd
         self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._pending.clear()
+        pending, self._pending = self._pending, []
         try:
             self._lock()
             self._write(MAGIC)
@@ -173,7 +173,7 @@ class DurableLog:
             fresh.replace(self.path)
         except BaseException:
             os.close(self._fd)
-            self._fd = old
+            self._fd, self._pending = old, pending
             raise
         os.close(old)
         self._unsynced = False
