@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -35,12 +36,16 @@ from core.telemetry_messages import (
     Telemetry,
     application,
     cycle_from_dict,
+    epoch_from_dict,
     gateway_report_from_dict,
     node_report_from_dict,
     unpack,
 )
 from core.toggles import parse_toggles
+from net.epoch import Epoch
 from net.identity import Identity
+from net.membership import Membership
+from net.membership_change import sign_change
 from net.messages import Application, Channel, Message
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, TransportSettings
@@ -49,6 +54,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
+CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
 """A key is answered at the next cycle boundary, and a cycle of plain Python DTW takes seconds."""
 STALE_AFTER_S = 1.5
@@ -67,6 +73,7 @@ class SwarmClient:
         self._heard: dict[int, float] = {}
         self._heard_ns = 0
         self._connected: set[int] = set()
+        self._dialled: set[int] = set()
         self._gateway: GatewayReport | None = None
         self._cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
         self._seen_cycle = 0
@@ -77,6 +84,7 @@ class SwarmClient:
         self._events_offset = 0
         self._phase = ""
         self._ready = False
+        self._identity: Identity | None = None
         self._endpoint: Endpoint | None = None
         self._lock: IO[str] | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -89,14 +97,20 @@ class SwarmClient:
         operator = self._take_operator()
         roster = self.session.roster()
         identity = Identity.load_or_create(self.session.key_file(f"operator-{operator - OPERATOR_ID}"), operator)
+        self._identity = identity
         self._endpoint = Endpoint(
             identity, roster, ("127.0.0.1", 0), TransportSettings(), self._on_message, self._on_peer, None
         )
         await self._endpoint.start()
-        for node in range(self._settings.nodes):
-            self._endpoint.dial(node)
+        self._dial(self.session.wanted_nodes())
         self._endpoint.dial(GATEWAY_ID)
         self._follower = asyncio.create_task(self._follow())
+
+    def _dial(self, nodes: Iterable[int]) -> None:
+        assert self._endpoint is not None
+        for node in set(nodes) - self._dialled:
+            self._dialled.add(node)
+            self._endpoint.dial(node)
 
     def _take_operator(self) -> int:
         for k in range(OPERATORS):
@@ -139,6 +153,40 @@ class SwarmClient:
         if not isinstance(reply, dict):
             raise SessionError(reply)
         return await asyncio.to_thread(write_export, directory, before, self._settings, svg, reply["files"])
+
+    async def running_epoch(self) -> Epoch:
+        """The epoch that the leader is in. Raises SessionError when no leader answers."""
+        deadline = time.monotonic() + REPLY_TIMEOUT_S
+        while self.snapshot().leader is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        reply = await self._ask_leader(Control.EPOCH, {})
+        if not isinstance(reply, dict) or "number" not in reply:
+            raise SessionError(reply if isinstance(reply, str) else str(reply.get("text")))
+        return epoch_from_dict(reply)
+
+    async def change_members(self, change: Callable[[Membership], Membership]) -> None:
+        """Sign a change of the membership, submit it, and wait until an epoch of those members runs.
+
+        A change that another epoch overtook is made again over that one. Raises SessionError when it does not come
+        about, MembershipError for what the mode cannot be.
+        """
+        assert self._identity is not None
+        for _ in range(CHANGE_ATTEMPTS):
+            epoch = await self.running_epoch()
+            after = change(epoch.membership)
+            if after == epoch.membership:
+                return
+            leader = self.snapshot().leader
+            hint = leader if leader in after.voters else None
+            payload = sign_change(epoch, after, hint, self._identity.id, self._identity.sign)
+            await self._ask_leader(Control.CHANGE_MEMBERS, {"change": payload})
+            deadline = time.monotonic() + REPLY_TIMEOUT_S
+            while time.monotonic() < deadline and max(self._epochs(), default=0) <= epoch.number:
+                await asyncio.sleep(0.05)
+        raise SessionError(f"the membership did not change in {CHANGE_ATTEMPTS} attempts; see the event log")
+
+    def _epochs(self) -> list[int]:
+        return [report.status.replica.epoch for report in self._nodes.values() if report.status.replica is not None]
 
     async def _ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
@@ -191,6 +239,8 @@ class SwarmClient:
         elif message.kind == Telemetry.STATUS:
             report = node_report_from_dict(values)
             self._nodes[sender] = report
+            if report.status.replica is not None:
+                self._dial((*report.status.replica.voters, *report.status.replica.learners))
             self._events.extend(report.events)
         elif message.kind == Telemetry.GATEWAY:
             gateway = gateway_report_from_dict(values)

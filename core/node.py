@@ -28,13 +28,21 @@ from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
-from core.telemetry_messages import Control, NodeReport, OrderKind, Telemetry, application, unpack
+from core.telemetry_messages import (
+    Control,
+    NodeReport,
+    OrderKind,
+    Telemetry,
+    application,
+    epoch_to_dict,
+    unpack,
+)
 from core.trader import Trader
 from net.certificate import with_word
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
-from net.membership import Membership
+from net.membership import Membership, encode_membership
 from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
 from net.quic import Endpoint
 from net.replica import Replica
@@ -53,7 +61,6 @@ class Node:
         self._node = node
         self._settings = settings
         self._identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
-        self._peers = tuple(peer for peer in range(settings.nodes) if peer != node)
         folder = session.folder(f"node-{node}")
         roster = session.roster()
         identity = self._identity
@@ -69,7 +76,7 @@ class Node:
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._opinions = Opinions(
-            node, self._peers, self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
+            node, self._fellow_voters(), self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
         )
         self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
@@ -79,10 +86,9 @@ class Node:
         self._accusations = Accusations(folder / "evidence.jsonl")
         durable = settings.durability != "none"
         self._checkpoint = NodeCheckpoint(self._state, folder / "proofs", durable=durable)
-        members = self._state.membership.keys
         self._gossip = NodeGossip(
             node,
-            members,
+            self._gossiping(self._state.membership),
             identity.sign,
             self._endpoint,
             self._state,
@@ -116,6 +122,7 @@ class Node:
             ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
+            joining=self._node not in keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
 
@@ -137,8 +144,7 @@ class Node:
         self._shell = ReplicaShell(self._replica, self._log, wire, self)
         self._shell.start()
         self._apply_toggles()
-        for peer in self._peers:
-            self._endpoint.dial(peer)
+        self._tell_members()
         self._endpoint.dial(GATEWAY_ID)
         self._telemetry.start()
         self._spawn(self._learn_forever())
@@ -209,6 +215,26 @@ class Node:
     def epoch_started(self, epoch: int, mode: Mode, base_index: int, membership: Membership) -> None:
         voters = ", ".join(map(str, membership.voters))
         self.event(Severity.INFO, f"epoch {epoch}: {mode.name.lower()} from index {base_index + 1}, voters {voters}")
+        self._opinions.set_voters(self._fellow_voters(), self._state.opinion_quorum)
+        self._gossip.set_members(self._gossiping(membership))
+        for peer in self._peers():
+            self._endpoint.dial(peer)
+        self._tell_members()
+
+    def _peers(self) -> tuple[int, ...]:
+        return tuple(node for node in self._replica.membership.nodes if node != self._node)
+
+    def _gossiping(self, membership: Membership) -> dict[int, bytes]:
+        """The members, and this node: one that is to join listens already."""
+        return {**membership.keys, self._node: self._identity.public_key}
+
+    def _fellow_voters(self) -> tuple[int, ...]:
+        return tuple(node for node in self._state.membership.voters if node != self._node)
+
+    def _tell_members(self) -> None:
+        """The gateway believes who votes once f + 1 voters have said it."""
+        body = {"epoch": self._replica.epoch, "membership": encode_membership(self._replica.membership)}
+        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.MEMBERS, body))
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
         if self._accusations.add(culprit, reason, proof):
@@ -288,7 +314,7 @@ class Node:
 
     def _ask_for_proofs(self) -> None:
         if self._checkpoint.entries_unproven:
-            self._endpoint.broadcast(self._peers, application(Channel.CONTROL, Control.PROOFS_WANTED))
+            self._endpoint.broadcast(self._peers(), application(Channel.CONTROL, Control.PROOFS_WANTED))
 
     def _on_proofs(self, sender: int, message: Application) -> None:
         if message.kind == Control.PROOFS_WANTED:
@@ -337,6 +363,8 @@ class Node:
         peer = event.peer
         if is_refusal(event):
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
+        elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
+            self._tell_members()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
@@ -351,11 +379,11 @@ class Node:
                 self._gossip.deliver(sender, message)
             return
         if not isinstance(message, Application):
-            if sender < self._settings.nodes and self._shell is not None:
+            if sender < GATEWAY_ID and self._shell is not None:
                 self._shell.deliver(sender, message)
-        elif message.channel is Channel.OPINION and sender < self._settings.nodes:
+        elif message.channel is Channel.OPINION and sender < GATEWAY_ID:
             self._opinions.deliver(sender, message)
-        elif message.channel is Channel.CONTROL and sender < self._settings.nodes:
+        elif message.channel is Channel.CONTROL and sender < GATEWAY_ID:
             self._on_proofs(sender, message)
         elif message.channel is Channel.ORDER and sender == GATEWAY_ID:
             if message.kind == OrderKind.VENUE:
@@ -376,6 +404,12 @@ class Node:
         try:
             if message.kind == Control.PRESS:
                 reply: dict[str, object] = {"text": await self._press(str(values["key"]))}
+            elif message.kind == Control.EPOCH:
+                reply = epoch_to_dict(self._replica.running_epoch)
+            elif message.kind == Control.CHANGE_MEMBERS:
+                assert self._shell is not None
+                self._shell.change_membership(bytes(values["change"]))
+                reply = {"text": "submitted"}
             elif message.kind == Control.PROFILE:
                 reply = {"files": await self._profile(float(values["seconds"]))}
             else:
@@ -424,7 +458,7 @@ class Node:
         links = tuple(
             PeerLink(link.peer, link.connected, link.round_trip_ms, link.resumed, link.shed, link.refused)
             for link in self._endpoint.links()
-            if link.peer < OPERATOR_ID
+            if link.peer in self._replica.nodes or link.peer == GATEWAY_ID
         )
         return NodeStatus(
             node=self._node,

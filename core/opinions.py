@@ -56,13 +56,17 @@ class Opinions:
     ) -> None:
         """`judge(step, proposals)` gives this node's own opinions, OPINION_DTYPE[k]. `quorum` counts this node too."""
         self._node = node
-        self._peers = tuple(peers)
-        self._quorum = quorum
+        self.set_voters(peers, quorum)
         self._wire = wire
         self._sign = sign
         self._judge = judge
         self._requests: dict[int, _Request] = {}
         self._last_id = 0
+
+    def set_voters(self, peers: Sequence[int], quorum: int) -> None:
+        """Whom to ask from now on, and how many must have answered, this node counted."""
+        self._peers = tuple(peers)
+        self._quorum = quorum
 
     async def ask(self, step: int, proposals: NDArray[np.void]) -> tuple[SignedOpinions, ...]:
         """The opinions of a quorum less this node, in the order of arrival.

@@ -17,6 +17,8 @@ from net.identity import Identity, Roster, RosterEntry
 
 GATEWAY_ID = 100
 OPERATOR_ID = 200
+NODES_MAX = 10
+"""Nodes that a session has keys and addresses for; those past its first members are admitted later, or never."""
 OPERATORS = 8
 """Monitors that can be attached at once; each takes one operator identity."""
 LOOPBACK = "127.0.0.1"
@@ -99,6 +101,23 @@ class Session:
     def roster(self) -> Roster:
         return Roster.load(self.roster_file)
 
+    @property
+    def nodes_file(self) -> Path:
+        return self.directory / "nodes.json"
+
+    def wanted_nodes(self) -> tuple[int, ...]:
+        """The nodes that the supervisor keeps running: the first members, until somebody is admitted or removed."""
+        try:
+            return tuple(json.loads(self.nodes_file.read_text()))
+        except FileNotFoundError:
+            return tuple(range(self.settings().nodes))
+
+    def want_nodes(self, nodes: tuple[int, ...]) -> None:
+        """Have the supervisor run these. It looks when it is sent SIGUSR1."""
+        temporary = self.nodes_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(sorted(nodes)))
+        os.replace(temporary, self.nodes_file)
+
     def write_swarm(self, state: SwarmState) -> None:
         temporary = self.swarm_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(state)))
@@ -177,10 +196,10 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     if session.settings_file.exists():
         raise SessionError(f"{directory} already holds a session; choose another --session or attach to it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = [(i, f"node-{i}", "node") for i in range(settings.nodes)]
+    names = [(i, f"node-{i}", "node") for i in range(NODES_MAX)]
     names.append((GATEWAY_ID, "gateway", "gateway"))
     names += [(OPERATOR_ID + k, f"operator-{k}", "operator") for k in range(OPERATORS)]
-    ports = [*_free_udp_ports(settings.nodes + 1), *[None] * OPERATORS]
+    ports = [*_free_udp_ports(NODES_MAX + 1), *[None] * OPERATORS]
     entries = []
     for (identity_id, name, role), port in zip(names, ports, strict=True):
         identity = Identity.load_or_create(session.key_file(name), identity_id)

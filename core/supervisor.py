@@ -51,7 +51,9 @@ class Supervisor:
     def __init__(self, session: Session, settings: Settings) -> None:
         self._session = session
         self._settings = settings
-        self._children = [Child(name) for name in ("venue", "gateway", *(f"node-{i}" for i in range(settings.nodes)))]
+        nodes = (f"node-{i}" for i in session.wanted_nodes())
+        self._children = [Child(name) for name in ("venue", "gateway", *nodes)]
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._phase = "starting"
         self._started_ns = time.time_ns()
@@ -60,9 +62,29 @@ class Supervisor:
     def stop(self) -> None:
         self._stopping.set()
 
+    def look_again(self) -> None:
+        """Start nodes that are wanted and do not run, stop those that run and are not wanted any more."""
+        if not self._ready or self._stopping.is_set():
+            return
+        wanted = {f"node-{i}" for i in self._session.wanted_nodes()}
+        for child in [child for child in self._children if child.name.startswith("node") and child.name not in wanted]:
+            self._children.remove(child)
+            self._watchers.pop(child.name).cancel()
+            if child.process is not None and child.process.returncode is None:
+                child.process.terminate()
+            self._session.add_event(Severity.INFO, "supervisor", f"{child.name} is no longer wanted: stopped")
+        for name in sorted(wanted - {child.name for child in self._children}):
+            child = Child(name)
+            self._children.append(child)
+            self._watch([child])
+        self._say(self._phase)
+
+    def _watch(self, children: list[Child]) -> None:
+        for child in children:
+            self._watchers[child.name] = asyncio.create_task(self._keep_alive(child))
+
     async def run(self) -> None:
         """Compile kernels, start everything, supervise, and stop everything at the end."""
-        watchers: list[asyncio.Task[None]] = []
         try:
             await self._until_stopped(self._compile_kernels())
             for group in (["venue"], ["gateway"], [c.name for c in self._children if c.name.startswith("node")]):
@@ -70,7 +92,7 @@ class Supervisor:
                     break
                 self._say(f"starting {group[0] if len(group) == 1 else 'nodes'}")
                 members = [child for child in self._children if child.name in group]
-                watchers += [asyncio.create_task(self._keep_alive(child)) for child in members]
+                self._watch(members)
                 await self._until_stopped(self._all_ready(members))
             if not self._stopping.is_set():
                 self._ready = True
@@ -82,7 +104,7 @@ class Supervisor:
             raise
         finally:
             self._stopping.set()
-            await self._stop_children(watchers)
+            await self._stop_children()
 
     async def _until_stopped(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
@@ -183,8 +205,9 @@ class Supervisor:
         lines = self._log_file(child).read_text(errors="replace").strip().splitlines()
         return f": {lines[-1][:200]}" if lines else ""
 
-    async def _stop_children(self, watchers: list[asyncio.Task[None]]) -> None:
+    async def _stop_children(self) -> None:
         self._say("stopping")
+        watchers = list(self._watchers.values())
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -221,6 +244,7 @@ async def _main(directory: Path, owned: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stop)
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.look_again)
     if owned:
         stop_when_closed(loop, supervisor.stop)
     await supervisor.run()

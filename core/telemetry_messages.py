@@ -26,6 +26,8 @@ from core.records import (
 )
 from core.toggles import Toggles, from_dict
 from net.consensus import ReplicaStatus
+from net.epoch import Epoch, make_epoch
+from net.membership import decode_membership, encode_membership
 from net.messages import Application, Channel, Mode
 
 _ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
@@ -53,6 +55,10 @@ class Control(IntEnum):
     """Node to node: send the certificates of open decisions (after a restore from a peer's snapshot). No body."""
     PROOFS = 4
     """The answer; the body is that of `core.swarm_snapshot.proofs_of`."""
+    EPOCH = 5
+    """Which epoch runs, and who is in it; what a change of membership must be signed over."""
+    CHANGE_MEMBERS = 6
+    """Body {"change": bytes}: a change of membership that an operator signed (`net.membership_change`)."""
 
 
 class OrderKind(IntEnum):
@@ -72,6 +78,8 @@ class OrderKind(IntEnum):
     REFUSED = 8
     VENUE = 9
     """The gateway's word on the venue; body {"state": str}."""
+    MEMBERS = 10
+    """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,30 @@ class GatewayReport:
     orders_rejected: int
     orders: tuple[OrderRow, ...]
     events: tuple[EventRow, ...] = field(default=())
+
+
+def epoch_to_dict(epoch: Epoch) -> dict[str, Any]:
+    """What an operator must know of the running epoch; the answer to `Control.EPOCH`."""
+    return {
+        "number": epoch.number,
+        "mode": int(epoch.mode),
+        "base_index": epoch.base_index,
+        "base_digest": epoch.base_digest,
+        "leader_hint": epoch.leader_hint,
+        "membership": encode_membership(epoch.membership),
+    }
+
+
+def epoch_from_dict(values: dict[str, Any]) -> Epoch:
+    """Undo `epoch_to_dict`; raises KeyError, ValueError for other values."""
+    return make_epoch(
+        values["number"],
+        Mode(values["mode"]),
+        values["base_index"],
+        values["base_digest"],
+        values["leader_hint"],
+        decode_membership(values["membership"]),
+    )
 
 
 def pack(values: Any) -> bytes:

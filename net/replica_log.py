@@ -82,6 +82,11 @@ class ReplicaLog:
         return self._epoch.number
 
     @property
+    def running_epoch(self) -> Epoch:
+        """What a change of membership must be signed over (`net.membership_change`)."""
+        return self._epoch
+
+    @property
     def membership(self) -> Membership:
         """Who votes and who learns in the running epoch."""
         return self._epoch.membership

@@ -47,6 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
+    members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
+    actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
+        _session_flag(actions.add_parser(name, help=text))
+    remove = actions.add_parser("remove", help="take a node out and end its process")
+    remove.add_argument("--id", type=int, required=True)
+    _session_flag(remove)
     for name in ("gateway", "venue"):
         _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
@@ -93,6 +100,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
+    if command == "members":
+        return _members(arguments, console)
     if command in ("node", "gateway", "venue"):
         from core.process import run_process
         from core.session import find_session
@@ -110,6 +119,20 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
     session = find_session(arguments.session)
     stopped = asyncio.run(stop_session(session))
     console.print(f"{session.directory.name}: {'stopped' if stopped else 'was not running'}")
+    return 0
+
+
+def _members(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.members import add_node, remove_node, show_members
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    if arguments.action == "add":
+        asyncio.run(add_node(session, console))
+    elif arguments.action == "remove":
+        asyncio.run(remove_node(session, arguments.id, console))
+    else:
+        asyncio.run(show_members(session, console))
     return 0
 
 

@@ -20,6 +20,7 @@ from core.payload import DecisionBatch, PayloadError, decode
 from core.portfolio import Fill, Portfolio
 from core.swarm_state import CLOSED_STATES
 from net.certificate import CertificateError, Verifier, verify_committed
+from net.membership import Membership
 from net.messages import Committed, Mode
 from net.payload_batch import PayloadBatchError, payloads_of
 
@@ -34,14 +35,18 @@ class GuardError(ValueError):
 class OrderGuard:
     """Checks decisions against the roster and against the gateway's own books."""
 
-    def __init__(self, verifier: Verifier, limits: Limits, portfolio: Portfolio, node_count: int) -> None:
+    def __init__(self, membership: Membership, limits: Limits, portfolio: Portfolio) -> None:
         """`portfolio` starts flat; `reported` brings it up to date, first of all from the journal."""
-        self._verifier = verifier
+        self.set_members(membership)
         self._limits = limits
         self._portfolio = portfolio
-        self._node_count = node_count
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
         self._verified: dict[tuple[int, int], Committed] = {}
+
+    def set_members(self, membership: Membership) -> None:
+        """Whose signatures make a quorum from now on."""
+        self._verifier = Verifier(membership.voter_keys)
+        self._voter_count = len(membership.voters)
 
     @property
     def portfolio(self) -> Portfolio:
@@ -97,7 +102,7 @@ class OrderGuard:
         rows = batch.proposals
         positions = [request.position for request in requests]
         marks = self._marks_with(rows)
-        vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._node_count)[positions]
+        vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._voter_count)[positions]
         limits = check(rows[positions], self._portfolio, marks, self._limits)
         self._marks = marks
         denials = {}

@@ -12,6 +12,7 @@ from core.gateway.binance import BinanceConnector
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Authority, Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
 from core.gateway.settings import GatewaySettings
@@ -25,8 +26,8 @@ from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import OrderKind, Telemetry, application, unpack
 from core.venue.credentials import load_credentials
-from net.certificate import Verifier
 from net.identity import Identity
+from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
@@ -48,11 +49,10 @@ class GatewayProcess:
         assert entry.address is not None
         data = load_market(settings.data)
         scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
-        self._nodes = settings.nodes
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
         state = genesis_state(settings, data.spec, roster)
-        verifier = Verifier({node.id: node.public_key for node in roster.of_role("node")})
-        self._guard = OrderGuard(verifier, state.limits, state.portfolio, settings.nodes)
+        self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
+        self._guard = OrderGuard(self._members.membership, state.limits, state.portfolio)
         self._endpoint = Endpoint(
             self._identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer
         )
@@ -94,8 +94,6 @@ class GatewayProcess:
                     self._feed.restored(order)
             sequence = reports[-1].sequence
         await self._endpoint.start()
-        for node in range(self._nodes):
-            self._endpoint.dial(node)
         self._feed.start()
         await self._gateway.start(wait=False)
 
@@ -109,7 +107,7 @@ class GatewayProcess:
         if peer is None or event.kind is PeerEventKind.REFUSED:
             if is_refusal(event):
                 self._feed.event(Severity.WARNING, f"link refused: {event.reason}")
-        elif event.kind is PeerEventKind.CONNECTED and peer < self._nodes:
+        elif event.kind is PeerEventKind.CONNECTED and peer < GATEWAY_ID:
             self._tell_venue(peer)
         elif event.kind is PeerEventKind.DISCONNECTED and peer >= OPERATOR_ID:
             self._feed.unsubscribe(peer)
@@ -123,7 +121,7 @@ class GatewayProcess:
             return
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE and sender >= OPERATOR_ID:
             self._feed.subscribe(sender)
-        elif message.channel is Channel.ORDER and sender < self._nodes:
+        elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
     def _on_order(self, sender: int, message: Application) -> None:
@@ -134,6 +132,19 @@ class GatewayProcess:
             self._prepare(values)
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
+        elif message.kind == OrderKind.MEMBERS:
+            self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
+
+    def _on_members(self, sender: int, epoch: int, membership: bytes) -> None:
+        try:
+            if not self._members.heard(sender, epoch, membership):
+                return
+        except (MembershipError, OSError) as error:
+            self._feed.event(Severity.WARNING, f"node {sender} names members that cannot be kept: {error}")
+            return
+        self._guard.set_members(self._members.membership)
+        voters = ", ".join(map(str, self._members.membership.voters))
+        self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
 
     # Orders
 
@@ -287,7 +298,7 @@ class GatewayProcess:
         self._feed.venue = state
         if state is not VenueState.CONNECTED:
             self._step = -1
-        for node in range(self._nodes):
+        for node in self._members.membership.nodes:
             self._tell_venue(node)
 
     def _on_difference(self, difference: Difference) -> None:

@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from core.commands.members import add_node, remove_node
 from core.records import NodeStatus
 from tests.integration.swarm import RunningSwarm, running_swarm, until
 
@@ -66,5 +68,28 @@ def test_a_node_that_was_down_and_one_without_its_disk_catch_up_by_snapshot(tmp_
             assert any("the log is gone" in event for event in swarm.events())
             await until(lambda: votes(swarm, 2), 60, "node 2 votes again")
             assert not any("another state" in event for event in swarm.events())
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("mode", ["raft", "bft"])
+def test_a_new_node_joins_by_snapshot_trades_and_leaves_again(tmp_path: Path, mode: str) -> None:
+    async def run() -> None:
+        flags = {"checkpoint_interval_entries": INTERVAL}
+        console = Console(quiet=True)
+        async with running_swarm(tmp_path, toggles=f"b,s,p,c,o,m={mode}", **flags) as swarm:
+            await until(lambda: status_of(swarm, 0).replica.first_index > INTERVAL, 60, "logs are cut")
+            before = swarm.last_cycle
+            assert await add_node(swarm.session, console) == 4
+            await swarm.cycles(10)
+            assert swarm.last_cycle > before
+            assert votes(swarm, 4)
+            assert any("node 4: restored from the snapshot" in event for event in swarm.events())
+            assert any("counts signatures of nodes 0, 1, 2, 3, 4" in event for event in swarm.events())
+            # One of the first four may fail now, and may go for good.
+            await remove_node(swarm.session, 0, console)
+            await swarm.cycles(10)
+            assert status_of(swarm, 4).replica.voters == (1, 2, 3, 4)
+            assert not any("refused orders" in event or "another state" in event for event in swarm.events())
 
     asyncio.run(run())

@@ -13,7 +13,8 @@ from core.orders.order import ExecutionReport
 from core.payload import ToggleChange, encode_decisions, encode_toggles
 from core.records import OrderState
 from core.toggles import OPTIMISED, Serialization
-from net.certificate import Verifier, entry_digest, epoch_context, leader_word_bytes, signed_bytes
+from net.certificate import entry_digest, epoch_context, leader_word_bytes, signed_bytes
+from net.membership import all_voters
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.payload_batch import encode_payloads
 from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
@@ -24,7 +25,7 @@ NODES = (0, 1, 2, 3)
 
 def make_guard() -> OrderGuard:
     state = make_state()
-    return OrderGuard(Verifier({n: KEYS[n].verify_key.encode() for n in NODES}), state.limits, state.portfolio, 4)
+    return OrderGuard(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), state.limits, state.portfolio)
 
 
 def payload_of(*rows: tuple[int, Side, int, int], vetoes: dict[int, Veto] | None = None) -> bytes:

@@ -1,0 +1,37 @@
+"""Whom the gateway counts signatures of: only what an honest node has said, kept over a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.gateway.members import GatewayMembers
+from net.membership import Member, Membership, MembershipError, all_voters, encode_membership
+from tests.simulation.signing import roster_of
+
+FIRST = all_voters(roster_of(4))
+FIVE = all_voters(roster_of(5))
+
+
+def test_one_node_alone_is_not_believed_and_two_of_four_are(tmp_path: Path) -> None:
+    members = GatewayMembers(FIRST, tmp_path / "members")
+    five = encode_membership(FIVE)
+    assert not members.heard(1, 2, five)
+    assert not members.heard(1, 2, five), "saying it twice is one voice"
+    assert not members.heard(4, 2, five), "one who is not believed yet has none"
+    assert not members.heard(2, 3, five), "of another epoch"
+    assert not members.heard(3, 2, encode_membership(Membership((*FIRST.members, Member(9, b"k" * 32)))))
+    assert members.heard(0, 2, five)
+    assert members.membership == FIVE
+    assert GatewayMembers(FIRST, tmp_path / "members").membership == FIVE
+    assert not members.heard(0, 2, encode_membership(FIRST))
+    assert not members.heard(1, 1, encode_membership(FIRST)), "an older epoch is over"
+
+
+def test_a_damaged_file_and_bytes_that_are_no_membership(tmp_path: Path) -> None:
+    (tmp_path / "members").write_bytes(b"damaged")
+    members = GatewayMembers(FIRST, tmp_path / "members")
+    assert members.membership == FIRST
+    with pytest.raises(MembershipError):
+        members.heard(0, 2, b"damaged")
