@@ -56,6 +56,7 @@ ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
+PRESS_AGAIN_S = 10.0
 """A key is answered at the next cycle boundary, and a cycle of plain Python DTW takes seconds."""
 STALE_AFTER_S = 1.5
 """A node that pushed nothing for this long is shown as unreachable."""
@@ -141,6 +142,11 @@ class SwarmClient:
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
         reply = await self._ask_leader(Control.PRESS, {"key": key})
+        deadline = time.monotonic() + PRESS_AGAIN_S
+        while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
+            # Nobody took it: the lead is changing hands.
+            await asyncio.sleep(0.2)
+            reply = await self._ask_leader(Control.PRESS, {"key": key})
         return str(reply["text"]) if isinstance(reply, dict) else reply
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:

@@ -50,6 +50,10 @@ class Swarm(Protocol):
     def event(self, severity: Severity, text: str) -> None: ...
 
 
+class NotLeadingError(RuntimeError):
+    """The key was not taken; the node that leads now takes it."""
+
+
 class Leader:
     """Trades while its node leads; `run` ends by LeadershipLostError or by being cancelled."""
 
@@ -181,13 +185,25 @@ class Leader:
             key, future = self._keys.popleft()
             toggles = pressed(toggles, key)
             futures.append((key, future))
-        if toggles != self._state.toggles:
-            await self._swarm.commit(encode_toggles(ToggleChange(toggles)))
-        await self._follow_mode(toggles)
-        for key, future in futures:
-            if not future.done():
-                future.set_result(f"{key}: now {toggles.label()}")
+        said = "now"
+        try:
+            if toggles != self._state.toggles:
+                said = "submitted while the lead went to another node:"
+                await self._swarm.commit(encode_toggles(ToggleChange(toggles)))
+            said = "now"
+            await self._follow_mode(toggles)
+        finally:
+            for key, future in futures:
+                if not future.done():
+                    future.set_result(f"{key}: {said} {toggles.label()}")
         return True
+
+    def stand_down(self) -> None:
+        """Another node leads: keys that wait here are for it to take."""
+        while self._keys:
+            _, future = self._keys.popleft()
+            if not future.done():
+                future.set_exception(NotLeadingError("the lead went to another node"))
 
     async def _follow_mode(self, toggles: Toggles) -> None:
         mode = MODE_OF[toggles.consensus]

@@ -14,7 +14,7 @@ from core.cycle import Cycle, Traffic
 from core.essential import essential
 from core.faults import EquivocatingWire
 from core.genesis import genesis_state
-from core.leader import MODE_OF, Leader
+from core.leader import MODE_OF, Leader, NotLeadingError
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
@@ -245,6 +245,7 @@ class Node:
 
     def _stop_leading(self) -> None:
         self._pending.fail("the lead went to another node")
+        self._leader.stand_down()
         if self._leading is not None:
             self._leading.cancel()
             self._leading = None
@@ -403,7 +404,7 @@ class Node:
         values = unpack(message.body)
         try:
             if message.kind == Control.PRESS:
-                reply: dict[str, object] = {"text": await self._press(str(values["key"]))}
+                reply: dict[str, object] = await self._press(str(values["key"]))
             elif message.kind == Control.EPOCH:
                 reply = epoch_to_dict(self._replica.running_epoch)
             elif message.kind == Control.CHANGE_MEMBERS:
@@ -418,10 +419,15 @@ class Node:
             reply = {"text": f"refused: {error}"}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
 
-    async def _press(self, key: str) -> str:
+    async def _press(self, key: str) -> dict[str, object]:
+        """`again`: nothing was changed, because another node leads."""
+        not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
         if self._leading is None:
-            return f"node {self._node} does not lead; press again"
-        return await self._leader.press(key)
+            return not_taken
+        try:
+            return {"text": await self._leader.press(key)}
+        except NotLeadingError:
+            return not_taken
 
     async def _profile(self, seconds: float) -> dict[str, bytes]:
         if self._profiling:

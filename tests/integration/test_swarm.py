@@ -32,7 +32,8 @@ def test_every_toggle_key_takes_effect_and_decisions_stay_whole(tmp_path: Path) 
             for key in [*FIELD_OF_KEY, "0", "9", *BACK, "9"]:
                 answer = await swarm.client.press(key)
                 toggles = pressed(toggles, key)
-                assert answer == f"{key}: now {toggles.label()}"
+                assert answer.startswith(f"{key}: ")
+                assert answer.endswith(f" {toggles.label()}")
                 await until(lambda want=toggles: swarm.client.cycles[-1].toggles == want, 60, f"a cycle after {key}")
                 record = swarm.client.cycles[-1]
                 assert record.decisions_committed == 20
