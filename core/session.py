@@ -173,7 +173,8 @@ def sessions_root() -> Path:
     return (Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions"
 
 
-def _free_udp_ports(count: int) -> list[int]:
+def free_udp_ports(count: int) -> list[int]:
+    """So many UDP ports of the loopback that were free just now."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
     try:
         for sock in sockets:
@@ -199,7 +200,7 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     names = [(i, f"node-{i}", "node") for i in range(NODES_MAX)]
     names.append((GATEWAY_ID, "gateway", "gateway"))
     names += [(OPERATOR_ID + k, f"operator-{k}", "operator") for k in range(OPERATORS)]
-    ports = [*_free_udp_ports(NODES_MAX + 1), *[None] * OPERATORS]
+    ports = [*free_udp_ports(NODES_MAX + 1), *[None] * OPERATORS]
     entries = []
     for (identity_id, name, role), port in zip(names, ports, strict=True):
         identity = Identity.load_or_create(session.key_file(name), identity_id)

@@ -1,0 +1,1 @@
+"""Measurements of the product's own parts, each beside its baseline; `tradetui bench`."""
