@@ -21,6 +21,8 @@ EQUIVOCATION_INTERVAL_S: Final = 1.0
 class Wire(Protocol):
     def broadcast(self, peer_ids: Sequence[int], message: ConsensusMessage, *, round_id: int = 0) -> None: ...
 
+    def flush(self) -> None: ...
+
 
 class EquivocatingWire:
     """Votes twice: once a second a NOTARIZE vote of this node is followed by one for another block, rightly signed."""

@@ -105,6 +105,31 @@ class LinkConnection(QuicConnection):
                 space.ack_at = now
                 return
 
+    def has_nothing_to_send(self, now: float) -> bool:
+        """Whether building a packet now would surely build an empty one, which costs nearly as much as a full one.
+
+        What this does not look at (limits, connection ids) comes with a packet of the peer, whose acknowledgement is
+        due within the ack delay and takes it along.
+        """
+        if not self._handshake_confirmed or self._close_pending or self._handshake_done_pending:
+            return False
+        space = self._spaces[_ONE_RTT]
+        if space.ack_at is not None and space.ack_at <= now:
+            return False
+        if self._datagrams_pending or self._ping_pending or self._probe_pending or len(self._network_paths) > 1:
+            return False
+        if not self._network_paths[0].is_validated or self._network_paths[0].remote_challenges:
+            return False
+        crypto = self._crypto_streams[_ONE_RTT]
+        if not crypto.sender.buffer_is_empty:
+            return False
+        for stream in self._streams_queue:
+            if stream.is_finished or stream.receiver.stop_pending or stream.sender.reset_pending:
+                return False
+            if not stream.sender.buffer_is_empty:
+                return False
+        return True
+
     def unacknowledged_bytes(self) -> int:
         """Stream bytes that were written and that the peer has not acknowledged yet, sent or not."""
         return sum([len(stream.sender._buffer) for stream in self._streams_queue])

@@ -34,6 +34,8 @@ class Wire(Protocol):
 
     def broadcast(self, peer_ids: Sequence[int], message: ConsensusMessage, *, round_id: int = 0) -> None: ...
 
+    def flush(self) -> None: ...
+
 
 class DurableLog(Protocol):
     """What the shell needs of the log."""
@@ -170,6 +172,8 @@ class ReplicaShell:
                 continue
             if isinstance(effect, Sync):
                 if not synced:
+                    # What was sent before it may leave: followers write their copies while this node writes its own.
+                    self._wire.flush()
                     # Every record of this turn is in the buffer already: one sync keeps the promise of all.
                     self._log.sync()
                     self.syncs += 1
