@@ -39,7 +39,7 @@ I5  Progress: let H be the highest N of the honest for view v. Its sender holds 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from net import bft_repeat
@@ -97,6 +97,8 @@ class BftCore(BftState):
         self._waiting_since: float | None = None
         self._resend_at: float | None = None
         self._answered_at: dict[int, float] = {}
+        self._held_back: list[Certificate] = []
+        self._relay_at: float | None = None
         self._beats = 0
         self._sign = sign
         self._out: list[Effect] = []
@@ -182,6 +184,8 @@ class BftCore(BftState):
             stuck = self._waiting_since is not None and now >= self._waiting_since + self._patience()
             if silent or stuck:
                 self._nullify(now)
+        if self._relay_at is not None and now >= self._relay_at:
+            self._relay_held_back()
         if self._resend_at is not None and now >= self._resend_at:
             self._resend_at = now + self._settings.resend_interval_s
             for message in bft_repeat.for_everybody(self):
@@ -193,7 +197,7 @@ class BftCore(BftState):
     def next_deadline(self) -> float | None:
         if self.sealed:
             return None
-        due = [] if self._resend_at is None else [self._resend_at]
+        due = [each for each in (self._resend_at, self._relay_at) if each is not None]
         if self.voting and not self.nullified:
             if self.leader != self.node:
                 due.append(self._silence_deadline())
@@ -289,6 +293,7 @@ class BftCore(BftState):
         slot = self._slot(self.view, height)
         # The leader's signature on the proposal is its NOTARIZE vote, so it too is on disk before it leaves.
         self._cast(slot, Phase.NOTARIZE, digest, signature, block)
+        self._relay_held_back()
         self._send_all(message)
         self._count(slot, Phase.NOTARIZE, digest, self.node, signature, now)
 
@@ -346,7 +351,7 @@ class BftCore(BftState):
             return
         signature = self._sign(signed_bytes(self.context, Phase.NOTARIZE, slot.view, slot.height, block.digest))
         self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
-        self._broadcast(Phase.NOTARIZE, slot.view, slot.height, block.digest, signature)
+        self._tell_vote(Phase.NOTARIZE, slot.view, slot.height, block.digest, signature)
         self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
 
     def _finalize(self, slot: Slot, digest: bytes, now: float) -> None:
@@ -356,7 +361,7 @@ class BftCore(BftState):
         if slot.notarization is not None:
             self._out.append(Persist(encode_record(CertificateRecord(slot.notarization, self.witness))))
         self._cast(slot, Phase.FINALIZE, digest, signature, None)
-        self._broadcast(Phase.FINALIZE, slot.view, slot.height, digest, signature)
+        self._tell_vote(Phase.FINALIZE, slot.view, slot.height, digest, signature)
         self._count(slot, Phase.FINALIZE, digest, self.node, signature, now)
 
     def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
@@ -373,8 +378,36 @@ class BftCore(BftState):
     def _send_all(self, message: ConsensusMessage) -> None:
         self._out.extend(Send(peer, message) for peer in self.peers)
 
-    def _broadcast(self, phase: Phase, view: int, height: int, digest: bytes, signature: bytes) -> None:
-        self._send_all(Vote(self.epoch.number, phase, view, height, digest, self.node, signature))
+    def _tell_vote(self, phase: Phase, view: int, height: int, digest: bytes, signature: bytes) -> None:
+        """A vote leaves: to the leader who makes certificates of it, or to everybody.
+
+        That is a matter of progress alone: a certificate proves itself, and what a leader keeps to itself everybody
+        says again to all (`bft_repeat`), before the view's patience ends.
+        """
+        vote = Vote(self.epoch.number, phase, view, height, digest, self.node, signature)
+        if not self._settings.relay_votes or view != self.view:
+            self._send_all(vote)
+        elif self.leader != self.node:
+            self._out.append(Send(self.leader, vote))
+
+    def _relay(self, certificate: Certificate, now: float) -> None:
+        """This node leads and has made a certificate of the votes that it got; everybody waits for it.
+
+        A finalization rides with the next proposal, and goes alone where none comes soon.
+        """
+        if not self._settings.relay_votes or self.leader != self.node or certificate.term != self.view:
+            return
+        self._held_back.append(certificate)
+        if certificate.phase is Phase.NOTARIZE:
+            self._relay_held_back()
+        elif self._relay_at is None:
+            self._relay_at = now + self._settings.commit_push_delay_s
+
+    def _relay_held_back(self) -> None:
+        self._relay_at = None
+        held, self._held_back = self._held_back, []
+        for certificate in held:
+            self._send_all(CertificateNotice(self.epoch.number, certificate))
 
     def _on_vote(self, sender: int, vote: Vote, now: float) -> None:
         if not self._verifier.knows(vote.voter):
@@ -425,8 +458,10 @@ class BftCore(BftState):
     def _check_quorums(self, slot: Slot, now: float) -> None:
         """Form the certificates that the slot's votes allow; the block must be known, for its parent."""
         if slot.notarization is None and (made := self._certificate(slot, Phase.NOTARIZE, slot.notarize)):
+            self._relay(made, now)
             self._on_notarization(slot, made, now)
         if slot.finalization is None and (made := self._certificate(slot, Phase.FINALIZE, slot.finalize)):
+            self._relay(made, now)
             self._on_finalization(slot, made, now)
 
     def _on_notarization(self, slot: Slot, certificate: Certificate, now: float) -> None:
@@ -619,7 +654,7 @@ class BftCore(BftState):
             if known is not None and known.digest == certificate.digest:
                 return
         try:
-            self._verifier.check_quorum(certificate)
+            self._verifier.check_quorum(certificate, self._verified_votes(slot, certificate))
         except CertificateError as error:
             self._out.append(Evidence(sender, f"passed on a false certificate: {error}", b""))
             return
@@ -633,6 +668,13 @@ class BftCore(BftState):
         else:
             self._on_finalization(slot, certificate, now)
         self._vote_where_possible(now)
+
+    def _verified_votes(self, slot: Slot | None, certificate: Certificate) -> Mapping[int, bytes]:
+        """Signatures of the same statement that this node has checked already, or made, by voter."""
+        if slot is None:
+            return {}
+        tally = slot.notarize if certificate.phase is Phase.NOTARIZE else slot.finalize
+        return tally.signatures.get(certificate.digest, {})
 
     def _take(self, now: float) -> list[Effect]:
         self._watch(now)

@@ -21,6 +21,10 @@ class ConsensusSettings:
     """Raft: entries sent and not yet acknowledged, per follower."""
     message_entries: int = 256
     """Entries of one AppendEntries or CommittedEntries message."""
+    relay_votes: bool = True
+    """Byzantine: votes go to the view's leader, who passes on the certificate that they make; all hear them only when
+    that takes too long. False: every vote goes to everybody at once, a message delay less and more than twice the
+    messages."""
     bft_window: int = 16
     """Byzantine heights in flight; 1 is the sequential baseline."""
     progress_timeout_s: float = 1.0
