@@ -35,6 +35,9 @@ class EquivocatingWire:
         self._context = context
         self._last_s = float("-inf")
 
+    def flush(self) -> None:
+        self._wire.flush()
+
     def broadcast(self, peer_ids: Sequence[int], message: ConsensusMessage, *, round_id: int = 0) -> None:
         self._wire.broadcast(peer_ids, message, round_id=round_id)
         now_s = time.monotonic()

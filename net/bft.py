@@ -16,7 +16,9 @@ R5  NULLIFY(v, N) is sent once a view, N = 1 + the highest height it FINALIZE-vo
     a view for any other reason sends it too.
 R6  Where a descendant is finalized, an ancestor is decided already: it FINALIZE-votes the ancestor, whatever its
     view, so that every height gets a certificate of its own. That only confirms what is true.
-R7  Every vote is on disk before it leaves, and binds after a restart.
+R7  Every vote is on disk before it leaves, and binds after a restart; but for a leader's vote in its proposal:
+R8  A leader has its view on disk before it proposes in it, and gives it up when it restarts there: it never proposes
+    or NOTARIZE-votes there again, so what it forgot it cannot contradict.
 
 Invariants, and why they hold:
 
@@ -47,7 +49,7 @@ from net.bft_state import BftState
 from net.bft_votes import Block, Slot
 from net.certificate import CertificateError, Verifier, entry_digest, signed_bytes
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send, Sync
-from net.durable import BlockRecord, CertificateRecord, InstallRecord, VoteRecord, encode_record
+from net.durable import BlockRecord, CertificateRecord, InstallRecord, ViewRecord, VoteRecord, encode_record
 from net.epoch import Epoch
 from net.messages import (
     Certificate,
@@ -63,6 +65,7 @@ from net.messages import (
     Propose,
     Vote,
 )
+from net.payload_batch import contents_of, pack
 from net.settings import ConsensusSettings
 from net.submissions import Content
 
@@ -99,6 +102,7 @@ class BftCore(BftState):
         self._answered_at: dict[int, float] = {}
         self._held_back: list[Certificate] = []
         self._relay_at: float | None = None
+        self._leads_on_disk = -1
         self._beats = 0
         self._sign = sign
         self._out: list[Effect] = []
@@ -121,6 +125,8 @@ class BftCore(BftState):
     def start(self, now: float) -> list[Effect]:
         self._leader_heard_at = now
         self._out.append(LeaderChanged(self.leader, self.view))
+        if self.led_before_restart == self.view:
+            self._nullify(now)
         self._vote_where_possible(now)
         self._propose_where_possible(now)
         return self._take(now)
@@ -157,7 +163,8 @@ class BftCore(BftState):
         """Contents of another node: a leader proposes what is not in flight yet; others watch that it is proposed."""
         if self.leader == self.node:
             flying = set(self._queue)
-            flying.update((block.entry.kind, block.entry.payload) for block in self.blocks.values())
+            for block in self.blocks.values():
+                flying.update(contents_of(block.entry.kind, block.entry.payload))
             return self.propose_contents([content for content in contents if content not in flying], now)
         fresh = [content for content in contents if content not in self._wanted and self._acceptable(*content)]
         for content in fresh:
@@ -169,7 +176,9 @@ class BftCore(BftState):
     def want(self, contents: Iterable[Content], now: float) -> None:
         """These must be decided in time, or the leader loses its view."""
         # A forward that was long under way asks for what is decided already.
-        decided = {(proposal.kind, proposal.payload) for proposal, _ in self.recent.values()}
+        decided = {
+            each for proposal, _ in self.recent.values() for each in contents_of(proposal.kind, proposal.payload)
+        }
         for content in contents:
             room = len(self._wanted) < self._settings.pending_limit
             if room and content not in decided and self._acceptable(*content):
@@ -278,10 +287,24 @@ class BftCore(BftState):
             parent = self.blocks.get(self.tip[1])
             if parent is not None and not self.witness and self._ends_epoch(parent.entry):
                 return
-            self._propose_block(*self._queue.popleft(), now)
+            self._propose_block(*self._next_content(), now)
+
+    def _next_content(self) -> Content:
+        """The oldest of what waits, or a batch of the oldest; the witness log certifies payloads one by one."""
+        most = 1 if self.witness else self._settings.batch_payloads
+        waiting = [self._queue[at] for at in range(min(most, len(self._queue)))]
+        content = pack(waiting, most)[0]
+        for _ in contents_of(*content):
+            self._queue.popleft()
+        return content
 
     def _propose_block(self, kind: EntryKind, payload: bytes, now: float) -> None:
         assert self.tip is not None
+        if self._leads_on_disk != self.view:
+            self._leads_on_disk = self.view
+            record = ViewRecord(self.epoch.number, self.witness, self.view, self.finalize_top, self.voted_in_view)
+            self._out.append(Persist(encode_record(record)))
+            self._out.append(Sync())
         height, parent = self.tip[0] + 1, self.tip[1]
         entry = Entry(height, self.view, kind, payload)
         digest = entry_digest(parent, entry)
@@ -291,10 +314,11 @@ class BftCore(BftState):
         self.blocks[digest] = block
         self.tip = (height, digest)
         slot = self._slot(self.view, height)
-        # The leader's signature on the proposal is its NOTARIZE vote, so it too is on disk before it leaves.
-        self._cast(slot, Phase.NOTARIZE, digest, signature, block)
+        # The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
+        # once it is: a leader that forgot it leads no more (R8).
         self._relay_held_back()
         self._send_all(message)
+        self._cast(slot, Phase.NOTARIZE, digest, signature, block)
         self._count(slot, Phase.NOTARIZE, digest, self.node, signature, now)
 
     def _on_propose(self, sender: int, message: Propose, now: float) -> None:
@@ -522,7 +546,8 @@ class BftCore(BftState):
     def _decide(self, committed: Committed, block: Block | None) -> None:
         """The next height is decided: give it out."""
         self._out.append(Commit((committed,)))
-        self._wanted.pop((committed.entry.kind, committed.entry.payload), None)
+        for content in contents_of(committed.entry.kind, committed.entry.payload):
+            self._wanted.pop(content, None)
         self._settle(committed, block)
 
     def _after_decision(self, now: float) -> None:

@@ -72,6 +72,7 @@ class BftState:
         self.tip: tuple[int, bytes] | None = None
         self.sealed = False
         self.far_behind = False
+        self.led_before_restart: int | None = None
         self._verifier = verifier
         self._settings = settings
         self._validate = validate
@@ -279,6 +280,8 @@ class BftState:
                 self._restore_vote(record)
             case ViewRecord(_, _, view, finalize_top, voted):
                 self._restore_view(view)
+                if self.leader_of(view) == self.node:
+                    self.led_before_restart = view
                 if view == self.view:
                     self.finalize_top = max(self.finalize_top, finalize_top)
                     self.voted_in_view = self.voted_in_view or voted

@@ -68,6 +68,16 @@ def payloads_of(entry: Entry) -> tuple[bytes, ...]:
     return decode_payloads(entry.payload) if entry.kind is EntryKind.BATCH else ()
 
 
+def contents_of(kind: EntryKind, payload: bytes) -> list[tuple[EntryKind, bytes]]:
+    """What was submitted and is in an entry of this content: the payloads of a batch, else the content itself."""
+    if kind is EntryKind.BATCH:
+        try:
+            return [(EntryKind.DATA, each) for each in decode_payloads(payload)]
+        except PayloadBatchError:
+            return [(kind, payload)]
+    return [(kind, payload)]
+
+
 def decode_payloads(payload: bytes) -> tuple[bytes, ...]:
     """Undo `encode_payloads`; raises PayloadBatchError."""
     count = _COUNT.unpack_from(payload)[0] if len(payload) >= _COUNT.size else 0

@@ -29,7 +29,7 @@ from net.history import History
 from net.membership import Membership, MembershipError
 from net.membership_change import next_epoch
 from net.messages import Certificate, CheckpointCertificate, Committed, Entry, EntryKind, Mode
-from net.payload_batch import PayloadBatchError, payloads_of
+from net.payload_batch import PayloadBatchError, contents_of, payloads_of
 from net.raft import RaftCore
 from net.settings import ConsensusSettings
 from net.snapshot_transfer import CertifiedCheckpoint, assemble
@@ -193,13 +193,7 @@ class ReplicaLog:
 
     def _settle(self, entry: Entry) -> None:
         """Strike off what was submitted here and is decided now."""
-        contents = [(entry.kind, entry.payload)]
-        if entry.kind is EntryKind.BATCH:
-            try:
-                contents = [(EntryKind.DATA, payload) for payload in payloads_of(entry)]
-            except PayloadBatchError:
-                return
-        for content in contents:
+        for content in contents_of(entry.kind, entry.payload):
             if self._submissions.settle(content):
                 self._hand_over_at = None
             if self._auto is not None:

@@ -9,7 +9,7 @@ from net.epoch import Epoch, decode_switch
 from net.membership import MembershipError
 from net.membership_change import next_epoch, readmission, sign_change
 from net.messages import Committed, ConsensusMessage, EntryKind, Forward
-from net.payload_batch import PayloadBatchError, pack, payloads_of
+from net.payload_batch import contents_of, pack
 from net.raft import RaftCore
 from net.replica_log import ReplicaLog
 from net.submissions import Content
@@ -123,13 +123,7 @@ class ReplicaOrdering(ReplicaLog):
     def _not_in_flight(self, raft: RaftCore, contents: list[Content]) -> list[Content]:
         """Drop what was forwarded before and waits here already."""
         tail = raft.log.slice(raft.commit_index + 1, raft.log.last_index - raft.commit_index)
-        flying = {(entry.kind, entry.payload) for entry in tail}
-        for entry in tail:
-            if entry.kind is EntryKind.BATCH:
-                try:
-                    flying.update((EntryKind.DATA, payload) for payload in payloads_of(entry))
-                except PayloadBatchError:
-                    continue
+        flying = {content for entry in tail for content in contents_of(entry.kind, entry.payload)}
         auto = self._auto
         return [each for each in contents if each not in flying and not (auto is not None and auto.holds(each))]
 

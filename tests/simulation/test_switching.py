@@ -115,7 +115,7 @@ def test_sequential_byzantine_rounds_keep_one_height_in_flight() -> None:
 
 
 def test_message_counts_per_decision() -> None:
-    for mode, expected in ((Mode.RAFT, 9), (Mode.BFT, 24)):
+    for mode, expected in ((Mode.RAFT, 9), (Mode.BFT, 15)):
         cluster = settled(mode, faults=Faults(delay_min_s=0.001, delay_max_s=0.001))
         before = cluster.messages
         for number in range(20):

@@ -24,6 +24,7 @@ from net.messages import (
     Propose,
     Vote,
 )
+from net.payload_batch import decode_payloads
 from net.settings import ConsensusSettings
 from tests.simulation.signing import roster_of, signer
 
@@ -84,7 +85,7 @@ def decided_in(effects: list[Effect]) -> list[int]:
 
 
 def test_three_delays_decide_a_block_with_a_certificate_that_others_accept() -> None:
-    cores = [core(node) for node in range(N)]
+    cores = [core(node, settings=ConsensusSettings(relay_votes=False)) for node in range(N)]
     inbox = [(0, effect) for effect in cores[0].propose_contents([(EntryKind.DATA, b"buy")], 0.0)]
     delays = 0
     commits: list[Commit] = []
@@ -100,6 +101,51 @@ def test_three_delays_decide_a_block_with_a_certificate_that_others_accept() -> 
         verify_certificate(commit.entries[0].certificate, commit.entries[0].entry, Verifier(roster_of(N)))
 
 
+def test_relayed_votes_decide_at_the_leader_in_four_delays_and_elsewhere_with_the_next_proposal() -> None:
+    cores = [core(node) for node in range(N)]
+    inbox = [(0, effect) for effect in cores[0].propose_contents([(EntryKind.DATA, b"buy")], 0.0)]
+    messages = 0
+    for _ in range(4):
+        sends = [(sender, effect) for sender, effect in inbox if isinstance(effect, Send)]
+        messages += len(sends)
+        inbox = [(s.to, each) for sender, s in sends for each in cores[s.to].step(sender, s.message, 0.0)]
+    assert [node for node, effect in inbox if isinstance(effect, Commit)] == [0]
+    assert messages == 12, "to everybody and back, twice"
+    following = cores[0].propose_contents([(EntryKind.DATA, b"sell")], 0.0)
+    first, second = [effect.message for effect in following if isinstance(effect, Send) and effect.to == 2]
+    assert isinstance(first, CertificateNotice)
+    assert isinstance(second, Propose)
+    assert [type(effect) for effect in cores[2].step(0, first, 0.0)].count(Commit) == 1
+    # Where no proposal comes, the certificate goes alone.
+    assert cores[0].next_deadline() is not None
+
+
+def test_what_a_leader_keeps_to_itself_is_said_to_all() -> None:
+    replica = core(1)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    assert {effect.to for effect in replica.step(0, message, 0.0) if isinstance(effect, Send)} == {0}
+    again = replica.tick(ConsensusSettings().resend_interval_s)
+    votes = [effect for effect in again if isinstance(effect, Send) and isinstance(effect.message, Vote)]
+    assert {effect.to for effect in votes} == {0, 2, 3}
+    assert {effect.message.digest for effect in votes if isinstance(effect.message, Vote)} == {digest}
+
+
+def test_a_leader_that_restarts_gives_up_the_view_that_it_proposed_in() -> None:
+    leader = core(0)
+    effects = leader.propose_contents([(EntryKind.DATA, b"x")], 0.0)
+    kinds = [type(effect) for effect in effects]
+    sent = kinds.index(Send)
+    assert Sync in kinds[:sent], "its view is on disk before the proposal leaves"
+    synced = [effect.record for effect in effects[:sent] if isinstance(effect, Persist)]
+    # The machine dies before the vote in the proposal reached the disk.
+    again = BftCore(0, EPOCH, False, signer(0), Verifier(roster_of(N)), ConsensusSettings(), lambda kind, payload: True)
+    for record in synced:
+        again.restore(decode_record(record))
+    started = again.start(1.0)
+    assert {phase for phase, *_ in votes_in(started)} == {Phase.NULLIFY}
+    assert not [each for each in again.propose_contents([(EntryKind.DATA, b"y")], 1.0) if isinstance(each, Send)]
+
+
 def test_a_vote_is_on_disk_before_it_leaves() -> None:
     replica = core(1)
     message, digest = proposal(1, GENESIS_DIGEST)
@@ -108,9 +154,6 @@ def test_a_vote_is_on_disk_before_it_leaves() -> None:
     assert kinds.index(Sync) > kinds.index(Persist)
     assert kinds.index(Send) > kinds.index(Sync)
     assert votes_in(effects) == {(Phase.NOTARIZE, FIRST_VIEW, 1, digest)}
-    leader = core(0)
-    kinds = [type(effect) for effect in leader.propose_contents([(EntryKind.DATA, b"x")], 0.0)]
-    assert kinds.index(Sync) < kinds.index(Send), "the proposal carries the leader's vote"
 
 
 def test_r1_one_vote_a_height_and_the_liar_is_named_with_proof() -> None:
@@ -372,3 +415,22 @@ def test_memory_is_bounded_against_a_liar() -> None:
         replica.step(1, message, 0.0)
     assert len(replica.slots) < 20
     assert len(replica.blocks) == 1
+
+
+def test_what_waits_at_a_leader_travels_as_one_block_and_is_wanted_no_more_once_decided() -> None:
+    settings = ConsensusSettings(batch_payloads=3, bft_window=1)
+    leader, follower = core(0, settings=settings), core(1, settings=settings)
+    contents = [(EntryKind.DATA, b"%d" % number) for number in range(6)]
+    follower.want(contents, 0.0)
+    (first,) = {effect.message for effect in leader.propose_contents(contents, 0.0) if isinstance(effect, Send)}
+    assert isinstance(first, Propose)
+    assert (first.kind, decode_payloads(first.payload)) == (EntryKind.BATCH, (b"0", b"1", b"2"))
+    follower._decide(Committed(1, Entry(1, FIRST_VIEW, first.kind, first.payload), certificate_for(first)), None)
+    assert list(follower._wanted) == contents[3:]
+
+
+def certificate_for(block: Propose) -> Certificate:
+    digest = entry_digest(block.parent, Entry(block.height, block.view, block.kind, block.payload))
+    return Certificate(
+        Mode.BFT, 1, EPOCH.context, Phase.FINALIZE, block.view, block.height, block.parent, digest, (), ()
+    )

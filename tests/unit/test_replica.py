@@ -309,6 +309,6 @@ def test_status_tells_what_holds() -> None:
 def test_every_record_of_a_byzantine_run_decodes() -> None:
     cluster = run_cluster(Mode.BFT, [b"one"])
     kinds = {type(decode_record(record)).__name__ for record in cluster.nodes[0].disk.records}
-    assert kinds == {"IncarnationRecord", "BlockRecord", "VoteRecord", "CertificateRecord"}
+    assert kinds == {"IncarnationRecord", "ViewRecord", "BlockRecord", "VoteRecord", "CertificateRecord"}
     effects = replica(2, mode=Mode.BFT).start(0.0)
     assert [effect for effect in effects if isinstance(effect, Persist)] == []
