@@ -15,6 +15,7 @@ from net.membership import all_voters
 from net.messages import (
     Certificate,
     CertificateNotice,
+    Committed,
     ConsensusMessage,
     Entry,
     EntryKind,
