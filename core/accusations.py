@@ -32,7 +32,7 @@ class Accusations:
     def add(self, culprit: int, reason: str, proof: bytes) -> bool:
         """Take one piece of evidence; True when it is news: the first against this node, or the first with proof.
 
-        Raises OSError when it cannot be written.
+        `proof` is checked by consensus (`net.evidence`), or empty. Raises OSError when it cannot be written.
         """
         before = self._found.get(culprit)
         after = self._count(culprit, reason, proof)
@@ -52,7 +52,7 @@ class Accusations:
     def _count(self, culprit: int, reason: str, proof: bytes) -> Accusation:
         """A proof replaces a suspicion; otherwise the first reason stays."""
         before = self._found.get(culprit)
-        proven = bool(proof) and reason.startswith("signed two")
+        proven = bool(proof)
         if before is None:
             after = Accusation(culprit, reason, proven, 1)
         elif proven and not before.proven:

@@ -54,7 +54,8 @@ class EquivocatingWire:
         self._last_s = now_s
         signature = self._sign(signed_bytes(self._context(), Phase.NOTARIZE, *place, digest))
         other = Vote(message.epoch, Phase.NOTARIZE, *place, digest, self._node, signature)
-        self._wire.broadcast(peer_ids, other, round_id=round_id)
+        # Only some hear both; the others must learn of it from those.
+        self._wire.broadcast(peer_ids[:1], other, round_id=round_id)
 
 
 def beyond_limits(proposals: NDArray[np.void], limits: Limits) -> NDArray[np.void]:

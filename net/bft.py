@@ -51,6 +51,7 @@ from net.certificate import CertificateError, Verifier, entry_digest, signed_byt
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send, Sync
 from net.durable import BlockRecord, CertificateRecord, InstallRecord, ViewRecord, VoteRecord, encode_record
 from net.epoch import Epoch
+from net.evidence import PROOFS_PER_CULPRIT_MAX, Contradiction, EvidenceError
 from net.messages import (
     Certificate,
     CertificateNotice,
@@ -58,6 +59,7 @@ from net.messages import (
     ConsensusMessage,
     Entry,
     EntryKind,
+    EvidenceNotice,
     FetchBlock,
     Forward,
     Mode,
@@ -103,6 +105,7 @@ class BftCore(BftState):
         self._held_back: list[Certificate] = []
         self._relay_at: float | None = None
         self._leads_on_disk = -1
+        self._proofs: dict[int, set[str]] = {}
         self._beats = 0
         self._sign = sign
         self._out: list[Effect] = []
@@ -143,6 +146,8 @@ class BftCore(BftState):
                 self._on_propose(sender, message, now)
             case CertificateNotice():
                 self._on_certificate(sender, message.certificate, now)
+            case EvidenceNotice():
+                self._on_evidence(sender, message)
             case FetchBlock():
                 self._out.extend(Send(sender, answer) for answer in bft_repeat.for_fetch(self, message))
             case _:
@@ -369,7 +374,7 @@ class BftCore(BftState):
     def _notarize(self, slot: Slot, block: Block, now: float) -> None:
         if not self._acceptable(block.entry.kind, block.entry.payload):
             self._out.append(
-                Evidence(self.leader, f"proposed {block.entry.kind.name} content that this node refuses", block.digest)
+                Evidence(self.leader, f"proposed {block.entry.kind.name} content that this node refuses", b"")
             )
             self._nullify(now)
             return
@@ -464,15 +469,38 @@ class BftCore(BftState):
         if culprit in tally.accused:
             return
         tally.accused.add(culprit)
-        first = tally.digest_of[culprit]
-        proof = b"".join(
-            signed_bytes(self.context, phase, slot.view, slot.height, each) + mark
-            for each, mark in ((first, tally.signatures[first][culprit]), (digest, signature))
+        before = tally.digest_of[culprit]
+        first, second = (
+            Vote(self.epoch.number, phase, slot.view, slot.height, each, culprit, mark)
+            for each, mark in ((before, tally.signatures[before][culprit]), (digest, signature))
         )
-        reason = f"signed two {phase.name} votes in view {slot.view} at height {slot.height}"
-        self._out.append(Evidence(culprit, reason, proof))
+        self._prove(Contradiction(self.context, first, second))
         if slot.view == self.view and culprit == self.leader:
             self._nullify(now)
+
+    def _prove(self, contradiction: Contradiction) -> None:
+        """Keep a checked proof, and pass it on once: the liar may have told each of us something else."""
+        proofs = self._proofs.setdefault(contradiction.culprit, set())
+        if len(proofs) >= PROOFS_PER_CULPRIT_MAX or contradiction.reason in proofs:
+            return
+        proofs.add(contradiction.reason)
+        self._out.append(Evidence(contradiction.culprit, contradiction.reason, contradiction.encode()))
+        self._send_all(EvidenceNotice(self.epoch.number, self.witness, contradiction.first, contradiction.second))
+
+    def _on_evidence(self, sender: int, notice: EvidenceNotice) -> None:
+        contradiction = Contradiction(self.context, notice.first, notice.second)
+        proofs = self._proofs.get(contradiction.culprit, ())
+        known = contradiction.reason in proofs or contradiction.culprit == self.node
+        if notice.witness is not self.witness or known:
+            return
+        if len(proofs) >= PROOFS_PER_CULPRIT_MAX:
+            return
+        try:
+            contradiction.check(self._verifier)
+        except EvidenceError as error:
+            self._out.append(Evidence(sender, f"passed on false evidence: {error}", b""))
+            return
+        self._prove(contradiction)
 
     def _count(self, slot: Slot, phase: Phase, digest: bytes, voter: int, signature: bytes, now: float) -> None:
         tally = slot.notarize if phase is Phase.NOTARIZE else slot.finalize
@@ -592,9 +620,7 @@ class BftCore(BftState):
                     self._out.append(Evidence(sender, "NULLIFY vote with a wrong signature", b""))
                 return
             if before is not None:
-                other = signed_bytes(self.context, Phase.NULLIFY, vote.view, before.height, _NO_DIGEST)
-                proof = said + vote.signature + other + before.signature
-                self._out.append(Evidence(vote.voter, f"signed two NULLIFY votes in view {vote.view}", proof))
+                self._prove(Contradiction(self.context, before, vote))
                 return
             self.nullifications.add(vote)
             self._check_nullified(now)

@@ -105,7 +105,7 @@ class ReadReady:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Proof or suspicion of misbehaviour of `culprit`, in words, with the signed bytes where there are any."""
+    """Misbehaviour of `culprit`, in words; `proof` is what anybody can check (`net.evidence`), or empty."""
 
     culprit: int
     reason: str

@@ -284,6 +284,19 @@ class SnapshotChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceNotice:
+    """Two signed votes of one node that contradict each other (`net.evidence`), passed on to all.
+
+    `witness`: of the log beside an AUTO epoch.
+    """
+
+    epoch: int
+    witness: bool
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True)
 class GossipVersion:
     """How new `key` of `origin` is at the sender."""
 
@@ -363,6 +376,7 @@ ConsensusMessage = (
     | CheckpointVote
     | FetchSnapshot
     | SnapshotChunk
+    | EvidenceNotice
 )
 GossipMessage = GossipDigest | GossipDelta
 Message = ConsensusMessage | GossipMessage | Application

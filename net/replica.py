@@ -39,6 +39,7 @@ from net.messages import (
     CommittedEntries,
     ConsensusMessage,
     EntryKind,
+    EvidenceNotice,
     FetchBlock,
     FetchEntries,
     FetchSnapshot,
@@ -66,7 +67,7 @@ _RAFT_MESSAGES = (
     ReadIndex,
     ReadIndexReply,
 )
-_BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock)
+_BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice)
 
 
 def accept_everything(kind: EntryKind, payload: bytes) -> bool:

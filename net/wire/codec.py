@@ -43,6 +43,7 @@ KIND_OF: Final[dict[type, int]] = {
     messages.CheckpointVote: 18,
     messages.FetchSnapshot: 19,
     messages.SnapshotChunk: 20,
+    messages.EvidenceNotice: 21,
 }
 _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 

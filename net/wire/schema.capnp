@@ -170,6 +170,13 @@ struct SnapshotChunk {
   data @4 :Data;
 }
 
+struct EvidenceNotice {
+  epoch @0 :UInt64;
+  witness @1 :Bool;
+  first @2 :Vote;
+  second @3 :Vote;
+}
+
 struct GossipVersion {
   origin @0 :UInt64;
   key @1 :UInt64;
