@@ -33,6 +33,7 @@ class ConsensusCluster:
         self.folder = folder
         self.nodes = nodes
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._turns: dict[int, asyncio.Lock] = {}
         folder.mkdir(parents=True, exist_ok=True)
         config = {"nodes": nodes, "mode": mode, "durability": durability, "settings": settings}
         (folder / "bench.json").write_text(json.dumps(config))
@@ -62,6 +63,7 @@ class ConsensusCluster:
                 limit=1 << 24,
             )
         self._processes[node] = process
+        self._turns[node] = asyncio.Lock()
         await self._read(node, READY_TIMEOUT_S)
 
     async def start_all(self) -> None:
@@ -81,12 +83,13 @@ class ConsensusCluster:
         """One command and its answer. Raises ClusterError where the process is gone, refuses, or does not answer."""
         process = self._processes[node]
         assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(command).encode() + b"\n")
-            await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise ClusterError(f"node {node} is gone{self._last_words(node)}") from error
-        reply = await self._read(node, timeout_s)
+        async with self._turns[node]:
+            try:
+                process.stdin.write(json.dumps(command).encode() + b"\n")
+                await process.stdin.drain()
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise ClusterError(f"node {node} is gone{self._last_words(node)}") from error
+            reply = await self._read(node, timeout_s)
         if "error" in reply:
             raise ClusterError(f"node {node}: {reply['error']}")
         return reply

@@ -34,6 +34,7 @@ from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.shell import ReplicaShell
 from net.transport import TransportSettings
+from net.wire.kinds import CodecKind
 
 PAYLOAD_BYTES = 128
 _ID = struct.Struct("<Q")
@@ -125,9 +126,8 @@ class BenchNode:
         assert entry is not None
         assert entry.address is not None
         self._identity = identity
-        self._endpoint = Endpoint(
-            identity, roster, entry.address, TransportSettings(), self._on_message, lambda event: None
-        )
+        transport = TransportSettings(codec=CodecKind.MSGPACK_COLUMNS)
+        self._endpoint = Endpoint(identity, roster, entry.address, transport, self._on_message, lambda event: None)
         self._log = DurableLog(folder / f"node-{node}" / "log", config["durability"])
         claim_incarnation(self._log, folder / "keys" / f"node-{node}.started")
         first = {each.id: each.public_key for each in roster.of_role("node") if each.id < config["nodes"]}

@@ -1,0 +1,208 @@
+"""`tradetui bench consensus`: decisions a second and their latency, by mode, load and durability, on real processes.
+
+Every case runs in processes of its own. Repetitions are interleaved, so that a slow spell of the machine falls on all
+cases alike; the table and the file give the median repetition and the spread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from core.bench.consensus_cluster import ConsensusCluster, running_cluster
+from core.profile_export import machine
+
+WARM_UP_S = 0.7
+FAILOVER_LOAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`in_flight` proposals at once, each of `batch` payloads."""
+
+    mode: str
+    nodes: int
+    in_flight: int
+    batch: int
+    durable: bool
+
+    @property
+    def label(self) -> str:
+        disk = "durable" if self.durable else "in memory"
+        return f"{self.mode.lower()} n={self.nodes} {self.in_flight}×{self.batch} {disk}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The median repetition of a case. Rates count payloads; counts are those of the leader, per payload."""
+
+    case: Case
+    decisions_per_s: float
+    decisions_per_s_min: float
+    decisions_per_s_max: float
+    latency_ms_p50: float
+    latency_ms_p99: float
+    leader_messages: float
+    leader_datagrams: float
+    leader_signatures: float
+    leader_syncs: float
+    leader_cpu_us: float
+    load_average: float
+
+
+def cases_of(
+    modes: Sequence[str],
+    nodes: Sequence[int],
+    in_flight: Sequence[int],
+    batches: Sequence[int],
+    durable: Sequence[bool],
+) -> list[Case]:
+    """Every combination."""
+    return [Case(*values) for values in itertools.product(modes, nodes, in_flight, batches, durable)]
+
+
+async def bench_consensus(
+    cases: Sequence[Case], repetitions: int, seconds: float, failovers: int, json_file: Path | None, console: Console
+) -> None:
+    """Run all cases `repetitions` times for `seconds` each, then `failovers` killed leaders a mode; print and write."""
+    measured: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("consensus", total=len(cases) * repetitions)
+        for _ in range(repetitions):
+            for case in cases:
+                progress.update(task, description=case.label)
+                measured[case].append(await _measure(case, seconds))
+                progress.advance(task)
+    results = [_result(case, runs) for case, runs in measured.items()]
+    outages: dict[str, list[float]] = {}
+    for mode in dict.fromkeys(case.mode for case in cases) if failovers else ():
+        outages[mode] = await measure_failovers(mode, failovers, console)
+    console.print(_table(results))
+    for mode, times in outages.items():
+        console.print(
+            f"{mode.lower()}: a killed leader costs {statistics.median(times):.3f} s (median of {len(times)}, "
+            f"{min(times):.3f} to {max(times):.3f} s) until the next decision"
+        )
+    if json_file is not None:
+        document = {
+            "machine": machine(),
+            "taken": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seconds": seconds,
+            "repetitions": repetitions,
+            "results": [asdict(result) for result in results],
+            "failover_s": outages,
+        }
+        json_file.write_text(json.dumps(document, indent=1))
+
+
+async def _measure(case: Case, seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="tradetui-bench-") as folder:
+        durability = "fdatasync" if case.durable else "none"
+        async with running_cluster(
+            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch
+        ) as cluster:
+            leader = await cluster.leader()
+            run = await cluster.ask(
+                leader,
+                do="load",
+                first_id=1,
+                in_flight=case.in_flight,
+                batch=case.batch,
+                warm_up_s=WARM_UP_S,
+                seconds=seconds,
+            )
+            run["load_average"] = os.getloadavg()[0]
+            return run
+
+
+def _result(case: Case, runs: list[dict[str, Any]]) -> Result:
+    rates = [run["decided"] / run["took_s"] for run in runs]
+    median = sorted(range(len(runs)), key=lambda at: rates[at])[len(runs) // 2]
+    run = runs[median]
+    latencies, decided = run["latencies_ms"], max(1, run["decided"])
+    return Result(
+        case,
+        rates[median],
+        min(rates),
+        max(rates),
+        latencies[len(latencies) // 2],
+        latencies[int(len(latencies) * 0.99)],
+        run["messages"] / decided,
+        run["datagrams"] / decided,
+        run["signatures"] / decided,
+        run["syncs"] / decided,
+        run["cpu_s"] / decided * 1e6,
+        run["load_average"],
+    )
+
+
+async def measure_failovers(mode: str, count: int, console: Console) -> list[float]:
+    """Seconds from the SIGKILL of the leader under load to the next decision anywhere, `count` times over."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="tradetui-bench-") as folder:
+        async with running_cluster(Path(folder) / "cluster", 4, mode) as cluster:
+            for number in range(count):
+                times.append(await _fail_over(cluster, (number + 1) * 1_000_000))
+                console.print(f"{mode.lower()}: leader killed, {times[-1]:.3f} s", style="dim")
+    return times
+
+
+async def _fail_over(cluster: ConsensusCluster, first_id: int) -> float:
+    leader = await cluster.leader()
+    client = next(node for node in cluster.running if node != leader)
+    await cluster.ask(client, do="propose", ids=[first_id])
+    await cluster.until(lambda statuses: _all_know(statuses, cluster.nodes), 30, "every node is back")
+    # What is submitted now goes to the leader that dies, or waits for the next: the clock runs from the kill.
+    killed_at = time.monotonic()
+    await cluster.kill(leader)
+    await cluster.ask(client, do="propose", ids=list(range(first_id + 1, first_id + 1 + FAILOVER_LOAD)))
+    decided = 0.0
+    while not decided:
+        for status in (await cluster.statuses()).values():
+            if status["last_commit_s"] > killed_at:
+                decided = max(decided, status["last_commit_s"])
+        await asyncio.sleep(0.005)
+    await cluster.start(leader)
+    return decided - killed_at
+
+
+def _all_know(statuses: dict[int, dict[str, Any]], nodes: int) -> bool:
+    return len(statuses) == nodes and len({status["decided"] for status in statuses.values()}) == 1
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table(
+        "in flight × batch",
+        "decisions/s",
+        "p50 ms",
+        "p99 ms",
+        "messages",
+        "signed",
+        "CPU µs",
+        title="consensus, leader",
+    )
+    for result in results:
+        table.add_row(
+            result.case.label,
+            f"{result.decisions_per_s:,.0f}",
+            f"{result.latency_ms_p50:.2f}",
+            f"{result.latency_ms_p99:.2f}",
+            f"{result.leader_messages:.2f}",
+            f"{result.leader_signatures:.2f}",
+            f"{result.leader_cpu_us:,.0f}",
+        )
+    return table
