@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -49,6 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
+    sim.add_argument("--seeds", type=int, default=200, metavar="N")
+    sim.add_argument("--first", type=int, default=0, metavar="SEED")
+    sim.add_argument("--family", choices=("raft", "bft", "auto", "switching", "members", "all"), default="all")
+    sim.add_argument("--events", type=int, default=2_000, help="of each seed, at least")
+    sim.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    sim.add_argument("--json", type=Path, metavar="FILE")
+    sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
+    sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
     members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
     actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
@@ -117,6 +127,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return _stop(arguments, console)
     if command == "bench":
         return _bench_consensus(arguments, console)
+    if command == "sim":
+        return _simulate(arguments, console)
     if command == "members":
         return _members(arguments, console)
     if command in ("node", "gateway", "venue"):
@@ -155,6 +167,28 @@ def _bench_consensus(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 1
     return 0
+
+
+def _simulate(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.sim import replay, simulate
+    from net.simulation.families import KINDS
+
+    if arguments.replay is not None:
+        if arguments.kind not in KINDS:
+            raise ConfigError(f"--kind {arguments.kind!r}: known are {', '.join(map(repr, KINDS))}")
+        return 0 if replay(arguments.kind, arguments.replay, arguments.events, console) else 1
+    if min(arguments.seeds, arguments.jobs) < 1:
+        raise ConfigError("--seeds and --jobs must be at least 1")
+    sound = simulate(
+        arguments.family,
+        arguments.seeds,
+        arguments.first,
+        arguments.events,
+        arguments.jobs,
+        arguments.json,
+        console,
+    )
+    return 0 if sound else 1
 
 
 def _members(arguments: argparse.Namespace, console: Console) -> int:

@@ -18,6 +18,7 @@ from net.messages import Committed, Mode
 from net.raft import RaftCore
 from net.raft_log import RaftLog
 from net.replica import Replica
+from net.simulation.scenario import Kind
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -157,20 +158,20 @@ def order_behind_a_switch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "_decide", decide)
 
 
-PLANTED: dict[str, tuple[Mutation, tuple[int, Mode, bool, int, bool]]] = {
-    "vote twice a term": (vote_twice_a_term, (4, Mode.RAFT, False, 0, False)),
-    "skip syncs (Raft)": (skip_syncs, (4, Mode.RAFT, False, 0, False)),
-    "skip syncs (Byzantine)": (skip_syncs, (4, Mode.BFT, False, 1, False)),
-    "Raft quorum minus one": (raft_quorum_minus_one, (4, Mode.RAFT, False, 0, False)),
-    "elect a stale log": (elect_a_stale_log, (4, Mode.RAFT, False, 0, False)),
-    "append without matching": (append_without_matching, (5, Mode.RAFT, False, 0, False)),
-    "Byzantine quorum minus one": (byzantine_quorum_minus_one, (4, Mode.BFT, False, 1, False)),
-    "forget the finalize lock": (forget_the_finalize_lock, (4, Mode.BFT, False, 1, False)),
-    "extend anything": (extend_anything, (4, Mode.BFT, False, 1, False)),
-    "start a view from the decided": (start_a_view_from_the_decided, (4, Mode.BFT, False, 1, False)),
-    "forget votes on restart": (forget_votes_on_restart, (4, Mode.BFT, False, 1, False)),
-    "notarize twice": (notarize_twice, (4, Mode.BFT, False, 1, False)),
-    "trust any certificate": (trust_any_certificate, (4, Mode.BFT, False, 1, False)),
-    "let critical entries pass": (let_critical_entries_pass, (4, Mode.AUTO, False, 0, False)),
-    "order behind a switch": (order_behind_a_switch, (4, Mode.RAFT, True, 0, False)),
+PLANTED: dict[str, tuple[Mutation, Kind]] = {
+    "vote twice a term": (vote_twice_a_term, Kind(4, Mode.RAFT)),
+    "skip syncs (Raft)": (skip_syncs, Kind(4, Mode.RAFT)),
+    "skip syncs (Byzantine)": (skip_syncs, Kind(4, Mode.BFT, liars=1)),
+    "Raft quorum minus one": (raft_quorum_minus_one, Kind(4, Mode.RAFT)),
+    "elect a stale log": (elect_a_stale_log, Kind(4, Mode.RAFT)),
+    "append without matching": (append_without_matching, Kind(5, Mode.RAFT)),
+    "Byzantine quorum minus one": (byzantine_quorum_minus_one, Kind(4, Mode.BFT, liars=1)),
+    "forget the finalize lock": (forget_the_finalize_lock, Kind(4, Mode.BFT, liars=1)),
+    "extend anything": (extend_anything, Kind(4, Mode.BFT, liars=1)),
+    "start a view from the decided": (start_a_view_from_the_decided, Kind(4, Mode.BFT, liars=1)),
+    "forget votes on restart": (forget_votes_on_restart, Kind(4, Mode.BFT, liars=1)),
+    "notarize twice": (notarize_twice, Kind(4, Mode.BFT, liars=1)),
+    "trust any certificate": (trust_any_certificate, Kind(4, Mode.BFT, liars=1)),
+    "let critical entries pass": (let_critical_entries_pass, Kind(4, Mode.AUTO)),
+    "order behind a switch": (order_behind_a_switch, Kind(4, Mode.RAFT, switching=True)),
 }

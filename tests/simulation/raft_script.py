@@ -44,7 +44,7 @@ from net.messages import (
 )
 from net.raft import RaftCore
 from net.settings import ConsensusSettings
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 
 def run_script(path: Path) -> str:

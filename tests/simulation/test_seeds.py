@@ -8,26 +8,29 @@ from __future__ import annotations
 import pytest
 
 from net.messages import Mode
-from tests.simulation.cluster import Cluster, InvariantBroken
+from net.simulation.cluster import Cluster
+from net.simulation.invariants import InvariantBroken
+from net.simulation.scenario import Kind, run_scenario
 from tests.simulation.mutations import PLANTED
-from tests.simulation.scenario import run_scenario
 
-KINDS: dict[str, tuple[tuple[int, Mode, bool, int, bool], int, int]] = {
-    # (nodes, first mode, switching, lying nodes, changing members and lost disks), seeds in CI, seeds in `make prove`
-    "raft-3": ((3, Mode.RAFT, False, 0, False), 20, 300),
-    "raft-4": ((4, Mode.RAFT, False, 0, False), 20, 300),
-    "raft-5": ((5, Mode.RAFT, False, 0, False), 20, 300),
-    "raft-7": ((7, Mode.RAFT, False, 0, False), 15, 200),
-    "bft-4": ((4, Mode.BFT, False, 0, False), 15, 200),
-    "bft-7": ((7, Mode.BFT, False, 0, False), 2, 50),
-    "bft-4-liar": ((4, Mode.BFT, False, 1, False), 22, 400),
-    "bft-5-liar": ((5, Mode.BFT, False, 1, False), 6, 100),
-    "bft-7-two-liars": ((7, Mode.BFT, False, 2, False), 2, 50),
-    "auto-4": ((4, Mode.AUTO, False, 0, False), 25, 200),
-    "switch-4": ((4, Mode.RAFT, True, 0, False), 30, 300),
-    "switch-5": ((5, Mode.BFT, True, 0, False), 15, 200),
-    "members-4": ((4, Mode.RAFT, True, 0, True), 25, 300),
-    "members-5": ((5, Mode.BFT, True, 0, True), 10, 200),
+KINDS: dict[str, tuple[Kind, int, int]] = {
+    # kind, seeds in CI, seeds in `make prove`
+    "raft-3": (Kind(3, Mode.RAFT), 20, 300),
+    "raft-4": (Kind(4, Mode.RAFT), 20, 300),
+    "raft-5": (Kind(5, Mode.RAFT), 20, 300),
+    "raft-7": (Kind(7, Mode.RAFT), 15, 200),
+    "bft-4": (Kind(4, Mode.BFT), 15, 200),
+    "bft-7": (Kind(7, Mode.BFT), 2, 50),
+    "bft-4-liar": (Kind(4, Mode.BFT, liars=1), 22, 400),
+    "bft-5-liar": (Kind(5, Mode.BFT, liars=1), 6, 100),
+    "bft-7-two-liars": (Kind(7, Mode.BFT, liars=2), 2, 50),
+    "bft-4-twins": (Kind(4, Mode.BFT, twins=1), 15, 300),
+    "bft-7-twins": (Kind(7, Mode.BFT, twins=2), 2, 50),
+    "auto-4": (Kind(4, Mode.AUTO), 25, 200),
+    "switch-4": (Kind(4, Mode.RAFT, switching=True), 30, 300),
+    "switch-5": (Kind(5, Mode.BFT, switching=True), 15, 200),
+    "members-4": (Kind(4, Mode.RAFT, switching=True, members=True), 25, 300),
+    "members-5": (Kind(5, Mode.BFT, switching=True, members=True), 10, 200),
 }
 QUICK_BUGS = (
     "Raft quorum minus one",
@@ -38,12 +41,12 @@ QUICK_BUGS = (
 )
 
 
-def run_seeds(kind: tuple[int, Mode, bool, int, bool], first: int, count: int) -> None:
+def run_seeds(kind: Kind, first: int, count: int) -> None:
     for seed in range(first, first + count):
         try:
-            run_scenario(seed, *kind)
+            run_scenario(seed, kind)
         except Exception as error:
-            error.add_note(f"replay with run_scenario({seed}, *{kind})")
+            error.add_note(f"replay with run_scenario({seed}, {kind})")
             raise
 
 
@@ -65,7 +68,7 @@ def first_seed_that_finds(bug: str, limit: int, patch: pytest.MonkeyPatch) -> in
     plant(patch)
     for seed in range(limit):
         try:
-            run_scenario(seed, *kind)
+            run_scenario(seed, kind)
         except Exception as error:
             # Being slow is not what these bugs are guilty of.
             if not (isinstance(error, InvariantBroken) and "no progress" in str(error)):
@@ -86,7 +89,7 @@ def test_every_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_one_seed_is_one_history() -> None:
     def history() -> tuple[int, int, list[str]]:
-        cluster: Cluster = run_scenario(7, 4, Mode.BFT, True)
+        cluster: Cluster = run_scenario(7, Kind(4, Mode.BFT, switching=True))
         return cluster.events, cluster.messages, cluster.trace
 
     assert history() == history()

@@ -6,7 +6,7 @@ import pytest
 
 from net.messages import EntryKind, Mode
 from net.settings import ConsensusSettings
-from tests.simulation.cluster import Cluster, Faults
+from net.simulation.cluster import Cluster, Faults
 
 
 def settled(mode: Mode, n: int = 4, faults: Faults | None = None, settings: ConsensusSettings | None = None) -> Cluster:

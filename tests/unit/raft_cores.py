@@ -18,7 +18,7 @@ from net.messages import (
 )
 from net.raft import RaftCore
 from net.settings import ConsensusSettings
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 SETTINGS = ConsensusSettings(window_entries=8, message_entries=4)
 ROUND = 7

@@ -27,7 +27,7 @@ from net.messages import (
 )
 from net.payload_batch import decode_payloads
 from net.settings import ConsensusSettings
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 N = 4
 EPOCH = first_epoch(Mode.BFT, 0, all_voters(roster_of(4)))

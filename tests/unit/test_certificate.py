@@ -28,7 +28,7 @@ from net.epoch import Epoch, first_epoch
 from net.membership import all_voters
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.quorum import byzantine_faults, byzantine_quorum, majority
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 N = 4
 VERIFIER = Verifier(roster_of(N))

@@ -18,8 +18,8 @@ from net.checkpoint import (
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import CheckpointCertificate, CheckpointVote, Mode, SnapshotChunk
+from net.simulation.keys import roster_of, signer
 from net.snapshot_transfer import CertifiedCheckpoint, SnapshotReceiver, assemble
-from tests.simulation.signing import roster_of, signer
 
 MEMBERS = all_voters(roster_of(4))
 VERIFIER = Verifier(roster_of(4))

@@ -14,7 +14,7 @@ from net.evidence import Contradiction, EvidenceError, decode_contradiction
 from net.membership import all_voters
 from net.messages import EvidenceNotice, Mode, Phase, Vote
 from net.settings import ConsensusSettings
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 EPOCH = first_epoch(Mode.BFT, 0, all_voters(roster_of(4)))
 VERIFIER = Verifier(roster_of(4))

@@ -8,7 +8,7 @@ import pytest
 
 from core.gateway.members import GatewayMembers
 from net.membership import Member, Membership, MembershipError, all_voters, encode_membership
-from tests.simulation.signing import roster_of
+from net.simulation.keys import roster_of
 
 FIRST = all_voters(roster_of(4))
 FIVE = all_voters(roster_of(5))

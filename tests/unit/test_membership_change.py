@@ -10,7 +10,7 @@ from net.epoch import Epoch, first_epoch
 from net.membership import Member, Membership, MembershipError, all_voters
 from net.membership_change import decode_change, next_epoch, readmission, sign_change
 from net.messages import Mode
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 
 OPERATOR = 15
 MEMBERS = all_voters(roster_of(4))

@@ -19,7 +19,7 @@ from net.messages import (
     RequestVoteReply,
 )
 from net.raft import RaftCore
-from tests.simulation.signing import roster_of, signer
+from net.simulation.keys import roster_of, signer
 from tests.unit.raft_cores import ROUND, SETTINGS, acknowledge, append, committed, core, elect, entry, kinds, sent
 
 

@@ -20,7 +20,7 @@ from net.messages import (
 )
 from net.raft import RaftCore
 from net.raft_leader import MESSAGE_PAYLOAD_BYTES
-from tests.simulation.signing import signer
+from net.simulation.keys import signer
 from tests.unit.raft_cores import (
     SETTINGS,
     acknowledge,

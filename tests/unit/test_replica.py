@@ -35,9 +35,9 @@ from net.messages import (
 )
 from net.replica import Replica
 from net.settings import ConsensusSettings
+from net.simulation.cluster import Cluster
+from net.simulation.keys import roster_of, signer
 from net.submissions import Submissions, TooManySubmissions
-from tests.simulation.cluster import Cluster
-from tests.simulation.signing import roster_of, signer
 
 
 def replica(node: int = 0, n: int = 4, mode: Mode = Mode.RAFT, records: list[bytes] | None = None) -> Replica:

@@ -7,7 +7,7 @@ from random import Random
 
 from net.certificate import GENESIS_DIGEST, entry_digest, signed_bytes
 from net.messages import CommittedEntries, ConsensusMessage, Entry, EntryKind, Phase, Propose, Vote
-from tests.simulation.signing import context_of, signer
+from net.simulation.keys import context_of, signer
 
 
 class Adversary:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 
-from net.certificate import Verifier, entry_digest, verify_committed, wrapped
+from net.certificate import Verifier
 from net.consensus import (
     Commit,
     Effect,
     EpochStarted,
     Evidence,
     Persist,
+    ReadReady,
     RestoreState,
     RewriteLog,
     Send,
@@ -28,11 +30,12 @@ from net.consensus import (
 from net.durable import IncarnationRecord, encode_record
 from net.membership import Membership, MembershipError
 from net.membership_change import sign_change
-from net.messages import Committed, ConsensusMessage, EntryKind, Mode
+from net.messages import ConsensusMessage, EntryKind, Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
-from tests.simulation.byzantine import Adversary
-from tests.simulation.signing import roster_of, signer
+from net.simulation.byzantine import Adversary
+from net.simulation.invariants import Disk, InvariantBroken, SimulatedNode, Truth
+from net.simulation.keys import roster_of, signer
 
 MAX_EVENTS = 300_000
 OPERATOR = 1000
@@ -40,13 +43,12 @@ OPERATOR_KEY = 15
 """The operator's id, and which of the simulated keys is its own."""
 
 
-class InvariantBroken(AssertionError):
-    """The cluster did what it must never do."""
-
-
 @dataclass(slots=True)
 class Faults:
     """Chances per message, and delays in seconds."""
+
+    sync_max_s: float = 0.0
+    """A sync takes up to this long; what was sent behind it waits."""
 
     loss: float = 0.0
     duplicate: float = 0.0
@@ -57,29 +59,7 @@ class Faults:
     late_s: float = 0.3
 
 
-@dataclass(slots=True)
-class Disk:
-    """Records, how many of them are surely on the platter, and whether syncs are honoured."""
-
-    records: list[bytes] = field(default_factory=list)
-    synced: int = 0
-    used: bool = False
-    """Whether a node ever ran from it: a marker that is kept elsewhere, and outlives the records."""
-
-
-@dataclass(slots=True)
-class SimulatedNode:
-    id: int
-    disk: Disk
-    replica: Replica | None = None
-    incarnation: int = 0
-    decided: list[Committed] = field(default_factory=list)
-    denied: set[int] = field(default_factory=set)
-    evidence: list[Evidence] = field(default_factory=list)
-    epochs: list[tuple[int, Mode, int]] = field(default_factory=list)
-
-
-class Cluster:
+class Cluster(Truth):
     """`n` replicas, a network and a clock."""
 
     def __init__(
@@ -95,37 +75,45 @@ class Cluster:
         adversary: Adversary | None = None,
         replica_class: type[Replica] = Replica,
         keep_unsynced: bool = False,
+        clocks_drift: bool = False,
+        twins: Iterable[int] = (),
     ) -> None:
+        """`byzantine` nodes speak through the `adversary`; `twins` are two honest replicas with one identity each, who
+        each talk to a part of the cluster (Bano et al. 2022), which makes that identity Byzantine too.
+        """
+        super().__init__((*byzantine, *twins), critical)
         self.n = n
         self.seed = seed
         self.mode = mode
         self.random = Random(seed)
         self.faults = faults or Faults()
         self.settings = settings or ConsensusSettings()
-        self.byzantine = frozenset(byzantine)
-        self.now = 0.0
         self.events = 0
-        self.trace: list[str] = []
         self.messages = 0
-        self.restores = 0
         self.message_counts: dict[str, int] = {}
         self._validate = validate
-        self._critical = critical
         self._adversary = adversary
         self._replica_class = replica_class
         self._keep_unsynced = keep_unsynced
         self._roster = roster_of(n)
-        self._verifiers: dict[int, Verifier] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._cut: set[tuple[int, int]] = set()
-        self._truth: list[Committed] = []
-        self._truth_denied: dict[int, bool] = {}
-        self._leaders: dict[tuple[int, int], int] = {}
-        self._certified: set[bytes] = set()
-        self.nodes = [SimulatedNode(id=node, disk=Disk()) for node in range(n)]
-        for node in self.nodes:
-            self.boot(node.id)
+        self._twin_phase = 0
+        drift = self.settings.lease_clock_drift / 2 if clocks_drift else 0.0
+        self.nodes = [self._make_node(node, drift) for node in range(n)]
+        self._twins = {node: self._make_node(node, drift) for node in twins}
+        for node, twin in self._twins.items():
+            self.nodes[node].side, twin.side = 0, 1
+        for simulated in self._everybody():
+            self._boot(simulated)
+
+    def _make_node(self, node: int, drift: float) -> SimulatedNode:
+        skew_s = self.random.uniform(0, 1000) if drift else 0.0
+        return SimulatedNode(node, Disk(), skew_s, 1.0 + self.random.uniform(-drift, drift))
+
+    def _everybody(self) -> list[SimulatedNode]:
+        return [*self.nodes, *self._twins.values()]
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +138,12 @@ class Cluster:
 
     def boot(self, node_id: int) -> None:
         """Start a node from its disk."""
-        node = self.nodes[node_id]
+        for node in self._everybody():
+            if node.id == node_id:
+                self._boot(node)
+
+    def _boot(self, node: SimulatedNode) -> None:
+        node_id = node.id
         if node.replica is not None:
             return
         node.incarnation += 1
@@ -175,27 +168,68 @@ class Cluster:
         )
         node.decided = []
         node.denied = set()
-        self.apply(node, node.replica.start(self.now))
+        node.armed_at = None
+        self.apply(node, node.replica.start(self.clock(node)))
         self._arm(node)
+
+    def clock(self, node: SimulatedNode) -> float:
+        """What the clock of `node` shows."""
+        return node.skew_s + node.rate * self.now
 
     def crash(self, node_id: int) -> None:
         """Kill a node; what it had not synced is lost, from a random record on."""
-        node = self.nodes[node_id]
+        for node in self._everybody():
+            if node.id == node_id:
+                self._crash(node)
+
+    def _crash(self, node: SimulatedNode) -> None:
         if node.replica is None:
             return
+        self.counts["crash"] += 1
+        self.counts["crash that lost unsynced records"] += node.disk.synced < len(node.disk.records)
         node.replica = None
         kept = self.random.randint(node.disk.synced, len(node.disk.records))
         if self._keep_unsynced:
             kept = len(node.disk.records)
         del node.disk.records[kept:]
         node.disk.synced = len(node.disk.records)
-        self.note(f"node {node_id} crashes")
+        self.note(f"node {node.id} crashes")
 
     def wipe(self, node_id: int) -> None:
         """Kill a node and take its disk away."""
         self.crash(node_id)
         self.nodes[node_id].disk = Disk(used=True)
+        self.counts["lost disk"] += 1
         self.note(f"node {node_id} loses its disk")
+
+    def pause(self, node_id: int, seconds: float) -> None:
+        """The process stands still; what arrives waits."""
+        self.counts["pause"] += 1
+        self.nodes[node_id].paused_until = self.now + seconds
+        self.note(f"node {node_id} stands still for {seconds:.2f} s")
+
+    def transfer(self, to: int) -> None:
+        """The leader hands over to `to`, where it leads by Raft and `to` is another voter."""
+        leader = self.leader
+        replica = self.nodes[leader].replica if leader is not None else None
+        if leader is None or replica is None:
+            return
+        try:
+            self.apply(self.nodes[leader], replica.transfer_leadership(to, self.clock(self.nodes[leader])))
+        except (RuntimeError, ValueError):
+            return
+        self.counts["leadership transfer"] += 1
+        self._arm(self.nodes[leader])
+
+    def read(self, node_id: int) -> None:
+        """Ask `node_id` for a linearizable read: it may answer nothing older than what anybody has decided by now."""
+        node = self.nodes[node_id]
+        if node.replica is None or node.id in self.byzantine:
+            return
+        self._sequence += 1
+        self._reads[self._sequence] = len(self._truth)
+        self.apply(node, node.replica.read_index(self._sequence, self.clock(node)))
+        self._arm(node)
 
     @property
     def exiled(self) -> list[int]:
@@ -218,18 +252,22 @@ class Cluster:
         try:
             after = change(replica.membership)
             payload = sign_change(replica._epoch, after, None, OPERATOR, signer(OPERATOR_KEY))
-            self.apply(node, replica.change_membership(payload, self.now))
+            self.apply(node, replica.change_membership(payload, self.clock(node)))
         except MembershipError as error:
             self.note(f"refused: {error}")
             return
         self.note(f"node {node_id} is asked for voters {after.voters}, learners {after.learners}")
         self._arm(node)
 
-    def cut(self, one: Iterable[int], other: Iterable[int]) -> None:
-        """Partition: no message passes between the two sides."""
+    def cut(self, one: Iterable[int], other: Iterable[int], one_way: bool = False) -> None:
+        """Partition: no message passes between the two sides, or none from `one` to the `other`."""
+        other = list(other)
+        self.counts["one-way partition" if one_way else "partition"] += 1
         for left in one:
             for right in other:
-                self._cut.update({(left, right), (right, left)})
+                self._cut.add((left, right))
+                if not one_way:
+                    self._cut.add((right, left))
 
     def rejoin(self) -> None:
         """End every partition."""
@@ -240,19 +278,20 @@ class Cluster:
         self.rejoin()
         self.faults = Faults()
         for node in self.nodes:
+            node.paused_until = 0.0
             self.boot(node.id)
 
     def propose(self, node_id: int, payloads: list[bytes]) -> None:
         node = self.nodes[node_id]
         if node.replica is not None:
-            self.apply(node, node.replica.propose(payloads, self.now))
+            self.apply(node, node.replica.propose(payloads, self.clock(node)))
             self._arm(node)
 
     def switch(self, node_id: int, mode: Mode) -> None:
         node = self.nodes[node_id]
         if node.replica is not None:
             try:
-                effects = node.replica.switch_mode(mode, self.now)
+                effects = node.replica.switch_mode(mode, self.clock(node))
             except ValueError as error:
                 self.note(f"refused: {error}")
                 return
@@ -277,13 +316,19 @@ class Cluster:
     # -- effects ---------------------------------------------------------------------------------------------------
 
     def apply(self, node: SimulatedNode, effects: list[Effect]) -> None:
+        waits_s = 0.0
         for effect in effects:
             if isinstance(effect, Persist):
                 node.disk.records.append(effect.record)
             elif isinstance(effect, Sync):
                 node.disk.synced = len(node.disk.records)
+                if self.faults.sync_max_s:
+                    waits_s += self.random.uniform(0, self.faults.sync_max_s)
+                    self.counts["slow sync"] += 1
             elif isinstance(effect, Send):
-                self._send(node.id, effect.to, effect.message)
+                self._send(node, effect.to, effect.message, waits_s)
+            elif isinstance(effect, ReadReady):
+                self._check_read(node, effect)
             elif isinstance(effect, Commit):
                 self._decide(node, effect)
             elif isinstance(effect, RewriteLog):
@@ -292,7 +337,9 @@ class Cluster:
             elif isinstance(effect, TakeCheckpoint):
                 assert node.replica is not None
                 # What the checkpoint sets off comes after all of this turn.
-                effects += node.replica.checkpoint_taken(effect.index, self._state_of(node, effect.index), self.now)
+                effects += node.replica.checkpoint_taken(
+                    effect.index, self._state_of(node, effect.index), self.clock(node)
+                )
             elif isinstance(effect, RestoreState):
                 self._restore(node, effect)
             elif isinstance(effect, EpochStarted):
@@ -300,12 +347,21 @@ class Cluster:
                 self._verifiers.setdefault(effect.epoch, Verifier(effect.membership.voter_keys))
                 self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
             elif isinstance(effect, Evidence):
-                node.evidence.append(effect)
-                if node.id not in self.byzantine and effect.culprit not in self.byzantine and effect.proof:
-                    raise InvariantBroken(f"node {node.id} accuses the honest node {effect.culprit}: {effect.reason}")
+                self.check_evidence(node, effect)
         self._check_leader(node)
 
-    def _send(self, sender: int, to: int, message: ConsensusMessage) -> None:
+    def _side(self, node_id: int) -> int:
+        """Which twin of another identity `node_id` talks to at present."""
+        return (node_id + self._twin_phase) % 2
+
+    def shuffle_twins(self) -> None:
+        """The parts of the cluster that twins talk to change."""
+        self._twin_phase += 1
+
+    def _send(self, node: SimulatedNode, to: int, message: ConsensusMessage, waits_s: float) -> None:
+        sender = node.id
+        if node.side is not None and self._side(to) != node.side:
+            return
         messages = [message]
         if self._adversary is not None:
             self._adversary.overhear(message)
@@ -316,19 +372,27 @@ class Cluster:
             name = type(each).__name__
             self.message_counts[name] = self.message_counts.get(name, 0) + 1
             copies = 2 if self.random.random() < self.faults.duplicate else 1
+            self.counts["doubled message"] += copies - 1
             for _ in range(copies):
                 if self.random.random() < self.faults.loss:
+                    self.counts["lost message"] += 1
                     continue
-                delay = self.random.uniform(self.faults.delay_min_s, self.faults.delay_max_s)
+                delay = waits_s + self.random.uniform(self.faults.delay_min_s, self.faults.delay_max_s)
                 if self.random.random() < self.faults.late:
+                    self.counts["late message"] += 1
                     delay += self.random.uniform(0, self.faults.late_s)
-                self.at(self.now + delay, lambda each=each: self._deliver(sender, to, each))
+                self.at(self.now + delay, partial(self._deliver, sender, to, each))
 
     def _deliver(self, sender: int, to: int, message: ConsensusMessage) -> None:
         node = self.nodes[to]
+        if to in self._twins and self._side(sender):
+            node = self._twins[to]
         if node.replica is None or (sender, to) in self._cut:
             return
-        self.apply(node, node.replica.step(sender, message, self.now))
+        if node.paused_until > self.now:
+            self.at(node.paused_until, partial(self._deliver, sender, to, message))
+            return
+        self.apply(node, node.replica.step(sender, message, self.clock(node)))
         self._arm(node)
 
     def _arm(self, node: SimulatedNode) -> None:
@@ -339,99 +403,23 @@ class Cluster:
         if deadline is None:
             return
         incarnation = node.incarnation
-        armed = getattr(node.replica, "_sim_armed_at", None)
-        if armed is not None and self.now <= armed <= deadline:
+        due = max((deadline - node.skew_s) / node.rate, self.now, node.paused_until)
+        if node.armed_at is not None and self.now <= node.armed_at <= due:
             return
-        replica._sim_armed_at = max(deadline, self.now)  # type: ignore[attr-defined]
-        self.at(max(deadline, self.now), lambda: self._tick(node, incarnation))
+        node.armed_at = due
+        self.at(due, lambda: self._tick(node, incarnation))
 
     def _tick(self, node: SimulatedNode, incarnation: int) -> None:
         if node.replica is None or node.incarnation != incarnation:
             return
-        node.replica._sim_armed_at = None  # type: ignore[attr-defined]
+        node.armed_at = None
         deadline = node.replica.next_deadline()
-        if deadline is not None and deadline <= self.now:
-            self.apply(node, node.replica.tick(self.now))
+        # A clock that was turned to the cluster's and back may miss the deadline by the last bit.
+        if deadline is not None and deadline <= self.clock(node) + 1e-9 and node.paused_until <= self.now:
+            self.apply(node, node.replica.tick(max(deadline, self.clock(node))))
         self._arm(node)
 
-    def _state_of(self, node: SimulatedNode, index: int) -> bytes:
-        if node.id in self.byzantine:
-            return b"a state that never was"
-        if len(node.decided) != index:
-            raise InvariantBroken(f"node {node.id} is asked for a checkpoint of {index} behind {len(node.decided)}")
-        return self._state(index)
-
-    def _state(self, index: int) -> bytes:
-        """The state machine: the digest of all decided entries, and which were denied."""
-        denied = [at for at in range(1, index + 1) if self._truth_denied[at]]
-        return self._truth[index - 1].certificate.digest + repr(denied).encode()
-
-    def _restore(self, node: SimulatedNode, effect: RestoreState) -> None:
-        self.restores += 1
-        self.note(f"node {node.id} goes on from a checkpoint of {effect.index}")
-        if node.id in self.byzantine:
-            return
-        if effect.index > len(self._truth) or effect.state != self._state(effect.index):
-            raise InvariantBroken(f"node {node.id} restores a state of {effect.index} that nobody decided")
-        node.decided = self._truth[: effect.index]
-        node.denied = {at for at in range(1, effect.index + 1) if self._truth_denied[at]}
-
-    # -- invariants ------------------------------------------------------------------------------------------------
-
-    def _decide(self, node: SimulatedNode, effect: Commit) -> None:
-        if node.id in self.byzantine:
-            return
-        for committed in effect.entries:
-            index = committed.entry.index
-            if index != len(node.decided) + 1:
-                raise InvariantBroken(f"node {node.id} decides {index} after {len(node.decided)}")
-            node.decided.append(committed)
-            denied = index in effect.denied
-            if denied:
-                node.denied.add(index)
-            if index <= len(self._truth):
-                truth = self._truth[index - 1]
-                if (truth.epoch, truth.entry, truth.certificate.digest) != (
-                    committed.epoch,
-                    committed.entry,
-                    committed.certificate.digest,
-                ):
-                    raise InvariantBroken(f"node {node.id} decides another entry at {index}: {committed} not {truth}")
-                if self._truth_denied[index] != denied:
-                    raise InvariantBroken(f"node {node.id} disagrees on the denial of entry {index}")
-            else:
-                self._truth.append(committed)
-                self._truth_denied[index] = denied
-                self.note(f"node {node.id} decides {index} {committed.entry.kind.name} {committed.entry.payload!r}")
-            certificate = committed.certificate
-            if entry_digest(certificate.parent, wrapped(committed.entry, committed.witness)) != certificate.digest:
-                raise InvariantBroken(f"node {node.id}: the certificate of {index} is about another entry")
-            if certificate.signers or certificate.mode is Mode.BFT:
-                mark = b"".join(certificate.signatures) + certificate.digest
-                if mark not in self._certified:
-                    verify_committed(committed, self._verifiers[committed.epoch])
-                    self._certified.add(mark)
-            critical = certificate.mode is Mode.AUTO and self._critical(committed.entry.payload)
-            if critical and not denied and committed.witness is None:
-                raise InvariantBroken(f"critical entry {index} took effect without a witness")
-
-    def _check_leader(self, node: SimulatedNode) -> None:
-        replica = node.replica
-        if replica is None or replica._raft is None or replica._raft.role != "leader":
-            return
-        key = (replica.epoch, replica._raft.term)
-        if self._leaders.setdefault(key, node.id) != node.id:
-            raise InvariantBroken(f"nodes {self._leaders[key]} and {node.id} both lead term {key[1]} of epoch {key[0]}")
-
     # -- what tests ask --------------------------------------------------------------------------------------------
-
-    @property
-    def truth(self) -> list[Committed]:
-        """Everything that anybody decided, in order."""
-        return self._truth
-
-    def payloads(self) -> list[bytes]:
-        return [each.entry.payload for each in self._truth if each.entry.kind is EntryKind.DATA]
 
     def all_decided(self, payloads: Iterable[bytes]) -> bool:
         """Whether every live honest node has decided every one of `payloads`, and all are equally far."""
@@ -439,6 +427,3 @@ class Cluster:
         if any(node.replica is None or len(node.decided) != len(self._truth) for node in self.honest):
             return False
         return wanted <= set(self.payloads())
-
-    def note(self, text: str) -> None:
-        self.trace.append(f"{self.now:9.4f} {text}")

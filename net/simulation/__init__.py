@@ -1,0 +1,1 @@
+"""Clusters of real replicas in virtual time, where one seed decides everything that goes wrong."""
