@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from net.log import DurableLog, LogDamaged, LogLocked
+from net.log import ROOM_BYTES, DurableLog, LogDamaged, LogLocked
+from net.log_records import SECTOR_BYTES
+
+HEADER_BYTES = 16
 
 RECORDS = [b"first", b"", b"x" * 5000, bytes(range(256))]
 
@@ -31,8 +34,8 @@ def test_records_come_back_in_order(path: Path) -> None:
 
 def test_every_torn_tail_is_cut_and_the_log_goes_on(path: Path) -> None:
     whole = path.read_bytes()
-    last = 12 + len(RECORDS[-1])
-    for missing in (1, 100, last - 12, last - 5, last - 1):
+    last = HEADER_BYTES + len(RECORDS[-1])
+    for missing in (1, 100, last - HEADER_BYTES, last - 5, last - 2):
         path.write_bytes(whole[:-missing])
         with DurableLog(path) as log:
             assert log.read_all() == RECORDS[:-1]
@@ -42,17 +45,81 @@ def test_every_torn_tail_is_cut_and_the_log_goes_on(path: Path) -> None:
             assert log.read_all() == [*RECORDS[:-1], b"after"]
 
 
-def test_a_tail_of_zeros_is_cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + bytes(4096))
+def test_room_that_was_never_written_is_no_torn_tail(path: Path) -> None:
+    whole = path.read_bytes()
+    log = DurableLog(path)
+    log.append(b"written")
+    log.sync()
+    assert path.stat().st_size > len(whole) + ROOM_BYTES // 2
+    # As a killed process leaves it.
+    left = path.read_bytes()
+    log.close()
+    assert path.stat().st_size == len(whole) + HEADER_BYTES + len(b"written")
+    path.write_bytes(left)
     with DurableLog(path) as log:
-        assert log.read_all() == RECORDS
-        assert log.torn_bytes == 4096
+        assert log.read_all() == [*RECORDS, b"written"]
+        assert log.torn_bytes == 0
+
+
+def batches_on_disk(path: Path, *batches: list[bytes]) -> bytes:
+    """A log of these batches, each synced before the next."""
+    with DurableLog(path) as log:
+        for records in batches:
+            for record in records:
+                log.append(record)
+            log.sync()
+    return path.read_bytes()
+
+
+def test_sectors_of_the_last_batch_that_never_reached_the_disk_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    promised = batches_on_disk(path, [b"promised" * 20, b"too" * 30])
+    path.unlink()
+    last = [bytes([number]) * 300 for number in range(1, 9)]
+    whole = batches_on_disk(path, [b"promised" * 20, b"too" * 30], last)
+    for first in range(len(promised), len(whole), SECTOR_BYTES):
+        sector = first // SECTOR_BYTES * SECTOR_BYTES
+        torn = bytearray(whole) + bytes(4096)
+        for at in range(max(sector, len(promised)), min(sector + SECTOR_BYTES, len(whole))):
+            torn[at] = 0
+        path.write_bytes(bytes(torn))
+        with DurableLog(path) as log:
+            kept = log.read_all()
+            assert kept[:2] == [b"promised" * 20, b"too" * 30]
+            assert kept[2:] == last[: len(kept) - 2]
+            assert len(kept) < 10
+            assert log.torn_bytes
+            log.append(b"after")
+        with DurableLog(path) as log:
+            assert log.read_all() == [*kept, b"after"]
+
+
+def test_a_hole_in_what_was_synced_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    whole = bytearray(batches_on_disk(path, [b"a" * 2000], [b"b" * 100], [b"c" * 100]))
+    whole[SECTOR_BYTES : 2 * SECTOR_BYTES] = bytes(SECTOR_BYTES)
+    path.write_bytes(bytes(whole))
+    with pytest.raises(LogDamaged, match="after a sync"):
+        DurableLog(path)
+    assert path.read_bytes() == bytes(whole)
+
+
+def test_every_flipped_bit_of_the_last_record_is_refused(path: Path) -> None:
+    """It may be a vote: to forget it is to vote twice."""
+    whole = path.read_bytes()
+    first = len(whole) - HEADER_BYTES - len(RECORDS[-1])
+    for at in range(first, len(whole)):
+        damaged = bytearray(whole) + bytes(64)
+        damaged[at] ^= 1 << at % 8
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(LogDamaged):
+            DurableLog(path)
 
 
 def test_a_flipped_bit_in_the_middle_is_refused_with_its_offset(path: Path) -> None:
     whole = path.read_bytes()
-    starts = [8, 8 + 12 + 5, 8 + 12 + 5 + 12]
-    for start, inside in zip(starts, (13, 3, 40), strict=True):
+    starts = [8, 8 + HEADER_BYTES + 5, 8 + HEADER_BYTES + 5 + HEADER_BYTES]
+    for start, inside in zip(starts, (17, 3, 40), strict=True):
         damaged = bytearray(whole)
         damaged[start + inside] ^= 0x10
         path.write_bytes(bytes(damaged))
