@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvloop
 
+from core.garbage_collection import tune_garbage_collection
 from core.session import Session
 from core.supervisor import stop_when_closed
 
@@ -35,6 +36,7 @@ async def _run(name: str, session: Session, owned: bool) -> None:
 
 
 def _ready() -> None:
+    tune_garbage_collection()
     print("ready", flush=True)
 
 

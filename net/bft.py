@@ -73,6 +73,7 @@ from net.submissions import Content
 
 _NO_DIGEST = bytes(32)
 _VIEWS_AHEAD = 64
+_UNCHECKED_MAX = 64
 
 
 class SafetyViolation(RuntimeError):
@@ -104,6 +105,8 @@ class BftCore(BftState):
         self._answered_at: dict[int, float] = {}
         self._held_back: list[Certificate] = []
         self._relay_at: float | None = None
+        self._unchecked: list[tuple[int, Certificate]] = []
+        self._check_at: float | None = None
         self._leads_on_disk = -1
         self._proofs: dict[int, set[str]] = {}
         self._beats = 0
@@ -145,7 +148,7 @@ class BftCore(BftState):
             case Propose():
                 self._on_propose(sender, message, now)
             case CertificateNotice():
-                self._on_certificate(sender, message.certificate, now)
+                self._on_certificate_notice(sender, message.certificate, now)
             case EvidenceNotice():
                 self._on_evidence(sender, message)
             case FetchBlock():
@@ -198,6 +201,8 @@ class BftCore(BftState):
             stuck = self._waiting_since is not None and now >= self._waiting_since + self._patience()
             if silent or stuck:
                 self._nullify(now)
+        if self._check_at is not None and now >= self._check_at:
+            self._check_finalizations(now)
         if self._relay_at is not None and now >= self._relay_at:
             self._relay_held_back()
         if self._resend_at is not None and now >= self._resend_at:
@@ -211,7 +216,7 @@ class BftCore(BftState):
     def next_deadline(self) -> float | None:
         if self.sealed:
             return None
-        due = [each for each in (self._resend_at, self._relay_at) if each is not None]
+        due = [each for each in (self._resend_at, self._relay_at, self._check_at) if each is not None]
         if self.voting and not self.nullified:
             if self.leader != self.node:
                 due.append(self._silence_deadline())
@@ -693,6 +698,20 @@ class BftCore(BftState):
         self._after_decision(now)
         # Who waits for a witness among the skipped must ask again.
         self._out.append(LeaderChanged(self.leader, self.view))
+
+    def _on_certificate_notice(self, sender: int, certificate: Certificate, now: float) -> None:
+        """A finalization waits until this turn's votes are out: the leader waits for those, nobody for its checking."""
+        if certificate.phase is Phase.FINALIZE and sender == self.leader and len(self._unchecked) < _UNCHECKED_MAX:
+            self._unchecked.append((sender, certificate))
+            self._check_at = now
+        else:
+            self._on_certificate(sender, certificate, now)
+
+    def _check_finalizations(self, now: float) -> None:
+        self._check_at = None
+        unchecked, self._unchecked = self._unchecked, []
+        for sender, certificate in unchecked:
+            self._on_certificate(sender, certificate, now)
 
     def _on_certificate(self, sender: int, certificate: Certificate, now: float) -> None:
         """A notarization or finalization passed on. Its `parent` is not signed, so only the block's own counts."""

@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
-    sim.add_argument("--family", choices=("raft", "bft", "auto", "switching", "members", "all"), default="all")
+    sim.add_argument("--family", choices=("raft", "reads", "bft", "auto", "switching", "members", "all"), default="all")
     sim.add_argument("--events", type=int, default=2_000, help="of each seed, at least")
     sim.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     sim.add_argument("--json", type=Path, metavar="FILE")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from core.garbage_collection import tune_garbage_collection
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
@@ -269,6 +270,7 @@ def _cpu_s() -> float:
 async def _main(folder: Path, node: int) -> None:
     body = BenchNode(folder, node)
     await body.start()
+    tune_garbage_collection()
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -14,6 +14,7 @@ from net.simulation.scenario import Kind, Scenario, Step, shrink
 
 FAMILIES: dict[str, dict[str, Kind]] = {
     "raft": {f"raft, n = {nodes}": Kind(nodes, Mode.RAFT) for nodes in (3, 4, 5, 7)},
+    "reads": {f"reads, n = {nodes}": Kind(nodes, Mode.RAFT, reads=True) for nodes in (3, 4, 5)},
     "bft": {
         "bft, n = 4": Kind(4, Mode.BFT),
         "bft, n = 4, one liar": Kind(4, Mode.BFT, liars=1),

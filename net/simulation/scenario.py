@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -28,6 +29,12 @@ SEQUENTIAL = ConsensusSettings(bft_window=1, relay_votes=False)
 PROGRESS_LIMIT_S = 40.0
 ROUND_S = 6.0
 ROUND_STEPS = 40
+READ_STEPS = 16
+DEPOSED_BY = ("isolated", "mute", "pair", "transfer")
+"""How a leader is deposed behind its back: nobody hears it, nor it them; nobody hears it; one node and it do not hear
+each other; it hands over, and is cut off."""
+STALE_READS = 75
+STALE_READ_INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Kind:
     liars: int = 0
     members: bool = False
     twins: int = 0
+    reads: bool = False
+    """Little happens but that leaders are deposed behind their backs, one at a time, and asked for reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +99,15 @@ def random_steps(random: Random, kind: Kind, first_s: float, number: int) -> lis
         "pause": 1,
         "transfer": 2,
         "read": 5,
+        "stale-read": 2 if kind.mode is not Mode.BFT else 0,
         "members": changing,
         "wipe": changing,
         "shuffle twins": 3 if kind.twins else 0,
     }
+    if kind.reads:
+        weights = {"propose": 4, "read": 2, "stale-read": 4, "heal": 10, "boot": 4, "faults": 1}
     steps = []
-    for offset in range(ROUND_STEPS):
+    for offset in range(READ_STEPS if kind.reads else ROUND_STEPS):
         action = random.choices(tuple(weights), tuple(weights.values()))[0]
         at, node = first_s + random.uniform(0, ROUND_S), random.randrange(kind.nodes)
         steps.append(Step(at, action, node, _values(random, kind, action, f"{number}.{offset}")))
@@ -107,6 +119,8 @@ def _values(random: Random, kind: Kind, action: str, name: str) -> tuple[Any, ..
         return ("critical" if random.random() < 0.3 else "plain", name, 1 if action == "propose" else 12)
     if action in ("depose", "isolate"):
         return (name,)
+    if action == "stale-read":
+        return (name, random.choice(DEPOSED_BY), random.choice((None, random.uniform(0.3, 1.0))))
     if action in ("partition", "one-way"):
         return tuple(sorted(random.sample(range(kind.nodes), random.randint(1, kind.nodes - 1))))
     if action == "faults":
@@ -144,6 +158,7 @@ class Scenario:
         )
         self.submitted: set[bytes] = set()
         self.steps: list[Step] = []
+        self._faults_end = False
 
     def run(self, events: int = 0, steps: Sequence[Step] | None = None) -> Cluster:
         """Rounds of faults until `events` have happened, or just `steps`; then heal, and demand progress.
@@ -159,6 +174,7 @@ class Scenario:
             cluster.run(cluster.now + ROUND_S)
             number += 1
         cluster.note("faults stop")
+        self._faults_end = True
         cluster.heal()
         self._demand_progress()
         return cluster
@@ -167,6 +183,10 @@ class Scenario:
         self.steps.extend(steps)
         for step in steps:
             self.cluster.at(step.at, self._doing(step))
+
+    def _later(self, after_s: float, action: Callable[[], None]) -> None:
+        """What a step sets off, unless the faults have stopped by then."""
+        self.cluster.at(self.cluster.now + after_s, lambda: None if self._faults_end else action())
 
     def _doing(self, step: Step) -> Callable[[], None]:
         return lambda: self._do(step)
@@ -214,6 +234,8 @@ class Scenario:
                 cluster.transfer(node)
             case "read":
                 cluster.read(node)
+            case "stale-read" if leader not in (None, node):
+                self._depose_behind_its_back(leader, node, *values)
             case "members":
                 cluster.change_members(node, lambda before: changed_membership(before, node, cluster.n, *values))
             case "wipe" if live == cluster.n and not cluster.exiled:
@@ -221,6 +243,31 @@ class Scenario:
                 cluster.wipe(node)
             case "shuffle twins":
                 cluster.shuffle_twins()
+
+    def _depose_behind_its_back(
+        self, leader: int, node: int, name: str, how: str, restart_after_s: float | None
+    ) -> None:
+        """Ask a leader for reads while `node` takes its place and decides more (thesis §6.4).
+
+        `restart_after_s`: a follower that heard the leader forgets so.
+        """
+        cluster = self.cluster
+        others = [each for each in range(cluster.n) if each != leader]
+        cluster.note(f"leader {leader} is to be deposed by node {node}: {how}")
+        if how == "transfer":
+            cluster.transfer(node)
+            self._later(0.01, lambda: cluster.cut([leader], others))
+        else:
+            cluster.cut([leader], [node] if how == "pair" else others, one_way=how == "mute")
+        for number in range(STALE_READS):
+            self._later(number * STALE_READ_INTERVAL_S, lambda: cluster.read(leader))
+            if number % 3 == 0:
+                payload = f"plain {name}.{number}".encode()
+                self._later(number * STALE_READ_INTERVAL_S, partial(self._propose, node, [payload]))
+        third = next((each for each in others if each != node), None)
+        if restart_after_s is not None and third is not None:
+            self._later(restart_after_s, lambda: cluster.crash(third))
+            self._later(restart_after_s + 0.005, lambda: cluster.boot(third))
 
     def _demand_progress(self) -> None:
         """What a crashed node had submitted died with it: only what is still waiting, and this, must come through."""

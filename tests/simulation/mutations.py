@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from net import bft_state, certificate, raft_election
+from net import bft_state, certificate, raft_election, replica_catch_up
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
-from net.bft_votes import Nullifications
+from net.bft_votes import Nullifications, Slot
+from net.certificate import Verifier
 from net.consensus import Effect, Sync
 from net.durable import VoteRecord
-from net.messages import Committed, Mode
+from net.membership import Membership
+from net.messages import Certificate, Committed, Mode
 from net.raft import RaftCore
 from net.raft_log import RaftLog
+from net.raft_progress import Progress
 from net.replica import Replica
 from net.simulation.scenario import Kind
 
@@ -158,6 +161,114 @@ def order_behind_a_switch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "_decide", decide)
 
 
+def cut_what_matches(patch: pytest.MonkeyPatch) -> None:
+    """Raft §5.3: a late AppendEntries cuts the log behind its entries, though nothing conflicts."""
+
+    def take_entries(self: RaftCore, entries: tuple[Any, ...]) -> None:
+        fresh = tuple(entry for entry in entries if entry.index > self.commit_index)
+        if fresh:
+            self.log.put(fresh[0].index, fresh)
+            self._persist_entries(fresh[0].index, fresh)
+
+    patch.setattr(RaftCore, "_take_entries", take_entries)
+
+
+def commit_what_was_not_compared(patch: pytest.MonkeyPatch) -> None:
+    """Figure 2, AppendEntries 5: the leader's commit index is taken without the bound of the last new entry."""
+    original = RaftCore._on_append
+
+    def on_append(self: RaftCore, message: Any, now: float) -> None:
+        original(self, message, now)
+        known = min(message.leader_commit, self.log.last_index)
+        if message.term == self.term and known > self.commit_index:
+            self._commit_to(known, hint=True)
+
+    patch.setattr(RaftCore, "_on_append", on_append)
+
+
+def date_the_lease_by_receipt(patch: pytest.MonkeyPatch) -> None:
+    """Thesis §6.4.1: the lease counts from when the answer came, not from when it was asked for."""
+    original = Progress.acknowledge
+
+    def acknowledge(self: Progress, round_: int, sent_at: float | None, now: float) -> None:
+        original(self, round_, None if sent_at is None else now, now)
+
+    patch.setattr(Progress, "acknowledge", acknowledge)
+
+
+def keep_the_lease_in_a_transfer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RaftCore, "_lease_given_up", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def read_before_an_own_entry_is_committed(patch: pytest.MonkeyPatch) -> None:
+    """Thesis §6.4, step 1 left out: a new leader reads at a commit index that may be old."""
+    patch.setattr(RaftCore, "is_settled_leader", property(lambda self: self.role == "leader"))
+    patch.setattr(RaftCore, "_own_term_index", property(lambda self: 0, lambda self, value: None), raising=False)
+
+
+def read_without_asking(patch: pytest.MonkeyPatch) -> None:
+    """Thesis §6.4, step 3 left out: whoever holds itself for the leader reads."""
+    patch.setattr(RaftCore, "lease_until", property(lambda self: float("inf")))
+
+
+def vote_though_a_leader_is_heard(patch: pytest.MonkeyPatch) -> None:
+    """Thesis §4.2.3 left out, which the lease rests on."""
+    patch.setattr(RaftCore, "_may_be_deposed", lambda self, request, now: True)
+
+
+def forget_the_leader_on_restart(patch: pytest.MonkeyPatch) -> None:
+    """A node that comes back helps to elect another at once, while the leader counts on its silence."""
+    original = RaftCore._start_election_clock
+
+    def start(self: RaftCore, now: float) -> None:
+        original(self, now)
+        self._leader_heard_at = float("-inf")
+
+    patch.setattr(RaftCore, "_start_election_clock", start)
+
+
+def believe_one_checkpoint_signature(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(replica_catch_up, "check_certificate", lambda certificate, membership, verifier: None)
+
+
+def let_a_lost_disk_vote(patch: pytest.MonkeyPatch) -> None:
+    """A node that lost its votes with its disk votes again."""
+
+    def entitles(self: Membership, node: int, incarnation: bytes) -> bool:
+        member = self.member(node)
+        return member is not None and member.voter
+
+    patch.setattr(Membership, "entitles", entitles)
+
+
+def finalize_after_giving_up(patch: pytest.MonkeyPatch) -> None:
+    """R4 in part left out: a node FINALIZE-votes in a view that it gave up."""
+    original = BftCore._on_notarization
+
+    def on_notarization(self: BftCore, slot: Slot, notarization: Certificate, now: float) -> None:
+        original(self, slot, notarization, now)
+        if slot.view == self.view and self.nullified:
+            self._finalize(slot, notarization.digest, now)
+
+    patch.setattr(BftCore, "_on_notarization", on_notarization)
+
+
+def believe_any_signature(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Verifier, "verifies", lambda self, node, message, signature: True)
+
+
+def finalize_without_a_notarization(patch: pytest.MonkeyPatch) -> None:
+    """R4 left out: a node FINALIZE-votes for what it has only voted for itself."""
+    original = BftCore._notarize
+
+    def notarize(self: BftCore, slot: Slot, block: Any, now: float) -> None:
+        original(self, slot, block, now)
+        if slot.voted == block.digest and not self.nullified:
+            self._finalize(slot, block.digest, now)
+
+    patch.setattr(BftCore, "_notarize", notarize)
+
+
 PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "vote twice a term": (vote_twice_a_term, Kind(4, Mode.RAFT)),
     "skip syncs (Raft)": (skip_syncs, Kind(4, Mode.RAFT)),
@@ -174,4 +285,17 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "trust any certificate": (trust_any_certificate, Kind(4, Mode.BFT, liars=1)),
     "let critical entries pass": (let_critical_entries_pass, Kind(4, Mode.AUTO)),
     "order behind a switch": (order_behind_a_switch, Kind(4, Mode.RAFT, switching=True)),
+    "cut what matches": (cut_what_matches, Kind(5, Mode.RAFT)),
+    "commit what was not compared": (commit_what_was_not_compared, Kind(5, Mode.RAFT)),
+    "date the lease by receipt": (date_the_lease_by_receipt, Kind(3, Mode.RAFT, reads=True)),
+    "keep the lease in a transfer": (keep_the_lease_in_a_transfer, Kind(3, Mode.RAFT, reads=True)),
+    "read before an own entry is committed": (read_before_an_own_entry_is_committed, Kind(5, Mode.RAFT)),
+    "read without asking": (read_without_asking, Kind(5, Mode.RAFT)),
+    "vote though a leader is heard": (vote_though_a_leader_is_heard, Kind(3, Mode.RAFT, reads=True)),
+    "forget the leader on restart": (forget_the_leader_on_restart, Kind(3, Mode.RAFT, reads=True)),
+    "believe one checkpoint signature": (believe_one_checkpoint_signature, Kind(4, Mode.BFT, liars=1)),
+    "let a lost disk vote": (let_a_lost_disk_vote, Kind(4, Mode.RAFT, switching=True, members=True)),
+    "finalize after giving up": (finalize_after_giving_up, Kind(4, Mode.BFT, liars=1)),
+    "believe any signature": (believe_any_signature, Kind(4, Mode.BFT, liars=1)),
+    "finalize without a notarization": (finalize_without_a_notarization, Kind(4, Mode.BFT, liars=1)),
 }
