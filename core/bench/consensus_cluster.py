@@ -64,7 +64,8 @@ class ConsensusCluster:
             )
         self._processes[node] = process
         self._turns[node] = asyncio.Lock()
-        await self._read(node, READY_TIMEOUT_S)
+        async with self._turns[node]:
+            await self._read(node, READY_TIMEOUT_S)
 
     async def start_all(self) -> None:
         await asyncio.gather(*(self.start(node) for node in range(self.nodes)))

@@ -232,6 +232,7 @@ class BenchNode:
             "chain": self._state.chain.hex(),
             "base_index": epoch.base_index,
             "base_digest": epoch.base_digest.hex(),
+            "hint": epoch.leader_hint,
             "last_commit_s": self._commit_times[-1] if self._commit_times else 0.0,
         }
 

@@ -6,12 +6,18 @@ import asyncio
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from core.bench.consensus import bench_consensus, cases_of
 from core.bench.consensus_cluster import ClusterError, ConsensusCluster, running_cluster
+from core.session import OPERATOR_ID
+from net.epoch import make_epoch
+from net.membership import Member, Membership, all_voters
+from net.membership_change import sign_change
+from net.messages import Mode
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
 
@@ -79,6 +85,104 @@ def test_modes_switch_under_load_while_nodes_are_killed(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_five_hundred_switches_under_load_while_nodes_are_killed(tmp_path: Path) -> None:
     asyncio.run(switch_and_kill(tmp_path / "cluster", 500, 2))
+
+
+class Trading:
+    """A load that never stops: bursts of a tenth of a second, at whoever leads."""
+
+    def __init__(self, cluster: ConsensusCluster) -> None:
+        self._cluster = cluster
+        self.decided = 0
+        self._stopped = False
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        first_id = 1
+        while not self._stopped:
+            leader = await self._cluster.leader()
+            run = await self._cluster.ask(
+                leader, do="load", first_id=first_id, in_flight=8, batch=16, warm_up_s=0.0, seconds=0.1
+            )
+            self.decided += run["decided"]
+            first_id += 1_000_000
+
+    async def until(self, decided: int) -> None:
+        """Wait for that many decisions from now on."""
+        wanted = self.decided + decided
+        while self.decided < wanted:
+            assert not self._task.done(), self._task
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await self._task
+
+
+def change_that_adds(cluster: ConsensusCluster, node: int, status: dict[str, Any]) -> bytes:
+    """The operator's word that `node` votes from now on."""
+    roster = {entry.id: entry.public_key for entry in cluster.roster.of_role("node")}
+    before = all_voters({each: roster[each] for each in range(cluster.nodes)})
+    mode = Mode[status["mode"]]
+    epoch = make_epoch(
+        status["epoch"], mode, status["base_index"], bytes.fromhex(status["base_digest"]), status["hint"], before
+    )
+    after = Membership((*before.members, Member(node, roster[node])))
+    return sign_change(epoch, after, None, OPERATOR_ID, cluster.operator.sign)
+
+
+async def catch_up(folder: Path, mode: str, decisions: int) -> None:
+    """A node that was down, a new one and one with a wiped disk catch up by snapshot while the load goes on."""
+    settings = {"checkpoint_interval_entries": 64, "batch_payloads": 16}
+    async with running_cluster(folder, 4, mode, **settings) as cluster:
+        leader = await cluster.leader()
+        down, wiped = [node for node in range(4) if node != leader][:2]
+        await submit(cluster, list(range(2_000_000_000, 2_000_000_010)), random.Random(1))
+        await cluster.kill(down)
+        trading = Trading(cluster)
+        await trading.until(decisions)
+
+        async def is_back(node: int, away_at: int) -> None:
+            def back(statuses: dict[int, dict[str, Any]]) -> bool:
+                best = max(status["commit_index"] for status in statuses.values())
+                own = statuses.get(node)
+                return own is not None and own["restored_at"] > away_at and own["commit_index"] > best - 64
+
+            await cluster.until(back, 120, f"node {node} goes on from a snapshot")
+
+        await cluster.start(down)
+        await is_back(down, 0)
+        await cluster.start(4)
+        status = (await cluster.statuses())[leader]
+        await cluster.ask(leader, do="change", change=change_that_adds(cluster, 4, status).hex())
+        await is_back(4, 0)
+        await cluster.until(lambda statuses: statuses[4]["voters"] == [0, 1, 2, 3, 4], 60, "node 4 votes")
+        away_at = (await cluster.statuses())[wiped]["commit_index"]
+        await cluster.kill(wiped)
+        (folder / f"node-{wiped}" / "log").unlink()
+        await trading.until(decisions // 10)
+        await cluster.start(wiped)
+        await is_back(wiped, away_at)
+        before = trading.decided
+        await trading.until(100)
+        assert trading.decided > before, "trading went on"
+        await trading.stop()
+
+        def all_alike(statuses: dict[int, dict[str, Any]]) -> bool:
+            return len(statuses) == 5 and len({status["chain"] for status in statuses.values()}) == 1
+
+        await cluster.until(all_alike, 60, "all five nodes hold the same decisions in the same order")
+
+
+@pytest.mark.parametrize("mode", ["RAFT", "BFT"])
+def test_nodes_far_behind_catch_up_by_snapshot_while_decisions_are_made(tmp_path: Path, mode: str) -> None:
+    asyncio.run(catch_up(tmp_path / "cluster", mode, 5_000))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", ["RAFT", "BFT"])
+def test_nodes_a_hundred_thousand_decisions_behind_catch_up(tmp_path: Path, mode: str) -> None:
+    asyncio.run(catch_up(tmp_path / "cluster", mode, 100_000))
 
 
 @pytest.mark.parametrize("mode", ["RAFT", "BFT"])
