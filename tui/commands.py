@@ -81,7 +81,7 @@ def _consensus_flags(subjects: Any) -> None:
     consensus.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="payloads of one proposal")
     consensus.add_argument("--durability", nargs="+", choices=("strict", "none"), default=["strict", "none"])
     consensus.add_argument("--seconds", type=float, default=2.0, help="of each case and repetition")
-    consensus.add_argument("--repetitions", type=int, default=3, help="interleaved; the median is shown")
+    consensus.add_argument("--repetitions", type=int, default=6, help="interleaved; with 6 or more, intervals")
     consensus.add_argument("--failovers", type=int, default=0, metavar="N", help="kill N leaders a mode")
     consensus.add_argument("--json", type=Path, metavar="FILE")
 
@@ -154,6 +154,7 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
 def _bench_consensus(arguments: argparse.Namespace, console: Console) -> int:
     from core.bench.consensus import bench_consensus, cases_of
     from core.bench.consensus_cluster import ClusterError
+    from core.bench.consensus_peers import PeerError
 
     durable = [durability == "strict" for durability in arguments.durability]
     modes = [mode.upper() for mode in arguments.modes]
@@ -163,7 +164,7 @@ def _bench_consensus(arguments: argparse.Namespace, console: Console) -> int:
     )
     try:
         asyncio.run(work)
-    except ClusterError as error:
+    except (ClusterError, PeerError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 1
     return 0

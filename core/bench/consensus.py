@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -23,9 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from core.bench.consensus_cluster import ConsensusCluster, running_cluster
-from core.profile_export import machine
+from core.bench.consensus_peers import Peer, installed_peers
+from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs, table_of, write_rows
 
 WARM_UP_S = 0.7
+PEER_NODES = 4
+PEER_LOADS = (1, 16)
+"""Payloads at once that are compared with other people's consensus: ours in one round, theirs so many in flight."""
 FAILOVER_LOAD = 4
 
 
@@ -77,36 +80,75 @@ def cases_of(
 async def bench_consensus(
     cases: Sequence[Case], repetitions: int, seconds: float, failovers: int, json_file: Path | None, console: Console
 ) -> None:
-    """Run all cases `repetitions` times for `seconds` each, then `failovers` killed leaders a mode; print and write."""
+    """Run all cases `repetitions` times for `seconds` each, then `failovers` killed leaders a mode; print and write.
+
+    Where one case is what other people's consensus can be compared with, that runs in the same repetitions.
+    """
     measured: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
+    peers = [
+        (peer, load)
+        for peer in installed_peers()
+        for load in PEER_LOADS
+        if (load, peer.durable) in {(load, case.durable) for case in cases if load == _load_of(case)}
+    ]
+    theirs: dict[tuple[Peer, int], list[dict[str, Any]]] = {each: [] for each in peers}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("consensus", total=len(cases) * repetitions)
+        task = progress.add_task("consensus", total=(len(cases) + len(peers)) * repetitions)
         for _ in range(repetitions):
             for case in cases:
                 progress.update(task, description=case.label)
                 measured[case].append(await _measure(case, seconds))
                 progress.advance(task)
+            for peer, load in peers:
+                progress.update(task, description=f"{peer.name}, {load} in flight")
+                theirs[peer, load].append(await peer.measure(PEER_NODES, load, WARM_UP_S, seconds))
+                progress.advance(task)
     results = [_result(case, runs) for case, runs in measured.items()]
     outages: dict[str, list[float]] = {}
     for mode in dict.fromkeys(case.mode for case in cases) if failovers else ():
         outages[mode] = await measure_failovers(mode, failovers, console)
+    rows = [row for case, runs in measured.items() for row in _rows(case, runs, theirs)]
     console.print(_table(results))
+    console.print(table_of("decisions/s beside other people's consensus", rows))
     for mode, times in outages.items():
         console.print(
             f"{mode.lower()}: a killed leader costs {statistics.median(times):.3f} s (median of {len(times)}, "
             f"{min(times):.3f} to {max(times):.3f} s) until the next decision"
         )
     if json_file is not None:
-        document = {
-            "machine": machine(),
-            "taken": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        settings = {
             "seconds": seconds,
             "repetitions": repetitions,
             "results": [asdict(result) for result in results],
             "failover_s": outages,
         }
-        json_file.write_text(json.dumps(document, indent=1))
+        write_rows(json_file, settings, rows)
+
+
+def _load_of(case: Case) -> int:
+    """The payloads at once of a case that others are compared with; 0: of another."""
+    return case.batch if case.nodes == PEER_NODES and case.in_flight == 1 and case.batch in PEER_LOADS else 0
+
+
+def _rate(run: dict[str, Any]) -> float:
+    return float(run["decided"] / run["took_s"])
+
+
+def _rows(case: Case, runs: list[dict[str, Any]], theirs: dict[tuple[Peer, int], list[dict[str, Any]]]) -> list[Row]:
+    """Row `raft.durable.1` and its like, against every peer of the same load and durability."""
+    load = _load_of(case)
+    if not load:
+        return []
+    name = f"{case.mode.lower()}.{'durable' if case.durable else 'memory'}.{load}"
+    ours = [_rate(run) for run in runs]
+    against = [(peer, rates) for (peer, each), rates in theirs.items() if each == load and peer.durable == case.durable]
+    if not against or len(runs) < ROUNDS_MIN:
+        return [Row(name, "decisions/s", statistics.median(ours))]
+    return [
+        row_of_pairs(name, "decisions/s", ours, peer.name, [_rate(run) for run in rates], higher_is_better=True)
+        for peer, rates in against
+    ]
 
 
 async def _measure(case: Case, seconds: float) -> dict[str, Any]:
@@ -130,7 +172,7 @@ async def _measure(case: Case, seconds: float) -> dict[str, Any]:
 
 
 def _result(case: Case, runs: list[dict[str, Any]]) -> Result:
-    rates = [run["decided"] / run["took_s"] for run in runs]
+    rates = [_rate(run) for run in runs]
     median = sorted(range(len(runs)), key=lambda at: rates[at])[len(runs) // 2]
     run = runs[median]
     latencies, decided = run["latencies_ms"], max(1, run["decided"])

@@ -6,13 +6,28 @@ from dataclasses import replace
 from random import Random
 
 from net.certificate import GENESIS_DIGEST, entry_digest, signed_bytes
-from net.messages import CommittedEntries, ConsensusMessage, Entry, EntryKind, Phase, Propose, Vote
-from net.simulation.keys import context_of, signer
+from net.checkpoint import Checkpoint, sign_checkpoint
+from net.epoch import first_epoch
+from net.membership import all_voters
+from net.messages import (
+    CheckpointCertificate,
+    CheckpointVote,
+    CommittedEntries,
+    ConsensusMessage,
+    Entry,
+    EntryKind,
+    Mode,
+    Phase,
+    Propose,
+    SnapshotChunk,
+    Vote,
+)
+from net.simulation.keys import context_of, roster_of, signer
 
 
 class Adversary:
     """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages, start
-    a view behind what is notarized, give up what it finalized.
+    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed.
     """
 
     def __init__(self, liars: tuple[int, ...], n: int) -> None:
@@ -21,6 +36,7 @@ class Adversary:
         self._said: list[ConsensusMessage] = []
         self._blocks: list[tuple[int, bytes]] = [(0, GENESIS_DIGEST)]
         self._starts: dict[tuple[int, int], Propose] = {}
+        self._epoch = first_epoch(Mode.BFT, 0, all_voters(roster_of(n)))
 
     def overhear(self, message: ConsensusMessage) -> None:
         """The liars know every proposal."""
@@ -47,6 +63,8 @@ class Adversary:
             return self._votes(sender, to, message, draw)
         if isinstance(message, CommittedEntries) and draw < 0.6:
             return [self._false_history(message)]
+        if isinstance(message, CheckpointVote) and draw < 0.6:
+            return [message, self._false_snapshot(sender, message)]
         return [message]
 
     def _other_proposal(self, sender: int, to: int, message: Propose) -> ConsensusMessage:
@@ -103,3 +121,12 @@ class Adversary:
             replace(each, entry=replace(each.entry, payload=each.entry.payload + b" false")) for each in message.entries
         )
         return replace(message, commit_index=message.commit_index + 3, entries=entries)
+
+    def _false_snapshot(self, sender: int, vote: CheckpointVote) -> ConsensusMessage:
+        """A state ahead of everybody that only the liar signed."""
+        index = vote.index + 3
+        checkpoint = Checkpoint(self._epoch, index, bytes(32), 1, 0, (), b"a state that never was")
+        signed = sign_checkpoint(checkpoint, sender, signer(sender))
+        certificate = CheckpointCertificate(index, signed.digest, (sender,), (signed.signature,))
+        data = checkpoint.encode()
+        return SnapshotChunk(vote.epoch, 0, len(data), certificate, data)

@@ -203,11 +203,14 @@ def test_a_killed_leader_is_replaced_and_comes_back(tmp_path: Path, mode: str) -
 
 def test_the_bench_measures_and_leaves_no_process(tmp_path: Path) -> None:
     file = tmp_path / "consensus.json"
-    cases = cases_of(["RAFT", "BFT"], [4], [2], [4], [True])
+    cases = cases_of(["RAFT", "BFT"], [4], [1], [1], [True])
     asyncio.run(bench_consensus(cases, 1, 0.3, 1, file, Console(quiet=True)))
     document = json.loads(file.read_text())
-    assert [result["case"]["mode"] for result in document["results"]] == ["RAFT", "BFT"]
-    for result in document["results"]:
+    settings = document["settings"]
+    assert [result["case"]["mode"] for result in settings["results"]] == ["RAFT", "BFT"]
+    for result in settings["results"]:
         assert result["decisions_per_s"] > 0
         assert 0 < result["latency_ms_p50"] <= result["latency_ms_p99"]
-    assert set(document["failover_s"]) == {"RAFT", "BFT"}
+    assert set(settings["failover_s"]) == {"RAFT", "BFT"}
+    assert [row["name"] for row in document["rows"]] == ["raft.durable.1", "bft.durable.1"]
+    assert all(row["ours"] > 0 and row["ratio"] is None for row in document["rows"])

@@ -257,18 +257,6 @@ def believe_any_signature(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Verifier, "verifies", lambda self, node, message, signature: True)
 
 
-def finalize_without_a_notarization(patch: pytest.MonkeyPatch) -> None:
-    """R4 left out: a node FINALIZE-votes for what it has only voted for itself."""
-    original = BftCore._notarize
-
-    def notarize(self: BftCore, slot: Slot, block: Any, now: float) -> None:
-        original(self, slot, block, now)
-        if slot.voted == block.digest and not self.nullified:
-            self._finalize(slot, block.digest, now)
-
-    patch.setattr(BftCore, "_notarize", notarize)
-
-
 PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "vote twice a term": (vote_twice_a_term, Kind(4, Mode.RAFT)),
     "skip syncs (Raft)": (skip_syncs, Kind(4, Mode.RAFT)),
@@ -297,5 +285,4 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "let a lost disk vote": (let_a_lost_disk_vote, Kind(4, Mode.RAFT, switching=True, members=True)),
     "finalize after giving up": (finalize_after_giving_up, Kind(4, Mode.BFT, liars=1)),
     "believe any signature": (believe_any_signature, Kind(4, Mode.BFT, liars=1)),
-    "finalize without a notarization": (finalize_without_a_notarization, Kind(4, Mode.BFT, liars=1)),
 }
