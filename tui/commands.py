@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.bench_consensus import add_consensus_benches
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
-    _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    add_consensus_benches(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -71,19 +73,6 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
-
-
-def _consensus_flags(subjects: Any) -> None:
-    consensus = subjects.add_parser("consensus", help="decisions a second and latency, on real processes over QUIC")
-    consensus.add_argument("--modes", nargs="+", choices=("raft", "bft", "auto"), default=["raft", "bft"])
-    consensus.add_argument("--nodes", nargs="+", type=int, default=[4, 7])
-    consensus.add_argument("--in-flight", nargs="+", type=int, default=[1, 16, 64])
-    consensus.add_argument("--batch", nargs="+", type=int, default=[1, 16], help="payloads of one proposal")
-    consensus.add_argument("--durability", nargs="+", choices=("strict", "none"), default=["strict", "none"])
-    consensus.add_argument("--seconds", type=float, default=2.0, help="of each case and repetition")
-    consensus.add_argument("--repetitions", type=int, default=6, help="interleaved; with 6 or more, intervals")
-    consensus.add_argument("--failovers", type=int, default=0, metavar="N", help="kill N leaders a mode")
-    consensus.add_argument("--json", type=Path, metavar="FILE")
 
 
 def _load(arguments: argparse.Namespace) -> Settings:
@@ -109,6 +98,8 @@ def main() -> None:
 
 
 def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
+    if hasattr(arguments, "run"):
+        return int(arguments.run(arguments, console))
     command = arguments.command
     if command == "run":
         from core.commands.run import run_cycles
@@ -125,8 +116,6 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
-    if command == "bench":
-        return _bench_consensus(arguments, console)
     if command == "sim":
         return _simulate(arguments, console)
     if command == "members":
@@ -148,25 +137,6 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
     session = find_session(arguments.session)
     stopped = asyncio.run(stop_session(session))
     console.print(f"{session.directory.name}: {'stopped' if stopped else 'was not running'}")
-    return 0
-
-
-def _bench_consensus(arguments: argparse.Namespace, console: Console) -> int:
-    from core.bench.consensus import bench_consensus, cases_of
-    from core.bench.consensus_cluster import ClusterError
-    from core.bench.consensus_peers import PeerError
-
-    durable = [durability == "strict" for durability in arguments.durability]
-    modes = [mode.upper() for mode in arguments.modes]
-    cases = cases_of(modes, arguments.nodes, arguments.in_flight, arguments.batch, durable)
-    work = bench_consensus(
-        cases, arguments.repetitions, arguments.seconds, arguments.failovers, arguments.json, console
-    )
-    try:
-        asyncio.run(work)
-    except (ClusterError, PeerError) as error:
-        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
-        return 1
     return 0
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from core.bench.log import bench_log
 from net.log import ROOM_BYTES, DurableLog, LogDamaged, LogLocked
 from net.log_records import SECTOR_BYTES
 
@@ -220,3 +223,11 @@ def test_a_rewrite_that_fails_leaves_the_log_as_it_was(path: Path) -> None:
         log.append(b"later")
         log.sync()
         assert log.read_all() == [*RECORDS, b"later"]
+
+
+def test_the_bench_measures_stores_side_by_side(tmp_path: Path) -> None:
+    bench_log(6, tmp_path / "log.json", Console(quiet=True))
+    rows = json.loads((tmp_path / "log.json").read_text())["rows"]
+    assert rows[0]["name"] == "log.append_synced"
+    assert rows[0]["against"].startswith("SQLite")
+    assert all(0 < row["ratio_lo"] <= row["ratio"] <= row["ratio_hi"] for row in rows)
