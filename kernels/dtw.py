@@ -11,7 +11,7 @@ regions and unequal lengths in `kernels.dtw_path`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from kernels.checks import checked, checked_band, checked_series, shaped
 from kernels.dtw_pair import pair_distance
 
-_CONSTANT = 1e-7
+CONSTANT: Final = 1e-7
 """A row that departs from its mean by no more than this share of its largest magnitude is constant: rounding."""
-_TINY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+TINY: Final = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 """So is one that departs by less than this: its mean has no digits left."""
 
 
@@ -38,7 +38,7 @@ def z_normalise(windows: NDArray[Any]) -> NDArray[np.float32]:
         raise ValueError("windows must have at least one step a row")
     rows -= rows.mean(axis=1, keepdims=True)
     peak = np.abs(rows).max(axis=1, keepdims=True)
-    constant = peak <= np.maximum(_CONSTANT * np.abs(windows).max(axis=1, keepdims=True), _TINY)
+    constant = peak <= np.maximum(CONSTANT * np.abs(windows).max(axis=1, keepdims=True), TINY)
     # By the peak first: squares of very small numbers leave the range of float64.
     rows /= np.where(constant, 1.0, peak)
     deviation = np.sqrt((rows * rows).mean(axis=1, keepdims=True))

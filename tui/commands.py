@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.bench_kernels import kernel_flags, run_kernel_bench
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
-    _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    _consensus_flags(subjects)
+    kernel_flags(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -125,6 +128,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
+    if command == "bench" and arguments.subject == "kernels":
+        return run_kernel_bench(arguments, console)
     if command == "bench":
         return _bench_consensus(arguments, console)
     if command == "sim":
