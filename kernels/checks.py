@@ -39,6 +39,15 @@ def shaped(name: str, array: Any, dtype: type[np.generic], rank: int) -> NDArray
     return np.ascontiguousarray(array)
 
 
+def checked_series(name: str, values: Any) -> NDArray[np.float64]:
+    """A series as float64 [m], m >= 1. Raises ValueError as `checked` for float32 or float64, and when it is empty."""
+    dtype = np.float32 if getattr(values, "dtype", None) == np.float32 else np.float64
+    series = checked(name, values, dtype, 1).astype(np.float64)
+    if not series.size:
+        raise ValueError(f"{name} must have 1 step or more")
+    return series
+
+
 def checked_band(band: int) -> int:
     """A Sakoe-Chiba half width. Raises ValueError when it is no whole number or negative."""
     if isinstance(band, bool) or not isinstance(band, (int, np.integer)) or band < 0:

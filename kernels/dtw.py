@@ -4,23 +4,25 @@ One convention everywhere: the cost of matching two values is their squared diff
 steps from the diagonal (|i - j| <= band, Sakoe & Chiba 1978), and the distance is the square root of the cheapest
 path's sum. With band 0 it is the Euclidean distance; a band of length - 1 or more does not constrain.
 
-The fast form, many patterns at a time, is in `kernels.dtw_batch`; the pruned search in `kernels.dtw_topk`.
+The fast form, many patterns at a time, is in `kernels.dtw_batch`; the pruned search in `kernels.dtw_topk`; paths, other
+regions and unequal lengths in `kernels.dtw_path`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.checks import checked, checked_band, shaped
+from kernels.checks import checked, checked_band, checked_series, shaped
+from kernels.dtw_pair import pair_distance
 
-_CONSTANT = 1e-7
+CONSTANT: Final = 1e-7
 """A row that departs from its mean by no more than this share of its largest magnitude is constant: rounding."""
-_TINY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+TINY: Final = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 """So is one that departs by less than this: its mean has no digits left."""
 
 
@@ -36,7 +38,7 @@ def z_normalise(windows: NDArray[Any]) -> NDArray[np.float32]:
         raise ValueError("windows must have at least one step a row")
     rows -= rows.mean(axis=1, keepdims=True)
     peak = np.abs(rows).max(axis=1, keepdims=True)
-    constant = peak <= np.maximum(_CONSTANT * np.abs(windows).max(axis=1, keepdims=True), _TINY)
+    constant = peak <= np.maximum(CONSTANT * np.abs(windows).max(axis=1, keepdims=True), TINY)
     # By the peak first: squares of very small numbers leave the range of float64.
     rows /= np.where(constant, 1.0, peak)
     deviation = np.sqrt((rows * rows).mean(axis=1, keepdims=True))
@@ -92,12 +94,12 @@ def library_distances_python_range(
 
 
 def dtw_distance(a: NDArray[Any], b: NDArray[Any], band: int) -> float:
-    """The distance of two series, compiled, two rows of float64.
+    """The distance of two series, compiled, in float64: the bits of `dtw_distance_python`.
 
     a, b: float32 or float64 [m], m >= 1. Raises ValueError on unequal or no length, NaN, infinity, or a negative band.
     """
     first, second = _checked_pair(a, b)
-    return float(_pair(first, second, checked_band(band), np.empty((2, first.size + 1))))
+    return float(pair_distance(first, second, checked_band(band), np.empty(first.size + 1)))
 
 
 def library_distances_scalar(
@@ -113,50 +115,27 @@ def library_distances_scalar(
 
 
 @njit(cache=True, nogil=True)
-def _pair(a: Any, b: Any, band: int, rows: Any) -> float:
-    """a, b: float64 [m]; rows: scratch float64 [2, m + 1]."""
-    m = a.size
-    above = rows[0]
-    here = rows[1]
-    above[:] = np.inf
-    here[:] = np.inf
-    above[0] = 0.0
-    for i in range(m):
-        first = max(0, i - band)
-        last = min(m, i + band + 1)
-        # the cell left of the band still holds row i - 2
-        here[first] = np.inf
-        left = np.inf
-        for j in range(first, last):
-            difference = a[i] - b[j]
-            left = difference * difference + min(above[j + 1], min(left, above[j]))
-            here[j + 1] = left
-        above, here = here, above
-    return math.sqrt(above[m])
-
-
-@njit(cache=True, nogil=True)
 def _each_pair(window: Any, patterns: Any, band: int) -> Any:
     n, m = patterns.shape
     distances = np.empty(n, np.float32)
-    rows = np.empty((2, m + 1))
+    row = np.empty(m + 1)
     a = window.astype(np.float64)
     b = np.empty(m)
     for k in range(n):
         for j in range(m):
             b[j] = patterns[k, j]
-        distances[k] = _pair(a, b, band, rows)
+        distances[k] = pair_distance(a, b, band, row)
     return distances
 
 
 def _checked_pair(a: Any, b: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    series = []
-    for name, values in (("a", a), ("b", b)):
-        dtype = np.float32 if getattr(values, "dtype", None) == np.float32 else np.float64
-        series.append(checked(name, values, dtype, 1).astype(np.float64))
-    if series[0].size != series[1].size or not series[0].size:
-        raise ValueError(f"a and b must have the same length, 1 or more, got {series[0].size} and {series[1].size}")
-    return series[0], series[1]
+    first, second = checked_series("a", a), checked_series("b", b)
+    if first.size != second.size:
+        raise ValueError(
+            f"a and b must have the same length, got {first.size} and {second.size};"
+            " kernels.dtw_path has a distance for unequal ones"
+        )
+    return first, second
 
 
 def _checked_library(window: Any, patterns: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

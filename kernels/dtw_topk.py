@@ -89,7 +89,7 @@ def _search(
     seeds = np.empty(n_seeds, np.int64)
     seed_bounds = np.empty(n_seeds, np.float32)
     bounds = np.empty(-(-n // LANES) * LANES, np.float32)
-    envelope = np.empty((2, m), np.float32)
+    hull = np.empty((2, m), np.float32)
     lanes = np.empty(LANES, np.int64)
     gathered = np.empty(m * LANES, np.float32)
     row = np.empty((m + 1) * LANES, np.float32)
@@ -100,8 +100,8 @@ def _search(
         best_indices = indices[w]
         best[:] = _INFINITY
         best_indices[:] = n
-        _envelope(window, band, envelope[0], envelope[1])
-        _lower_bounds(window, envelope, blocks, lower, upper, bounds)
+        envelope(window, band, hull[0], hull[1])
+        _lower_bounds(window, hull, blocks, lower, upper, bounds)
         seed_bounds[:] = _INFINITY
         seeds[:] = n
         for p in range(n):
@@ -157,7 +157,7 @@ def _gather(patterns: Any, lanes: Any, count: int, gathered: Any) -> None:
 
 
 @njit(cache=True)
-def _lower_bounds(window: Any, envelope: Any, blocks: Any, lower: Any, upper: Any, bounds: Any) -> None:
+def _lower_bounds(window: Any, hull: Any, blocks: Any, lower: Any, upper: Any, bounds: Any) -> None:
     """bounds: float32 [blocks * LANES], on the scale of distances. The order of the sums matters, see the module."""
     m = window.size
     zero = splat(_ZERO)
@@ -172,7 +172,7 @@ def _lower_bounds(window: Any, envelope: Any, blocks: Any, lower: Any, upper: An
             out = maximum(subtract(q, load(upper, base + i * LANES)), subtract(load(lower, base + i * LANES), q))
             out = maximum(out, zero)
             to_pattern = multiply_add(out, out, to_pattern)
-            out = maximum(subtract(y, splat(envelope[1, i])), subtract(splat(envelope[0, i]), y))
+            out = maximum(subtract(y, splat(hull[1, i])), subtract(splat(hull[0, i]), y))
             out = maximum(out, zero)
             to_window = multiply_add(out, out, to_window)
         if m > 1:
@@ -183,7 +183,8 @@ def _lower_bounds(window: Any, envelope: Any, blocks: Any, lower: Any, upper: An
 
 
 @njit(cache=True)
-def _envelope(series: Any, band: int, lower: Any, upper: Any) -> None:
+def envelope(series: Any, band: int, lower: Any, upper: Any) -> None:
+    """The least and the greatest of series[i - band .. i + band], each float32 [m] as the series; nothing checked."""
     m = series.size
     for i in range(m):
         low = high = series[i]
@@ -199,5 +200,5 @@ def _envelopes(patterns: Any, band: int) -> Any:
     lower = np.empty_like(patterns)
     upper = np.empty_like(patterns)
     for p in range(patterns.shape[0]):
-        _envelope(patterns[p], band, lower[p], upper[p])
+        envelope(patterns[p], band, lower[p], upper[p])
     return lower, upper

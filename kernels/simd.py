@@ -107,6 +107,14 @@ def subtract(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def multiply(typing_context: Any, a: Any, b: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(arguments[0], arguments[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
 def maximum(typing_context: Any, a: Any, b: Any) -> Any:
     """The larger of two finite numbers, lane by lane."""
 

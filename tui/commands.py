@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from core.commands.bench_consensus import add_consensus_benches
+from core.commands.bench_kernels import add_kernel_bench
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     add_consensus_benches(subjects)
+    add_kernel_bench(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")

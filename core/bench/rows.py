@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from core.profile_export import machine
@@ -107,6 +110,18 @@ def interleaved(
         if collecting:
             gc.enable()
     return seconds
+
+
+class DisagreementError(RuntimeError):
+    """Two sides that should give the same numbers do not; the text names them."""
+
+
+def agree(what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    """Raise DisagreementError unless the numbers agree, relative to the largest of those expected."""
+    worst = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-300))
+    # NaN is no agreement
+    if not worst <= tolerance:
+        raise DisagreementError(f"{what}: the sides differ by {worst:.2g} of the largest figure")
 
 
 def write_rows(path: Path, settings: Mapping[str, object], rows: Sequence[Row]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernels.dtw import dtw_distance, dtw_distance_python, library_distances_scalar, z_normalise
 from kernels.dtw_batch import library_distances_batch, pack_patterns
-from kernels.dtw_topk import _envelope, _lower_bounds, library_topk, pack_library
+from kernels.dtw_topk import _lower_bounds, envelope, library_topk, pack_library
 
 Rows = NDArray[np.float32]
 VALUES = st.floats(-1e6, 1e6, width=32)
@@ -67,11 +67,11 @@ def test_pruned_search_equals_brute_force_exactly(case: tuple[Rows, Rows, int], 
 def lower_bounds(window: Rows, patterns: Rows, band: int) -> Rows:
     """The compiled bounds that the search prunes by."""
     library = pack_library(patterns, band)
-    envelope = np.empty((2, window.size), np.float32)
-    _envelope(window, band, envelope[0], envelope[1])
+    hull = np.empty((2, window.size), np.float32)
+    envelope(window, band, hull[0], hull[1])
     bounds = np.empty(library.blocks.size // window.size, np.float32)
     flat = (library.blocks.reshape(-1), library.lower.reshape(-1), library.upper.reshape(-1))
-    _lower_bounds(window, envelope, *flat, bounds)
+    _lower_bounds(window, hull, *flat, bounds)
     return bounds[: len(patterns)]
 
 

@@ -1,0 +1,53 @@
+"""`tradetui bench kernels`: its arguments, and one core to run on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+GROUPS: Final = ("batch", "nearest", "topk", "pair", "path", "subsequence")
+
+ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Set before numpy is loaded, or its matrix products have a thread a core already."""
+
+
+def add_kernel_bench(subjects: Any) -> None:
+    """Add it to the subjects of `tradetui bench`; it sets `run`."""
+    kernels = subjects.add_parser("kernels", help="DTW and risk kernels against peers, on one core")
+    kernels.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP")
+    kernels.add_argument("--rounds", type=int, default=15, help="interleaved; medians are shown, at least 6")
+    kernels.add_argument("--no-python", action="store_true", help="leave out plain Python, which takes minutes")
+    kernels.add_argument(
+        "--aeon-python", type=Path, metavar="PYTHON", help="interpreter of an environment with aeon, which pins numba"
+    )
+    kernels.add_argument("--json", type=Path, metavar="FILE")
+    kernels.set_defaults(run=run_kernel_bench)
+
+
+def run_kernel_bench(arguments: argparse.Namespace, console: Console) -> int:
+    """Exit code 1 where two sides disagree or aeon's process fails, 2 for too few rounds."""
+    for name in ONE_THREAD:
+        os.environ[name] = "1"
+    from core.bench.kernels import bench_kernels
+    from core.bench.rows import ROUNDS_MIN, DisagreementError
+
+    if arguments.rounds < ROUNDS_MIN:
+        console.print(f"tradetui: --rounds {arguments.rounds}: want at least {ROUNDS_MIN}", style="bold red")
+        return 2
+    try:
+        bench_kernels(
+            arguments.groups,
+            arguments.rounds,
+            not arguments.no_python,
+            arguments.aeon_python,
+            arguments.json,
+            console,
+        )
+    except (DisagreementError, OSError) as error:
+        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
+        return 1
+    return 0
