@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.bench_transport import add_transport_benches
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
-    _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    _consensus_flags(subjects)
+    add_transport_benches(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -110,6 +113,8 @@ def main() -> None:
 
 def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     command = arguments.command
+    if hasattr(arguments, "run"):
+        return int(arguments.run(arguments, console))
     if command == "run":
         from core.commands.run import run_cycles
 
