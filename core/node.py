@@ -38,6 +38,7 @@ from core.telemetry_messages import (
     unpack,
 )
 from core.trader import Trader
+from core.transport import transport_settings
 from net.certificate import with_word
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
@@ -48,7 +49,7 @@ from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.shell import ReplicaShell, Wire
-from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
+from net.transport import PeerEvent, PeerEventKind, is_refusal
 
 LEARN_INTERVAL_S = 1.0
 
@@ -71,8 +72,16 @@ class Node:
         self._state = genesis_state(settings, data.spec, roster)
         self._tracer = CycleTracer()
         self._endpoint = Endpoint(
-            identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer, self._tracer
+            identity,
+            roster,
+            entry.address,
+            transport_settings(settings),
+            self._on_message,
+            self._on_peer,
+            self._tracer,
+            tickets=folder / "tickets",
         )
+        self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._opinions = Opinions(

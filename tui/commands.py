@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.session import Session
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
-_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms")
+_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms", "link")
 
 
 def _settings_flags(parser: argparse.ArgumentParser) -> None:

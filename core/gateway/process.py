@@ -25,12 +25,13 @@ from core.records import OrderState, Severity, VenueState
 from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import OrderKind, Telemetry, application, unpack
+from core.transport import transport_settings
 from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
 from net.quic import Endpoint
-from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
+from net.transport import PeerEvent, PeerEventKind, is_refusal
 from net.wire.codec import decode
 
 REPORTS_MAX = 1_000
@@ -54,7 +55,13 @@ class GatewayProcess:
         self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
         self._guard = OrderGuard(self._members.membership, state.limits, state.portfolio)
         self._endpoint = Endpoint(
-            self._identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer
+            self._identity,
+            roster,
+            entry.address,
+            transport_settings(settings),
+            self._on_message,
+            self._on_peer,
+            tickets=session.folder("gateway") / "tickets",
         )
         self._feed = MonitorFeed(self._endpoint, data.spec)
         chosen = GatewaySettings(
