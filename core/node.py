@@ -38,7 +38,7 @@ from core.telemetry_messages import (
     unpack,
 )
 from core.trader import Trader
-from core.transport import transport_settings
+from core.transport import listen_address, transport_settings
 from net.certificate import with_word
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
@@ -57,7 +57,7 @@ LEARN_INTERVAL_S = 1.0
 class Node:
     """Everything of one node process; see `run_node_process` for its life."""
 
-    def __init__(self, node: int, session: Session) -> None:
+    def __init__(self, node: int, session: Session, listen: str | None = None) -> None:
         settings = session.settings()
         self._node = node
         self._settings = settings
@@ -67,14 +67,13 @@ class Node:
         identity = self._identity
         entry = roster.get(node)
         assert entry is not None
-        assert entry.address is not None
         data = load_market(settings.data)
         self._state = genesis_state(settings, data.spec, roster)
         self._tracer = CycleTracer()
         self._endpoint = Endpoint(
             identity,
             roster,
-            entry.address,
+            listen_address(entry, listen),
             transport_settings(settings),
             self._on_message,
             self._on_peer,
@@ -510,9 +509,11 @@ def _name(peer: int) -> str:
     return "the gateway" if peer == GATEWAY_ID else f"node {peer}"
 
 
-async def run_node_process(node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_node_process(
+    node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+) -> None:
     """The body of process `node-K`: run until `stopping` is set."""
-    body = Node(node, session)
+    body = Node(node, session, listen)
     await body.start()
     ready()
     await stopping.wait()

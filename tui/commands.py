@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from core.commands.bench_transport import add_transport_benches
+from core.commands.keys import add_keys_command
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -69,8 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("remove", help="take a node out and end its process")
     remove.add_argument("--id", type=int, required=True)
     _session_flag(remove)
-    for name in ("gateway", "venue"):
-        _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
+    gateway = commands.add_parser("gateway", help="the gateway process of a session")
+    _session_flag(gateway)
+    for process in (node, gateway):
+        process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
+    _session_flag(commands.add_parser("venue", help="the venue process of a session"))
+    add_keys_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
@@ -141,7 +146,7 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.session import find_session
 
         name = f"node-{arguments.id}" if command == "node" else command
-        run_process(name, find_session(arguments.session), owned=False)
+        run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
         return 0
     return _monitor(arguments, console)
 
