@@ -38,9 +38,7 @@ def add_keys_command(commands: Any) -> None:
 def _new(arguments: argparse.Namespace, console: Console) -> int:
     path: Path = arguments.file
     if path.exists():
-        raise ConfigError(
-            f"{path} exists; a key that is replaced is lost, so remove it yourself or choose another file"
-        )
+        raise ConfigError(f"{path} exists; a key that is replaced is lost: remove it yourself or choose another file")
     print(_load(path).public_key.hex())
     console.print(f"{path}: the private key, mode 0600; give others the line above", style="dim", highlight=False)
     return 0
@@ -68,6 +66,8 @@ def _roster(arguments: argparse.Namespace, console: Console) -> int:
             if arguments.remove not in {entry.id for entry in entries}:
                 raise ConfigError(f"{path}: there is no member {arguments.remove}")
             entries = [entry for entry in entries if entry.id != arguments.remove]
+            if not entries:
+                raise ConfigError(f"{path}: member {arguments.remove} is the last one; remove the file instead")
         if arguments.add is not None:
             fresh = _entry(arguments)
             entries = sorted([entry for entry in entries if entry.id != fresh.id] + [fresh], key=lambda entry: entry.id)
