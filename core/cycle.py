@@ -45,7 +45,7 @@ class Agreement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Transport and consensus counters since the process started."""
+    """Consensus rounds, and what went between this node and the others, since the process started."""
 
     rounds: int
     messages: int

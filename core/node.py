@@ -304,12 +304,13 @@ class Node:
         self._shell.switch_mode(mode)
 
     def traffic(self) -> Traffic:
-        endpoint = self._endpoint
+        """With the other nodes: orders to the gateway and telemetry are no part of coming to agree."""
+        links = [link for link in self._endpoint.links() if link.peer < GATEWAY_ID]
         return Traffic(
             self._replica.status().rounds,
-            endpoint.messages_sent + endpoint.messages_received,
-            endpoint.datagrams_sent + endpoint.datagrams_received,
-            endpoint.bytes_sent + endpoint.bytes_received,
+            sum(link.messages_sent + link.messages_received for link in links),
+            sum(link.datagrams_sent + link.datagrams_received for link in links),
+            sum(link.bytes_sent + link.bytes_received for link in links),
         )
 
     def take_reports(self) -> ReportBatch | None:

@@ -111,6 +111,7 @@ class Link:
         "_hello_heard",
         "_host",
         "_kind_streams",
+        "_newest_packet",
         "address",
         "bytes_received",
         "bytes_sent",
@@ -179,6 +180,7 @@ class Link:
         self.unacknowledged_bytes = 0
         self.datagrams_sent = self.datagrams_received = self.bytes_sent = self.bytes_received = 0
         self._hello_heard = False
+        self._newest_packet = -1
         self._framers: dict[int, Framer] = {}
         self._kind_streams: dict[StreamKind, int] = {}
 
@@ -201,6 +203,11 @@ class Link:
                 self._host.remove_route(event.connection_id)
             elif kind is events.StreamReset or kind is events.StopSendingReceived:
                 self.close("the peer reset a stream", refused=self.state is not LinkState.UP)
+        newest = self.quic.newest_packet_received()
+        if newest != self._newest_packet:
+            # An acknowledgement alone says as well that the peer lives: under one-way load there is nothing else.
+            self._newest_packet = newest
+            self.last_heard_at = self._host.clock()
         reason = self.quic.closing_reason()
         if reason is not None and self.state is not LinkState.CLOSED:
             # An acceptor that closes a handshake refuses it; a dialler that closes one has only given up.

@@ -27,6 +27,8 @@ class Peer:
         "entry",
         "first_message_ms",
         "link",
+        "messages_received",
+        "messages_sent",
         "proven_address",
         "reconnect_ms",
         "redial",
@@ -50,6 +52,7 @@ class Peer:
         self.connections = 0
         self.reconnect_ms = 0.0
         self.shed = 0
+        self.messages_sent = self.messages_received = 0
         self.refused = ""
         self.datagrams_sent = self.datagrams_received = self.bytes_sent = self.bytes_received = 0
 
@@ -70,6 +73,7 @@ class Peer:
 
     def heard(self) -> None:
         """A message arrived on the present link."""
+        self.messages_received += 1
         link = self.link
         if link is not None and not link.first_message_at:
             link.first_message_at = link.last_heard_at
@@ -98,6 +102,8 @@ class Peer:
             queued_messages=len(link.queue) if link else 0,
             queued_bytes=link.queued_bytes if link else 0,
             open_streams=link.quic.open_streams() if link else 0,
+            messages_sent=self.messages_sent,
+            messages_received=self.messages_received,
             datagrams_sent=self.datagrams_sent + (link.datagrams_sent if link else 0),
             datagrams_received=self.datagrams_received + (link.datagrams_received if link else 0),
             bytes_sent=self.bytes_sent + (link.bytes_sent if link else 0),

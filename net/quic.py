@@ -279,6 +279,7 @@ class Endpoint:
         for peer in peers:
             link = peer.early or peer.link
             if link is not None and link.post(kind, round_id, data):
+                peer.messages_sent += 1
                 taken += 1
             else:
                 peer.shed += 1
@@ -350,11 +351,10 @@ class Endpoint:
                 self._report(error, "a received datagram broke its connection")
                 link.close("internal error", refused=link.state is not LinkState.UP)
             touched.append(link)
-        self._flush_due = True
+        # What the messages set off in this turn of the loop leaves together with what is due anyway.
         for link in dict.fromkeys(touched):
             link.handle_events()
             self.mark_dirty(link)
-        self.flush()
 
     def _route(self, data: bytes, address: Address) -> Link | None:
         if not data:

@@ -1,8 +1,8 @@
 """The one file that touches private fields of aioquic. A test per pinned version holds each of them in place.
 
 aioquic is sans-I/O and nearly all that a transport needs is public. What is not: the TLS exporter, the key in the
-peer's certificate, an acknowledgement that leaves with the reply, what waits to be sent, and a close that is seen when
-it arrives instead of after the draining period.
+peer's certificate, an acknowledgement that leaves with the reply, what waits to be sent, whether the peer is heard, and
+a close that is seen when it arrives instead of after the draining period.
 """
 
 from __future__ import annotations
@@ -149,6 +149,11 @@ class LinkConnection(QuicConnection):
         remote_max = self._remote_max_datagram_frame_size
         room = min(self._max_datagram_size - DATAGRAM_OVERHEAD_BYTES, remote_max or 0)
         return size <= room and len(self._datagrams_pending) < DATAGRAMS_WAITING_MAX
+
+    def newest_packet_received(self) -> int:
+        """The highest number of a 1-RTT packet that decrypted, or -1: it rises with every packet of a living peer."""
+        space = self._spaces.get(_ONE_RTT)
+        return -1 if space is None else int(space.largest_received_packet)
 
     def open_streams(self) -> int:
         """Streams that are not finished on both sides. The cost of a packet grows with them."""

@@ -101,6 +101,8 @@ class LinkStatus:
     queued_messages: int
     queued_bytes: int
     open_streams: int
+    messages_sent: int
+    messages_received: int
     datagrams_sent: int
     datagrams_received: int
     bytes_sent: int

@@ -21,7 +21,7 @@ from core.bench.quic_cluster import QuicBenchError, QuicCluster, running
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 
 SLICE_ROUNDS: Final = 400
-BAD_LINK: Final = "delay=4ms,loss=1%"
+BAD_LINK: Final = "delay=20ms,loss=1%"
 PACED_PER_S: Final = 200.0
 PACED_S: Final = 4.0
 LOADS_PER_S: Final = (100, 2_000)
