@@ -15,6 +15,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from core.toggles import parse_toggles
+from net.batch import BatchPolicy
+from net.link_model import parse_links
 
 ENVIRONMENT_PREFIX = "TRADETUI_"
 
@@ -56,6 +58,12 @@ class Settings(BaseSettings):
     """Proposals in one message and round when batching is on."""
     batch_wait_ms: Annotated[float, Field(ge=0, le=1_000)] = 5.0
     """Longest time that a batch collects."""
+    batch_policy: BatchPolicy = BatchPolicy.ADAPTIVE
+    """What sends a batch off when batching is on: `off`, `timer`, or `adaptive` (as timer, and at once when idle)."""
+    link: str = ""
+    """Injected between nodes and gateway: `delay=4ms,jitter=1ms,loss=0.5%`, or `0-1:delay=40ms;1-2:loss=1%` by pair."""
+    congestion_control: Literal["reno", "cubic"] = "reno"
+    """What QUIC does about congestion."""
     orders_in_flight: Annotated[int, Field(ge=1, le=64)] = 8
     """Orders at the venue at once when parallel orders is on."""
     election_timeout_ms: Annotated[float, Field(ge=50, le=60_000)] = 600.0
@@ -91,6 +99,12 @@ class Settings(BaseSettings):
         parse_pace(value)
         return value
 
+    @field_validator("link")
+    @classmethod
+    def _link_parses(cls, value: str) -> str:
+        parse_links(value)
+        return value
+
     @property
     def band_steps(self) -> int:
         """Sakoe-Chiba half width in steps."""
@@ -103,6 +117,12 @@ class Settings(BaseSettings):
             found.append(f"venue latency {self.venue_latency_ms:g} ms (injected)")
         if self.venue_jitter_ms:
             found.append(f"venue jitter {self.venue_jitter_ms:g} ms (injected)")
+        if parse_links(self.link):
+            found.append(f"links {self.link} (injected)")
+        if self.congestion_control != "reno":
+            found.append(f"congestion control {self.congestion_control}")
+        if self.batch_policy is not BatchPolicy.ADAPTIVE:
+            found.append(f"batch policy {self.batch_policy}")
         if self.durability != "strict":
             found.append("durability none")
         if self.headlines == "sample":

@@ -38,6 +38,7 @@ from core.telemetry_messages import (
     unpack,
 )
 from core.trader import Trader
+from core.transport import listen_address, transport_settings
 from net.certificate import with_word
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
@@ -48,7 +49,7 @@ from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.shell import ReplicaShell, Wire
-from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
+from net.transport import PeerEvent, PeerEventKind, is_refusal
 
 LEARN_INTERVAL_S = 1.0
 
@@ -56,7 +57,7 @@ LEARN_INTERVAL_S = 1.0
 class Node:
     """Everything of one node process; see `run_node_process` for its life."""
 
-    def __init__(self, node: int, session: Session) -> None:
+    def __init__(self, node: int, session: Session, listen: str | None = None) -> None:
         settings = session.settings()
         self._node = node
         self._settings = settings
@@ -66,13 +67,20 @@ class Node:
         identity = self._identity
         entry = roster.get(node)
         assert entry is not None
-        assert entry.address is not None
         data = load_market(settings.data)
         self._state = genesis_state(settings, data.spec, roster)
         self._tracer = CycleTracer()
         self._endpoint = Endpoint(
-            identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer, self._tracer
+            identity,
+            roster,
+            listen_address(entry, listen),
+            transport_settings(settings),
+            self._on_message,
+            self._on_peer,
+            self._tracer,
+            tickets=folder / "tickets",
         )
+        self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._opinions = Opinions(
@@ -296,12 +304,13 @@ class Node:
         self._shell.switch_mode(mode)
 
     def traffic(self) -> Traffic:
-        endpoint = self._endpoint
+        """With the other nodes: orders to the gateway and telemetry are no part of coming to agree."""
+        links = [link for link in self._endpoint.links() if link.peer < GATEWAY_ID]
         return Traffic(
             self._replica.status().rounds,
-            endpoint.messages_sent + endpoint.messages_received,
-            endpoint.datagrams_sent + endpoint.datagrams_received,
-            endpoint.bytes_sent + endpoint.bytes_received,
+            sum(link.messages_sent + link.messages_received for link in links),
+            sum(link.datagrams_sent + link.datagrams_received for link in links),
+            sum(link.bytes_sent + link.bytes_received for link in links),
         )
 
     def take_reports(self) -> ReportBatch | None:
@@ -501,9 +510,11 @@ def _name(peer: int) -> str:
     return "the gateway" if peer == GATEWAY_ID else f"node {peer}"
 
 
-async def run_node_process(node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_node_process(
+    node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+) -> None:
     """The body of process `node-K`: run until `stopping` is set."""
-    body = Node(node, session)
+    body = Node(node, session, listen)
     await body.start()
     ready()
     await stopping.wait()

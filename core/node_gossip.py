@@ -21,7 +21,7 @@ from core.limits import worst_exposure
 from core.records import PeerNews
 from core.swarm_state import SwarmState
 from net.gossip import Gossip
-from net.messages import GossipMessage
+from net.messages import GossipDigest, GossipMessage
 
 HASH_EVERY_ENTRIES: Final = 64
 HASHES_TOLD: Final = 16
@@ -93,6 +93,10 @@ class NodeGossip:
     def forget_hashes(self) -> None:
         """The state came from a snapshot: what was hashed on another way to it is compared no more."""
         self._hashes.clear()
+
+    def digest(self) -> GossipDigest:
+        """The question what a peer has that this node has not."""
+        return self._gossip.digest()
 
     def deliver(self, sender: int, message: GossipMessage) -> None:
         """A gossip message of an authenticated node."""

@@ -6,6 +6,7 @@ A supervised process ends when its standard input closes, so nothing outlives th
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,19 +21,22 @@ from core.supervisor import stop_when_closed
 Ready = Callable[[], None]
 
 
-def run_process(name: str, session: Session, *, owned: bool) -> None:
-    """Run `venue`, `gateway` or `node-K` until SIGTERM (or SIGINT, or, when owned, until standard input closes)."""
-    uvloop.run(_run(name, session, owned))
+def run_process(name: str, session: Session, *, owned: bool, listen: str | None = None) -> None:
+    """Run `venue`, `gateway` or `node-K` until SIGTERM (or SIGINT, or, when owned, until standard input closes).
+
+    `listen` is what the user asked for; see `core.transport.listen_address`, which raises SessionError.
+    """
+    uvloop.run(_run(name, session, owned, listen))
 
 
-async def _run(name: str, session: Session, owned: bool) -> None:
+async def _run(name: str, session: Session, owned: bool, listen: str | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     if owned:
         stop_when_closed(loop, stopping.set)
-    await _body(name)(session, stopping, _ready)
+    await _body(name, listen)(session, stopping, _ready)
 
 
 def _ready() -> None:
@@ -40,7 +44,7 @@ def _ready() -> None:
     print("ready", flush=True)
 
 
-def _body(name: str) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
+def _body(name: str, listen: str | None) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
     if name == "venue":
         from core.venue_process import run_venue_process
 
@@ -48,13 +52,13 @@ def _body(name: str) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None
     if name == "gateway":
         from core.gateway.process import run_gateway_process
 
-        return run_gateway_process
+        return functools.partial(run_gateway_process, listen=listen)
     from core.node import run_node_process
 
     node = int(name.removeprefix("node-"))
 
     async def run(session: Session, stopping: asyncio.Event, ready: Ready) -> None:
-        await run_node_process(node, session, stopping, ready)
+        await run_node_process(node, session, stopping, ready, listen)
 
     return run
 

@@ -61,7 +61,7 @@ class LinkFrame(IntEnum):
     """The transport's own frames; none of these numbers starts a message."""
 
     HELLO = 1
-    """Dialler's first word when it resumes: may ride in early data, because hearing it twice does no harm."""
+    """Dialler's first word when it resumes, in early data: a time, and perhaps an idempotent message."""
     PROOF = 2
     """Who dials: role, both ids and a signature over them and the TLS exporter."""
     WELCOME = 3
@@ -128,6 +128,16 @@ def parse_proof(body: bytes) -> Proof:
 def clock_frame(kind: LinkFrame, sent_s: float) -> bytes:
     """HELLO, WELCOME, PING or PONG with a time of the sender of the ping, framed."""
     return frame(_CLOCK.pack(kind, sent_s))
+
+
+def hello_frame(sent_s: float, message: bytes = b"") -> bytes:
+    """HELLO with a time and an encoded message, framed."""
+    return frame(_CLOCK.pack(LinkFrame.HELLO, sent_s) + message)
+
+
+def parse_hello(body: bytes) -> tuple[float, bytes]:
+    """The time and the message in a HELLO. Raises FrameError."""
+    return parse_clock(body[: _CLOCK.size]), body[_CLOCK.size :]
 
 
 def parse_clock(body: bytes) -> float:

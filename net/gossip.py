@@ -147,7 +147,11 @@ class Gossip:
         peers = sorted(origin for origin in self._members if origin != self._node)
         if not peers:
             return []
-        return [GossipSend(self._random.choice(peers), GossipDigest(self._versions()))]
+        return [GossipSend(self._random.choice(peers), self.digest())]
+
+    def digest(self) -> GossipDigest:
+        """What this node holds, by version: the question that begins an exchange. Hearing it twice does no harm."""
+        return GossipDigest(self._versions())
 
     def step(self, sender: int, message: GossipMessage, now: float) -> list[GossipSend]:
         """Take a message that the transport authenticated as coming from `sender`."""

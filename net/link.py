@@ -19,14 +19,16 @@ from aioquic.quic import events
 from net import framing
 from net.framing import FrameError, Framer, LinkFrame
 from net.identity import Identity, Roster, verify_signature
-from net.messages import Application, Channel, Message
+from net.messages import Application, Channel, GossipDelta, GossipDigest, Message
 from net.quic_connection import LinkConnection
 from net.transport import TransportSettings
 from net.udp import Address
 
 CONTROL_STREAM: Final = 0
 """The dialler's first bidirectional stream: proof, welcome and heartbeats, and everything where multiplexing is off."""
-UNPROVEN_FRAME_BYTES_MAX: Final = 256
+UNPROVEN_FRAME_BYTES_MAX: Final = 2_048
+"""A proof is far shorter; the rest is for what a HELLO carries."""
+EARLY_MESSAGE_BYTES_MAX: Final = UNPROVEN_FRAME_BYTES_MAX - 16
 APPLICATION_ERROR: Final = 1
 _LINK_FRAME_MAX: Final = 15
 
@@ -39,6 +41,9 @@ class StreamKind(IntEnum):
     ORDER = 2
     TELEMETRY = 3
     CONTROL = 4
+    GOSSIP = 5
+    DIGEST = 6
+    """Unreliable datagrams; shares the stream of GOSSIP where a digest does not fit one."""
 
 
 _KIND_OF_CHANNEL: Final = {
@@ -48,10 +53,14 @@ _KIND_OF_CHANNEL: Final = {
     Channel.CONTROL: StreamKind.CONTROL,
 }
 
+_KIND_OF_MESSAGE: Final[dict[type, StreamKind]] = {GossipDigest: StreamKind.DIGEST, GossipDelta: StreamKind.GOSSIP}
+
 
 def stream_kind(message: Message) -> StreamKind:
     """Which stream a message belongs to."""
-    return _KIND_OF_CHANNEL[message.channel] if type(message) is Application else StreamKind.CONSENSUS
+    if type(message) is Application:
+        return _KIND_OF_CHANNEL[message.channel]
+    return _KIND_OF_MESSAGE.get(type(message), StreamKind.CONSENSUS)
 
 
 class LinkState(Enum):
@@ -91,6 +100,7 @@ class LinkHost(Protocol):
     def link_up(self, link: Link, peer: int) -> None: ...
     def link_closed(self, link: Link, reason: str, refused: bool) -> None: ...
     def deliver(self, peer: int, body: bytes) -> None: ...
+    def deliver_early(self, link: Link, peer: int, body: bytes) -> bool: ...
 
 
 class Link:
@@ -98,8 +108,10 @@ class Link:
 
     __slots__ = (
         "_framers",
+        "_hello_heard",
         "_host",
         "_kind_streams",
+        "_newest_packet",
         "address",
         "bytes_received",
         "bytes_sent",
@@ -107,6 +119,7 @@ class Link:
         "datagrams_sent",
         "dials",
         "dirty",
+        "first_message_at",
         "first_word_at",
         "last_heard_at",
         "last_ping_at",
@@ -124,6 +137,7 @@ class Link:
         "timer",
         "timer_at",
         "unacknowledged_bytes",
+        "unanswered_ticket",
     )
 
     def __init__(
@@ -154,6 +168,9 @@ class Link:
         self.timer_at = 0.0
         self.started_at = now
         self.first_word_at = 0.0
+        self.first_message_at = 0.0
+        self.unanswered_ticket: tls.SessionTicket | None = None
+        """Dialler: the ticket that this attempt shows."""
         self.last_heard_at = now
         self.last_sent_at = now
         self.last_ping_at = 0.0
@@ -162,6 +179,8 @@ class Link:
         self.queued_bytes = 0
         self.unacknowledged_bytes = 0
         self.datagrams_sent = self.datagrams_received = self.bytes_sent = self.bytes_received = 0
+        self._hello_heard = False
+        self._newest_packet = -1
         self._framers: dict[int, Framer] = {}
         self._kind_streams: dict[StreamKind, int] = {}
 
@@ -174,6 +193,8 @@ class Link:
             kind = type(event)
             if isinstance(event, events.StreamDataReceived):
                 self._on_stream_data(event.stream_id, event.data, event.end_stream)
+            elif isinstance(event, events.DatagramFrameReceived):
+                self._on_datagram(event.data)
             elif isinstance(event, events.HandshakeCompleted):
                 self._on_handshake(event)
             elif isinstance(event, events.ConnectionIdIssued):
@@ -182,6 +203,11 @@ class Link:
                 self._host.remove_route(event.connection_id)
             elif kind is events.StreamReset or kind is events.StopSendingReceived:
                 self.close("the peer reset a stream", refused=self.state is not LinkState.UP)
+        newest = self.quic.newest_packet_received()
+        if newest != self._newest_packet:
+            # An acknowledgement alone says as well that the peer lives: under one-way load there is nothing else.
+            self._newest_packet = newest
+            self.last_heard_at = self._host.clock()
         reason = self.quic.closing_reason()
         if reason is not None and self.state is not LinkState.CLOSED:
             # An acceptor that closes a handshake refuses it; a dialler that closes one has only given up.
@@ -242,6 +268,14 @@ class Link:
             unproven = not self.dials and self.state is not LinkState.UP
             self.close(Refusal.MALFORMED_PROOF if unproven else str(error), refused=unproven)
 
+    def _on_datagram(self, body: bytes) -> None:
+        if self.state is LinkState.UP and self.peer is not None and body and body[0] > _LINK_FRAME_MAX:
+            self.last_heard_at = self._host.clock()
+            self._host.deliver(self.peer, body)
+        elif not self.dials:
+            self.close(Refusal.SPOKE_BEFORE_PROOF, refused=self.state is not LinkState.UP)
+        # A dialler may hear a datagram before the welcome that was sent ahead of it: it is unreliable, so it is gone.
+
     def _on_frame(self, body: bytes) -> None:
         if body[0] > _LINK_FRAME_MAX:
             assert self.peer is not None
@@ -263,13 +297,12 @@ class Link:
         assert self.peer is not None
         self.state = LinkState.UP
         self._host.link_up(self, self.peer)
-        self._on_frame(body)
+        if self.state is LinkState.UP:
+            self._on_frame(body)
 
     def _on_unproven_frame(self, body: bytes) -> None:
         if body[0] == LinkFrame.HELLO:
-            # Early data: answered only where a ticket of a proven identity vouches for it, else not even read.
-            if self.redeemed_from:
-                self.write_control(framing.clock_frame(LinkFrame.PONG, framing.parse_clock(body)))
+            self._on_hello(body)
             return
         if body[0] != LinkFrame.PROOF:
             self.close(Refusal.SPOKE_BEFORE_PROOF, refused=True)
@@ -286,6 +319,19 @@ class Link:
             framer.frame_bytes_max = self._host.settings.frame_bytes_max
         self.write_control(framing.clock_frame(LinkFrame.WELCOME, 0.0))
         self._host.link_up(self, proof.dialler)
+
+    def _on_hello(self, body: bytes) -> None:
+        """Early data: read only where a ticket of a proven identity vouches for it; its dialler says it again."""
+        if self._hello_heard:
+            self.close(Refusal.SPOKE_BEFORE_PROOF, refused=True)
+            return
+        self._hello_heard = True
+        if not self.redeemed_from:
+            return
+        sent_s, message = framing.parse_hello(body)
+        self.write_control(framing.clock_frame(LinkFrame.PONG, sent_s))
+        if message and not self._host.deliver_early(self, self.redeemed_from[0], message):
+            self.close(Refusal.SPOKE_BEFORE_PROOF, refused=True)
 
     def _refusal_of(self, proof: framing.Proof) -> str | None:
         entry = self._host.roster.get(proof.dialler)
@@ -307,9 +353,9 @@ class Link:
 
     # Sending
 
-    def send_hello(self) -> None:
-        """Put the hello into early data (only of use with a session ticket)."""
-        self.write_control(framing.clock_frame(LinkFrame.HELLO, self._host.clock()))
+    def send_hello(self, message: bytes) -> None:
+        """Put the hello, with an idempotent message or none, into early data (only of use with a session ticket)."""
+        self.write_control(framing.hello_frame(self._host.clock(), message))
 
     def write_control(self, data: bytes) -> None:
         """A link frame: it is small, so it passes by the queue."""
@@ -341,6 +387,13 @@ class Link:
 
     def _write(self, kind: StreamKind, round_id: int, data: bytes) -> None:
         quic = self.quic
+        if kind is StreamKind.DIGEST and self._host.settings.multiplexing:
+            # Unreliable: the next digest says it all again.
+            body = data[framing.LENGTH_BYTES :]
+            if quic.takes_datagram(len(body)):
+                quic.send_datagram_frame(body)
+                return
+            kind = StreamKind.GOSSIP
         self.unacknowledged_bytes += len(data)
         if not self._host.settings.multiplexing:
             quic.send_stream_data(CONTROL_STREAM, data)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aioquic import tls
-
 from net.identity import RosterEntry
 from net.link import Link
 from net.transport import LinkStatus, TransportSettings
+from net.udp import Address
 
 
 class Peer:
@@ -24,13 +23,17 @@ class Peer:
         "datagrams_received",
         "datagrams_sent",
         "dials",
+        "early",
         "entry",
+        "first_message_ms",
         "link",
+        "messages_received",
+        "messages_sent",
+        "proven_address",
         "reconnect_ms",
         "redial",
         "refused",
         "shed",
-        "ticket",
     )
 
     def __init__(self, entry: RosterEntry) -> None:
@@ -41,10 +44,15 @@ class Peer:
         self.attempt: Link | None = None
         self.redial: asyncio.TimerHandle | None = None
         self.backoff_s = 0.0
-        self.ticket: tls.SessionTicket | None = None
+        self.early: Link | None = None
+        """A connection whose early data is being answered, before its proof."""
+        self.proven_address: Address | None = None
+        """Where the last proven connection came from."""
+        self.first_message_ms = 0.0
         self.connections = 0
         self.reconnect_ms = 0.0
         self.shed = 0
+        self.messages_sent = self.messages_received = 0
         self.refused = ""
         self.datagrams_sent = self.datagrams_received = self.bytes_sent = self.bytes_received = 0
 
@@ -60,21 +68,23 @@ class Peer:
         self.refused = ""
         self.backoff_s = 0.0
         self.connections += 1
+        self.proven_address = link.address
         self.reconnect_ms = (link.first_word_at - link.started_at) * 1e3 if link.dials else 0.0
 
-    def keep_ticket_of(self, link: Link) -> None:
-        """Remember the newest ticket of a link that was up.
+    def heard(self) -> None:
+        """A message arrived on the present link."""
+        self.messages_received += 1
+        link = self.link
+        if link is not None and not link.first_message_at:
+            link.first_message_at = link.last_heard_at
+            self.first_message_ms = (link.first_message_at - link.started_at) * 1e3
 
-        Only of such a one: an impostor can slip in a ticket before its certificate is looked at, and a resumed
-        handshake shows no certificate.
-        """
-        if link.dials and link.tickets:
-            self.ticket = link.tickets[-1]
-
-    def take_ticket(self) -> tls.SessionTicket | None:
-        """The ticket for the next dial; it is used once."""
-        ticket, self.ticket = self.ticket, None
-        return ticket
+    def is_at(self, address: Address) -> bool:
+        """Whether this peer listens there, or was last proven to be there."""
+        place = address[:2]
+        if self.proven_address is not None and self.proven_address[:2] == place:
+            return True
+        return self.address is not None and tuple(self.address[:2]) == place
 
     def status(self) -> LinkStatus:
         """What the screens see."""
@@ -88,9 +98,12 @@ class Peer:
             refused=self.refused,
             reconnects=max(0, self.connections - 1),
             reconnect_ms=self.reconnect_ms,
+            first_message_ms=self.first_message_ms,
             queued_messages=len(link.queue) if link else 0,
             queued_bytes=link.queued_bytes if link else 0,
             open_streams=link.quic.open_streams() if link else 0,
+            messages_sent=self.messages_sent,
+            messages_received=self.messages_received,
             datagrams_sent=self.datagrams_sent + (link.datagrams_sent if link else 0),
             datagrams_received=self.datagrams_received + (link.datagrams_received if link else 0),
             bytes_sent=self.bytes_sent + (link.bytes_sent if link else 0),

@@ -16,26 +16,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 from typing import Final
 
 from aioquic import tls
 
 from net import framing
+from net.admission import Admission, Admitted
 from net.identity import Identity, Roster, RosterEntry
-from net.link import Link, LinkState, Refusal, stream_kind
-from net.messages import Message
+from net.link import EARLY_MESSAGE_BYTES_MAX, Link, LinkState, Refusal, stream_kind
+from net.link_model import PLAIN
+from net.messages import FetchEntries, GossipDigest, Message, ReadIndex
 from net.peer import Peer
 from net.quic_configuration import CONNECTION_ID_BYTES, Configurations
-from net.quic_connection import LinkConnection, initial_destination_id
+from net.quic_connection import LinkConnection, initial_header
 from net.tickets import TicketStore
 from net.transport import Instrument, LinkStatus, PeerEvent, PeerEventKind, TransportSettings
-from net.udp import Address, UdpSocket, numeric_address
+from net.udp import Address, DatagramSocket, EmulatedSender, UdpSocket, numeric_address
 from net.wire.codec import CodecKind, WireError, decode, encode
 
 __all__ = ["Endpoint", "Instrument", "LinkStatus", "PeerEvent", "PeerEventKind", "TransportSettings"]
 
 DATAGRAMS_PER_TURN: Final = 64
 """Read from the socket before the loop gets another turn."""
+IDEMPOTENT: Final = (GossipDigest, FetchEntries, ReadIndex)
+"""Questions: hearing one twice does no harm, so they may ride in early data."""
 _READ_BYTES_MIN: Final = 8_192
 _TIMER_SLACK_S: Final = 5e-5
 
@@ -59,15 +65,22 @@ class Endpoint:
         on_message: Callable[[int, Message], None],
         on_peer: Callable[[PeerEvent], None],
         instrument: Instrument | None = None,
+        *,
+        tickets: Path | None = None,
+        open_socket: Callable[[str, int, int, int], DatagramSocket] = UdpSocket,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`listen` is host and port, port 0 for any. Raises ValueError when the identity is not the roster's."""
+        """`listen` is host and port, port 0 for any; `tickets` the folder that keeps session tickets over a restart.
+
+        Raises ValueError when the identity is not the roster's, OSError where the folder cannot be used.
+        """
         own = roster.get(identity.id)
         if own is None or own.public_key != identity.public_key:
             raise ValueError(f"identity {identity.id} with this key is not in the roster; add its public key")
         self.identity = identity
         self.roster = roster
         self.settings = settings
-        self.clock = time.monotonic
+        self.clock = clock
         self.datagrams_dropped = 0
         """Received but of no connection: strangers, or a connection that is gone."""
         self.messages_sent = 0
@@ -75,6 +88,8 @@ class Endpoint:
         self.messages_malformed = 0
         self.refusals: Counter[str] = Counter()
         """Refused handshakes by reason, both those refused here and those of our dials."""
+        self.early_message: Callable[[int], Message | None] = lambda peer: None
+        """An idempotent message to `peer` that may ride in early data, where a dial resumes."""
         self.instrument = instrument
         self._own = own
         self._listen = listen
@@ -86,22 +101,27 @@ class Endpoint:
         self._dirty: list[Link] = []
         self._flush_due = False
         self._unproven = 0
-        self._tickets = TicketStore()
+        self._tickets = TicketStore(tickets)
+        self._admission = Admission(settings.unproven_max)
+        self._random = Random()
+        self._emulated: dict[int, EmulatedSender] = {}
         self._configurations = Configurations(identity, settings)
-        self._udp: UdpSocket | None = None
+        self._open_socket = open_socket
+        self._udp: DatagramSocket | None = None
         self._open = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._sweep_due_at = 0.0
         self._resolving: set[asyncio.Task[None]] = set()
         self._codec = settings.codec
+        self._emulates = bool(settings.links)
 
     # Life
 
     async def start(self) -> tuple[str, int]:
         """Bind and listen; gives the bound address. Raises OSError when the address is taken or not ours."""
         read_bytes = max(_READ_BYTES_MIN, self.settings.loopback_datagram_bytes, self.settings.datagram_bytes)
-        self._udp = UdpSocket(*self._listen, self.settings.socket_buffer_bytes, read_bytes)
+        self._udp = self._open_socket(*self._listen, self.settings.socket_buffer_bytes, read_bytes)
         self._open = True
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._udp.fileno(), self._readable)
@@ -190,6 +210,21 @@ class Endpoint:
             raise ValueError(f"peer {peer_id} is not in the roster") from None
 
     @property
+    def retries_sent(self) -> int:
+        """First datagrams of strangers that were answered with a Retry, before any TLS work."""
+        return self._admission.retries_sent
+
+    @property
+    def strangers_shed(self) -> int:
+        """Connections of strangers that were not begun, because they were too many."""
+        return self._admission.strangers_shed
+
+    @property
+    def datagrams_lost(self) -> int:
+        """Lost on purpose, on emulated links."""
+        return sum(sender.lost for sender in self._emulated.values())
+
+    @property
     def datagrams_sent(self) -> int:
         """UDP datagrams handed to the kernel."""
         return self._udp.datagrams_sent if self._udp else 0
@@ -218,7 +253,7 @@ class Endpoint:
         stream of its own. Raises ValueError for an unknown peer, WireError for a message that does not fit the wire.
         """
         peer = self._peer(peer_id)
-        if peer.link is None:
+        if peer.link is None and peer.early is None:
             peer.shed += 1
             return False
         data = self._encode(message)
@@ -242,7 +277,9 @@ class Endpoint:
         kind = stream_kind(message)
         taken = 0
         for peer in peers:
-            if peer.link is not None and peer.link.post(kind, round_id, data):
+            link = peer.early or peer.link
+            if link is not None and link.post(kind, round_id, data):
+                peer.messages_sent += 1
                 taken += 1
             else:
                 peer.shed += 1
@@ -250,6 +287,22 @@ class Endpoint:
         if self.instrument is not None:
             self.instrument.sent(start, time.perf_counter_ns())
         return taken
+
+    def _sender(self, link: Link) -> Callable[[bytes, Address], object]:
+        """The socket, or the emulated link on the way to the other side where it is known who that is."""
+        assert self._udp is not None
+        assert self._loop is not None
+        peer = self._member_at(link.address) if link.peer is None else self._peers[link.peer]
+        if peer is None or peer.entry.role == "operator":
+            return self._udp.send
+        model = self.settings.links.between(self.identity.id, peer.entry.id)
+        if model == PLAIN:
+            return self._udp.send
+        sender = self._emulated.get(peer.entry.id)
+        if sender is None:
+            sender = EmulatedSender(model, self._udp, self._loop, self._random)
+            self._emulated[peer.entry.id] = sender
+        return sender.send
 
     def mark_dirty(self, link: Link) -> None:
         """Transmit `link` at the end of this turn of the loop."""
@@ -270,7 +323,7 @@ class Endpoint:
         dirty, self._dirty = self._dirty, []
         for link in dirty:
             link.dirty = False
-            link.transmit(self._udp.send)
+            link.transmit(self._udp.send if not self._emulates else self._sender(link))
             if link.state is LinkState.CLOSED:
                 self._forget(link)
             else:
@@ -298,11 +351,10 @@ class Endpoint:
                 self._report(error, "a received datagram broke its connection")
                 link.close("internal error", refused=link.state is not LinkState.UP)
             touched.append(link)
-        self._flush_due = True
+        # What the messages set off in this turn of the loop leaves together with what is due anyway.
         for link in dict.fromkeys(touched):
             link.handle_events()
             self.mark_dirty(link)
-        self.flush()
 
     def _route(self, data: bytes, address: Address) -> Link | None:
         if not data:
@@ -315,8 +367,16 @@ class Endpoint:
         return link if link is not None else self._accept(data, address)
 
     def _accept(self, data: bytes, address: Address) -> Link | None:
-        destination = initial_destination_id(data, CONNECTION_ID_BYTES)
-        if destination is None or self._unproven >= self.settings.unproven_max:
+        header = initial_header(data, CONNECTION_ID_BYTES)
+        if header is None or self._unproven >= self.settings.unproven_max:
+            return None
+        is_member = self._member_at(address) is not None
+        admitted = self._admission.decide(
+            header, address, is_member=is_member, unproven=self._unproven, now=self.clock()
+        )
+        if not isinstance(admitted, Admitted):
+            if admitted is not None and self._udp is not None:
+                self._udp.send(admitted, address)
             return None
         issued: list[tls.SessionTicket] = []
         redeemed: list[int] = []
@@ -331,15 +391,19 @@ class Endpoint:
         quic = LinkConnection(
             configuration=self._configurations.acceptor(address),
             ack_delay_s=self.settings.ack_delay_s,
-            original_destination_connection_id=destination,
+            original_destination_connection_id=admitted.original_destination_id,
+            retry_source_connection_id=admitted.retry_source_id,
             session_ticket_fetcher=redeem,
             session_ticket_handler=issued.append,
         )
         link = Link(self, quic, address, dials=False, peer=None, tickets=issued, redeemed_from=redeemed)
         self._unproven += 1
         self._links.add(link)
-        self._routes[destination] = self._routes[quic.host_cid] = link
+        self._routes[header.destination_cid] = self._routes[quic.host_cid] = link
         return link
+
+    def _member_at(self, address: Address) -> Peer | None:
+        return next((peer for peer in self._peers.values() if peer.is_at(address)), None)
 
     def deliver(self, peer: int, body: bytes) -> None:
         """A frame of a proven peer: decode it and hand it up."""
@@ -352,6 +416,31 @@ class Endpoint:
         if self.instrument is not None:
             self.instrument.serialized(start, time.perf_counter_ns())
         self.messages_received += 1
+        self._peers[peer].heard()
+        self._hand_up(peer, message)
+
+    def deliver_early(self, link: Link, peer_id: int, body: bytes) -> bool:
+        """A message in early data, under a ticket of `peer_id`; False where it is none that may be heard twice.
+
+        What is answered from within `on_message` leaves at once, before the proof.
+        """
+        try:
+            message = decode(body)
+        except WireError:
+            self.messages_malformed += 1
+            return False
+        if not isinstance(message, IDEMPOTENT):
+            return False
+        peer = self._peers[peer_id]
+        self.messages_received += 1
+        peer.early = link
+        try:
+            self._hand_up(peer_id, message)
+        finally:
+            peer.early = None
+        return True
+
+    def _hand_up(self, peer: int, message: Message) -> None:
         try:
             self._on_message(peer, message)
         except Exception as error:
@@ -400,19 +489,28 @@ class Endpoint:
     def _connect(self, peer: Peer, address: Address) -> None:
         if not self._open or not peer.dials or peer.link is not None or peer.attempt is not None:
             return
-        ticket = peer.take_ticket() if self.settings.zero_rtt else None
+        ticket = self._tickets.take(peer.entry.id) if self.settings.zero_rtt else None
         tickets: list[tls.SessionTicket] = []
+
+        def received(fresh: tls.SessionTicket) -> None:
+            tickets.append(fresh)
+            if link.state is LinkState.UP:
+                self._tickets.hold(peer.entry.id, fresh)
+
         quic = LinkConnection(
             configuration=self._configurations.dialler(address, peer.entry.id, ticket),
             ack_delay_s=self.settings.ack_delay_s,
-            session_ticket_handler=tickets.append,
+            session_ticket_handler=received,
         )
         link = peer.attempt = Link(self, quic, address, dials=True, peer=peer.entry.id, tickets=tickets)
         quic.connect(address, now=self.clock())
         self._links.add(link)
         self._routes[quic.host_cid] = link
         if ticket is not None:
-            link.send_hello()
+            early = self.early_message(peer.entry.id)
+            data = b"" if early is None else encode(early, self._codec)
+            link.send_hello(data if len(data) <= EARLY_MESSAGE_BYTES_MAX else b"")
+            link.unanswered_ticket = ticket
         self.mark_dirty(link)
 
     def add_route(self, connection_id: bytes, link: Link) -> None:
@@ -429,6 +527,10 @@ class Endpoint:
         if not link.dials:
             self._unproven -= 1
             self._tickets.keep(link.tickets, peer_id)
+        elif link.tickets:
+            # Not before: an impostor can slip in a ticket before its certificate is looked at, and a resumed handshake
+            # shows none.
+            self._tickets.hold(peer_id, link.tickets[-1])
         old, peer.link = peer.link, link
         if peer.attempt is link:
             peer.attempt = None
@@ -437,6 +539,8 @@ class Endpoint:
             old.close(reason, refused=False)
             self._tell(PeerEvent(PeerEventKind.DISCONNECTED, peer_id, reason))
         peer.up(link)
+        if link.dials and not link.resumed:
+            self._repeat_early_message(peer_id)
         self._tell(PeerEvent(PeerEventKind.CONNECTED, peer_id, "", link.resumed, link.address[:2]))
 
     def link_closed(self, link: Link, reason: str, refused: bool) -> None:
@@ -453,12 +557,20 @@ class Endpoint:
             return
         if peer.attempt is link:
             peer.attempt = None
+            if link.unanswered_ticket is not None and not link.datagrams_received:
+                # Nobody was there: the ticket is as good as before.
+                self._tickets.hold(peer.entry.id, link.unanswered_ticket)
         if peer.link is link:
             peer.link = None
-            peer.keep_ticket_of(link)
             self._tell(PeerEvent(PeerEventKind.DISCONNECTED, link.peer, reason))
         if peer.dials and peer.link is None and peer.attempt is None:
             self._schedule_dial(peer, peer.next_backoff_s(self.settings))
+
+    def _repeat_early_message(self, peer_id: int) -> None:
+        """What early data would have carried, over the connection that did not take any."""
+        early = self.early_message(peer_id) if self.settings.zero_rtt else None
+        if early is not None:
+            self.send(peer_id, early)
 
     def _forget(self, link: Link) -> None:
         """The last datagram of a closed link has left."""

@@ -20,6 +20,7 @@ IDLE_TIMEOUT_S: Final = 30.0
 _INITIAL_ROUND_TRIP_S: Final = 0.05
 _MAX_DATA: Final = 16 << 20
 _MAX_STREAM_DATA: Final = 4 << 20
+_MAX_DATAGRAM_FRAME: Final = 65_535
 
 
 class Configurations:
@@ -63,6 +64,7 @@ class Configurations:
             initial_rtt=_INITIAL_ROUND_TRIP_S,
             is_client=is_client,
             max_data=_MAX_DATA,
+            max_datagram_frame_size=_MAX_DATAGRAM_FRAME,
             max_datagram_size=datagram_bytes,
             max_stream_data=_MAX_STREAM_DATA,
         )

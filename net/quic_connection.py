@@ -1,8 +1,8 @@
 """The one file that touches private fields of aioquic. A test per pinned version holds each of them in place.
 
 aioquic is sans-I/O and nearly all that a transport needs is public. What is not: the TLS exporter, the key in the
-peer's certificate, an acknowledgement that leaves with the reply, the bytes that wait in the send buffers, and a close
-that is seen when it arrives instead of after the draining period.
+peer's certificate, an acknowledgement that leaves with the reply, what waits to be sent, whether the peer is heard, and
+a close that is seen when it arrives instead of after the draining period.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
+from aioquic.quic.packet_builder import QuicDeliveryState
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -22,7 +23,11 @@ SUPPORTED_AIOQUIC: Final = "1.7.2"
 
 INITIAL_DATAGRAM_BYTES_MIN: Final = 1_200
 """RFC 9000 §14.1: a shorter first datagram is dropped."""
+DATAGRAMS_WAITING_MAX: Final = 64
+DATAGRAM_OVERHEAD_BYTES: Final = 64
+"""What a packet's header, tag, acknowledgement and a DATAGRAM frame's head take of a UDP datagram, generously."""
 _ONE_RTT: Final = tls.Epoch.ONE_RTT
+_VERSIONS: Final = frozenset(QuicConfiguration(is_client=False).supported_versions)
 
 
 class LinkConnection(QuicConnection):
@@ -51,7 +56,12 @@ class LinkConnection(QuicConnection):
         self._exporter_hash: hashes.HashAlgorithm | None = None
 
     def _initialize(self, peer_cid: bytes) -> None:
+        early = list(self._spaces[_ONE_RTT].sent_packets.values()) if self._spaces else []
         super()._initialize(peer_cid)
+        for packet in early:
+            # A Retry begins the connection anew. What rode in early data is lost with it, which aioquic forgets.
+            for handler, arguments in packet.delivery_handlers:
+                handler(QuicDeliveryState.LOST, *arguments)
         install_key = self.tls.update_traffic_key_cb
 
         def watch(direction: tls.Direction, epoch: tls.Epoch, suite: tls.CipherSuite, secret: bytes) -> None:
@@ -134,6 +144,17 @@ class LinkConnection(QuicConnection):
         """Stream bytes that were written and that the peer has not acknowledged yet, sent or not."""
         return sum([len(stream.sender._buffer) for stream in self._streams_queue])
 
+    def takes_datagram(self, size: int) -> bool:
+        """Whether an unreliable datagram of `size` bytes can go: the peer takes them, it fits, few wait already."""
+        remote_max = self._remote_max_datagram_frame_size
+        room = min(self._max_datagram_size - DATAGRAM_OVERHEAD_BYTES, remote_max or 0)
+        return size <= room and len(self._datagrams_pending) < DATAGRAMS_WAITING_MAX
+
+    def newest_packet_received(self) -> int:
+        """The highest number of a 1-RTT packet that decrypted, or -1: it rises with every packet of a living peer."""
+        space = self._spaces.get(_ONE_RTT)
+        return -1 if space is None else int(space.largest_received_packet)
+
     def open_streams(self) -> int:
         """Streams that are not finished on both sides. The cost of a packet grows with them."""
         return len(self._streams)
@@ -155,12 +176,14 @@ def _digest(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
     return digest.finalize()
 
 
-def initial_destination_id(data: bytes, connection_id_bytes: int) -> bytes | None:
-    """The connection id that a new dialler made up for us, None where `data` does not open a connection."""
+def initial_header(data: bytes, connection_id_bytes: int) -> QuicHeader | None:
+    """The header of a first datagram in a version that is spoken here, None where `data` opens no connection."""
     if len(data) < INITIAL_DATAGRAM_BYTES_MIN:
         return None
     try:
         header = pull_quic_header(Buffer(data=data), host_cid_length=connection_id_bytes)
     except ValueError:
         return None
-    return header.destination_cid if header.packet_type == QuicPacketType.INITIAL else None
+    if header.packet_type != QuicPacketType.INITIAL or header.version not in _VERSIONS:
+        return None
+    return header

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from net.link_model import LinkModels
 from net.wire.kinds import CodecKind
 
 
@@ -49,6 +50,8 @@ class TransportSettings:
     congestion_control: str = "reno"
     """`reno` or `cubic`."""
     socket_buffer_bytes: int = 4 << 20
+    links: LinkModels = field(default_factory=LinkModels)
+    """Delay, jitter and loss of what this side sends, on purpose; nothing by default."""
 
 
 class PeerEventKind(StrEnum):
@@ -93,9 +96,13 @@ class LinkStatus:
     reconnects: int
     reconnect_ms: float
     """From the last dial to the peer's first word on the connection, 0 on the side that does not dial."""
+    first_message_ms: float
+    """From the start of the last connection to the first message of the peer on it, 0 before."""
     queued_messages: int
     queued_bytes: int
     open_streams: int
+    messages_sent: int
+    messages_received: int
     datagrams_sent: int
     datagrams_received: int
     bytes_sent: int

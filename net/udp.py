@@ -1,13 +1,37 @@
-"""The UDP socket of an endpoint, and addresses."""
+"""The UDP socket of an endpoint, its emulated links, and addresses."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from typing import Any
+from random import Random
+from typing import Any, Final, Protocol
+
+from net.link_model import LinkModel
 
 Address = Any
 """What the socket module gives: (host, port), for IPv6 (host, port, flow, scope)."""
+
+
+EMULATED_IN_FLIGHT_MAX: Final = 16_384
+"""Datagrams on emulated links at once; what comes on top is lost, as at a full router."""
+
+
+class DatagramSocket(Protocol):
+    """What an endpoint needs of its socket."""
+
+    datagrams_sent: int
+    datagrams_received: int
+    bytes_sent: int
+    bytes_received: int
+
+    @property
+    def bound(self) -> tuple[str, int]: ...
+    def fileno(self) -> int: ...
+    def receive(self, count_max: int) -> list[tuple[bytes, Address]]: ...
+    def send(self, data: bytes, address: Address) -> None: ...
+    def close(self) -> None: ...
 
 
 class UdpSocket:
@@ -76,8 +100,39 @@ class UdpSocket:
         self.bytes_sent += len(data)
 
     def close(self) -> None:
-        """Unbind."""
+        """Unbind. Datagrams that are still on emulated links fail to leave."""
         self._socket.close()
+
+
+class EmulatedSender:
+    """Sends datagrams of one link later, or never, as its model says. They count as sent when they leave."""
+
+    __slots__ = ("_loop", "_model", "_random", "_socket", "in_flight", "lost")
+
+    def __init__(self, model: LinkModel, udp: DatagramSocket, loop: asyncio.AbstractEventLoop, random: Random) -> None:
+        self._model = model
+        self._socket = udp
+        self._loop = loop
+        self._random = random
+        self.in_flight = 0
+        self.lost = 0
+        """On purpose."""
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Give the datagram its fate."""
+        delay_s = self._model.fate(self._random)
+        if delay_s is None or self.in_flight >= EMULATED_IN_FLIGHT_MAX:
+            self.lost += 1
+            return
+        if not delay_s:
+            self._socket.send(data, address)
+            return
+        self.in_flight += 1
+        self._loop.call_later(delay_s, self._leave, data, address)
+
+    def _leave(self, data: bytes, address: Address) -> None:
+        self.in_flight -= 1
+        self._socket.send(data, address)
 
 
 def numeric_address(address: tuple[str, int]) -> Address | None:
@@ -93,3 +148,9 @@ def numeric_address(address: tuple[str, int]) -> Address | None:
 def is_loopback(address: Address) -> bool:
     """Whether a socket address is of this machine."""
     return ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+
+
+def source_network(address: Address) -> bytes:
+    """What one stranger can easily have many addresses of: an IPv4 address, the first 64 bits of an IPv6 one."""
+    packed = ipaddress.ip_address(address[0].partition("%")[0]).packed
+    return packed if len(packed) == 4 else packed[:8]

@@ -14,13 +14,15 @@ from rich.console import Console
 
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_kernels import add_kernel_bench
+from core.commands.bench_transport import add_transport_benches
+from core.commands.keys import add_keys_command
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from core.session import Session
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
-_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms")
+_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms", "link")
 
 
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
+    add_transport_benches(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -70,8 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("remove", help="take a node out and end its process")
     remove.add_argument("--id", type=int, required=True)
     _session_flag(remove)
-    for name in ("gateway", "venue"):
-        _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
+    gateway = commands.add_parser("gateway", help="the gateway process of a session")
+    _session_flag(gateway)
+    for process in (node, gateway):
+        process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
+    _session_flag(commands.add_parser("venue", help="the venue process of a session"))
+    add_keys_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
@@ -127,7 +134,7 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.session import find_session
 
         name = f"node-{arguments.id}" if command == "node" else command
-        run_process(name, find_session(arguments.session), owned=False)
+        run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
         return 0
     return _monitor(arguments, console)
 

@@ -25,12 +25,13 @@ from core.records import OrderState, Severity, VenueState
 from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import OrderKind, Telemetry, application, unpack
+from core.transport import listen_address, transport_settings
 from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
 from net.quic import Endpoint
-from net.transport import PeerEvent, PeerEventKind, TransportSettings, is_refusal
+from net.transport import PeerEvent, PeerEventKind, is_refusal
 from net.wire.codec import decode
 
 REPORTS_MAX = 1_000
@@ -41,12 +42,11 @@ ORDERS_REMEMBERED = 10_000
 class GatewayProcess:
     """Translates between the swarm's messages and `Gateway`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, listen: str | None = None) -> None:
         settings = session.settings()
         roster = session.roster()
         entry = roster.get(GATEWAY_ID)
         assert entry is not None
-        assert entry.address is not None
         data = load_market(settings.data)
         scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
@@ -54,7 +54,13 @@ class GatewayProcess:
         self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
         self._guard = OrderGuard(self._members.membership, state.limits, state.portfolio)
         self._endpoint = Endpoint(
-            self._identity, roster, entry.address, TransportSettings(), self._on_message, self._on_peer
+            self._identity,
+            roster,
+            listen_address(entry, listen),
+            transport_settings(settings),
+            self._on_message,
+            self._on_peer,
+            tickets=session.folder("gateway") / "tickets",
         )
         self._feed = MonitorFeed(self._endpoint, data.spec)
         chosen = GatewaySettings(
@@ -305,9 +311,11 @@ class GatewayProcess:
         self._feed.event(Severity.WARNING, f"reconciliation: {difference}")
 
 
-async def run_gateway_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+async def run_gateway_process(
+    session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+) -> None:
     """The body of process `gateway`: run until `stopping` is set."""
-    body = GatewayProcess(session)
+    body = GatewayProcess(session, listen)
     await body.start()
     ready()
     await stopping.wait()

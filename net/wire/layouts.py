@@ -107,8 +107,9 @@ def maps_as_array(layout: int, rows: Any) -> NDArray[np.void]:
         if len(values) != len(rows):
             raise WireError(f"a row of layout {layout} has fields that its dtype does not")
         _check_columns(layout, dtype, values)
-        array: NDArray[np.void] = np.array(values, dtype)
-    except (KeyError, TypeError, OverflowError) as error:
+        with np.errstate(over="raise"):
+            array: NDArray[np.void] = np.array(values, dtype)
+    except (KeyError, TypeError, OverflowError, FloatingPointError) as error:
         raise WireError(f"rows of layout {layout} are malformed: {type(error).__name__} {error}") from error
     return array
 

@@ -339,3 +339,21 @@ def test_the_acknowledgement_rides_with_the_reply() -> None:
             assert unacknowledged == [0] * 5
 
     asyncio.run(scenario())
+
+
+def test_one_way_load_does_not_pass_for_silence() -> None:
+    """The receiver says nothing but acknowledgements, and its pings are rarer than the patience of the sender."""
+
+    async def scenario() -> None:
+        async with pair(TransportSettings(dead_after_s=0.15, heartbeat_s=0.1)) as (a, b):
+            ends_at = a.endpoint.clock() + 1.0
+            number = 0
+            while a.endpoint.clock() < ends_at:
+                number += 1
+                assert a.endpoint.send(1, vote(number))
+                await asyncio.sleep(0.001)
+            await until(lambda: len(b.messages) == number, "every message")
+            assert not a.reasons(PeerEventKind.DISCONNECTED)
+            assert not b.reasons(PeerEventKind.DISCONNECTED)
+
+    asyncio.run(scenario())

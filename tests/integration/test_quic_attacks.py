@@ -180,7 +180,7 @@ def test_an_impostor_acceptor_is_refused_before_the_dialler_says_a_word() -> Non
             await until(lambda: dialler.endpoint.refusals, "the refusal")
             assert set(dialler.endpoint.refusals) == {Refusal.WRONG_CERTIFICATE}
             assert not false.reasons(PeerEventKind.CONNECTED)
-            assert dialler.endpoint._peers[1].ticket is None
+            assert not dialler.endpoint._tickets.holds(1)
 
     asyncio.run(scenario())
 
@@ -195,9 +195,10 @@ def test_a_ticket_counts_only_from_a_link_that_was_up() -> None:
             assert good is not None
             planted = Link(a.endpoint, good.quic, good.address, dials=True, peer=1, tickets=list(good.tickets))
             a.endpoint._peers[1].dials = False
+            assert a.endpoint._tickets.take(1) is not None
             planted.close("never proven", refused=True)
             assert planted.tickets
-            assert a.endpoint._peers[1].ticket is None
+            assert not a.endpoint._tickets.holds(1)
 
     asyncio.run(scenario())
 
@@ -233,6 +234,14 @@ def test_a_replayed_ticket_gets_nothing() -> None:
             before = set(b.endpoint._links)
             del b.endpoint._routes[destination]
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as replayer:
+                replayer.bind(("127.0.0.1", 0))
+                retries = b.endpoint.retries_sent
+                for data in first:
+                    replayer.sendto(data, b.address)
+                await until(lambda: b.endpoint.retries_sent > retries, "a stranger's copy gets a Retry")
+                assert set(b.endpoint._links) == before
+                # Even from the member's own address:
+                b.endpoint._peers[0].proven_address = replayer.getsockname()
                 for data in first:
                     replayer.sendto(data, b.address)
                 await until(lambda: set(b.endpoint._links) - before, "the copy opens a connection")
@@ -254,7 +263,7 @@ def test_a_ticket_of_another_identity_is_refused() -> None:
             await until(lambda: owner.endpoint.links()[1].round_trip_ms > 0, "a heartbeat")
             link = owner.endpoint._peers[2].link
             assert link is not None
-            thief.endpoint._peers[2].ticket = link.tickets[-1]
+            thief.endpoint._tickets.hold(2, link.tickets[-1])
             thief.endpoint.dial(2, acceptor.address)
             await until(lambda: acceptor.endpoint.refusals, "the refusal")
             assert set(acceptor.endpoint.refusals) == {Refusal.TICKET_MISMATCH}
