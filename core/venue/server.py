@@ -83,6 +83,7 @@ class VenueServer:
         self._clients: dict[WebSocketConnection, _Client] = {}
         self._connections: set[WebSocketConnection] = set()
         self._server: asyncio.Server | None = None
+        self._faults = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen. Returns the port taken. Raises OSError where it is in use."""
@@ -112,6 +113,9 @@ class VenueServer:
         injection = self._injection
         jitter = injection.jitter_ms * self._random.random() if injection.jitter_ms else 0.0
         return (injection.latency_ms + jitter) / 1e3
+
+    def _draw(self, rate: float) -> bool:
+        return rate > 0 and self._random.random() < rate
 
     def publish(self) -> None:
         """Journal what happened, then tell the subscribers. Called before any answer that depends on it leaves."""
@@ -144,9 +148,17 @@ class VenueServer:
         client = self._clients.get(connection)
         if client is None:
             return
-        answer = self._api.handle(data, client.session, self._clock_ms())
-        self.publish()
-        client.send(answer)
+        lost, cut = self._draw(self._injection.drop_rate), self._draw(self._injection.disconnect_rate)
+        # Every other one before the venue acts: then the order was never there, else only its answer is missing.
+        self._faults += lost or cut
+        before = (lost or cut) and self._faults % 2 == 1
+        if not before:
+            answer = self._api.handle(data, client.session, self._clock_ms())
+            self.publish()
+            if not lost and not cut:
+                client.send(answer)
+        if cut:
+            connection.abort("cut by the setting disconnect_rate")
 
     def drained(self, connection: WebSocketConnection) -> None:
         """Nothing waits for the end of a read: each answer is sent by its own request."""
