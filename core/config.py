@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    kill_after_link_loss_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """A venue that was there and is away for so long pulls the kill switch; 0: trading only pauses."""
     fault_equivocate_node: Annotated[int, Field(ge=-1, le=9)] = -1
     """Fault on purpose: this node signs two contradictory Byzantine votes once a second; -1: none."""
     fault_overlimit_node: Annotated[int, Field(ge=-1, le=9)] = -1

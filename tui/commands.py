@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.orders import add_order_commands, order_command
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(remove)
     for name in ("gateway", "venue"):
         _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
+    add_order_commands(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
@@ -110,6 +112,9 @@ def main() -> None:
 
 def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     command = arguments.command
+    of_orders = order_command(command or "")
+    if of_orders is not None:
+        return of_orders(arguments, console)
     if command == "run":
         from core.commands.run import run_cycles
 

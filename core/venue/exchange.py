@@ -437,7 +437,7 @@ class Exchange:
         return order
 
     def _apply_replaced(self, event: OrderReplaced) -> VenueOrder:
-        # Taken out first: `restore` queues the orders as they stand in this table, and this one may have lost its place.
+        # Taken out first: `restore` queues orders as they stand in this table, and this one may have lost its place.
         order = self._orders[event.order_id] if event.keeps_place else self._orders.pop(event.order_id)
         order = replace(
             order,
