@@ -1,14 +1,17 @@
-"""The commands about orders, for the command line: kill, reduce, resume."""
+"""The commands about orders, for the command line: kill, reduce, resume, verify."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.table import Table
 
 from core.session import find_session
 
@@ -25,11 +28,36 @@ def add_order_commands(commands: Any) -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--reason", default="", help="why; shown in every monitor and kept in the log")
         command.add_argument("--session", type=Path, metavar="DIR", help="default: the one that runs")
+    proof = commands.add_parser("verify", help="prove from its files that a session lost and doubled nothing")
+    proof.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
+    proof.add_argument("--json", type=Path, metavar="FILE")
 
 
 def order_command(name: str) -> Callable[[argparse.Namespace, Console], int] | None:
     """What runs a command of `add_order_commands`, or None for another's."""
+    if name == "verify":
+        return _verify
     return _change_trading if name in _TRADING else None
+
+
+def _verify(arguments: argparse.Namespace, console: Console) -> int:
+    from core.verify import verify
+
+    session = find_session(arguments.directory)
+    verdict = verify(session)
+    table = Table("", "", show_header=False, show_edge=False)
+    for name, count in verdict.counts.items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    for finding in verdict.findings:
+        console.print(str(finding), style="bold red", markup=False, highlight=False)
+    if arguments.json is not None:
+        found = [asdict(finding) for finding in verdict.findings]
+        document = {"session": session.directory.name, "counts": verdict.counts, "findings": found}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    said = "clean: every decision has its order or denial, and every unit of cash is found"
+    console.print(said if verdict.is_clean else f"{len(verdict.findings)} findings", style="bold")
+    return 0 if verdict.is_clean else 1
 
 
 def _change_trading(arguments: argparse.Namespace, console: Console) -> int:

@@ -266,8 +266,9 @@ class Gateway(Generic[CertificateT]):
     def halt(self, reason: str) -> None:
         """The kill switch: when this returns no order leaves any more, and open ones were asked to be cancelled.
 
-        What was released and not sent expires, what was prepared is denied; an order that is on the wire is cancelled
-        as soon as the venue has acknowledged it. Needs no certificate; holds until `resume`, also over lost links.
+        What was released and not sent expires; an order that is on the wire is cancelled as soon as the venue has
+        acknowledged it; what was only prepared stays prepared, and cannot be released. Needs no certificate; holds until
+        `resume`, also over lost links.
         """
         self._halted = reason
         for encoded in self._outbox.drop_queued():
@@ -275,10 +276,6 @@ class Gateway(Generic[CertificateT]):
             if order.state not in FINAL:
                 self._ledger.mark(order, OrderState.EXPIRED, f"{NEVER_REACHED}: {reason}")
                 self._settled.append(encoded.request.client_order_id)
-        for order in self._ledger.unfinished():
-            if order.state is OrderState.INITIALISED:
-                self._ledger.mark(order, OrderState.DENIED, reason)
-        self._encoded.clear()
         if self.state is VenueState.CONNECTED:
             self._cancel_open()
         self._commit()

@@ -39,6 +39,7 @@ from net.wire.codec import decode
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
 ORDERS_REMEMBERED = 10_000
+NEVER_COMMITTED = "prepared, and never committed in this place"
 
 
 class GatewayProcess:
@@ -238,7 +239,7 @@ class GatewayProcess:
         """What was prepared for an earlier step and never released was denied, or committed at another index."""
         stale = [name for name, prepared_step in self._prepared.items() if prepared_step < step]
         if stale:
-            self._gateway.discard(stale, "prepared, and never committed in this place")
+            self._gateway.discard(stale, NEVER_COMMITTED)
             for name in stale:
                 del self._prepared[name]
 

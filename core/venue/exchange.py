@@ -213,6 +213,10 @@ class Exchange:
             raise rejects.no_such_order()
         return order
 
+    def orders_of(self, owner: int) -> list[VenueOrder]:
+        """Every order that `owner` ever had accepted."""
+        return [order for order in self._orders.values() if order.owner == owner]
+
     def open_orders(self, owner: int, instrument: int | None = None) -> list[VenueOrder]:
         """Open orders of `owner`, oldest first."""
         found = self.accounts[owner].open_orders.values()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from core.records import OrderState
-from core.session import Session
+from core.session import Session, SessionError
 from core.trading_state import TradingState
 from core.venue.events import OrderAccepted
 from core.venue.journal import read_events
 from core.venue.process import journal_path
+from core.verify import verify
 from tests.integration.books import check_books
 from tests.integration.swarm import RunningSwarm, running_swarm, until
 
@@ -88,4 +92,48 @@ def test_by_hand_and_by_the_loss_of_the_venue_and_over_a_restart_of_the_gateway(
             await asyncio.sleep(0.3)
             return swarm.session
 
-    check_books(asyncio.run(work()), settled=False)
+    session = asyncio.run(work())
+    check_books(session, settled=False)
+    check_that_verify_sees_tampering(session, tmp_path)
+
+
+def tampered(session: Session, folder: Path, statement: str) -> set[str]:
+    """The rules that `verify` finds broken in a copy of the session with a changed journal."""
+    copy = Session(folder / "copy")
+    shutil.copytree(session.directory, copy.directory)
+    with closing(sqlite3.connect(copy.directory / "gateway" / "orders.sqlite")) as journal, journal:
+        assert journal.execute(statement).rowcount == 1, "the statement must change one row"
+    verdict = verify(copy)
+    shutil.rmtree(copy.directory)
+    return {finding.rule for finding in verdict.findings}
+
+
+FILLED = "SELECT client_order_id FROM orders WHERE state = 'filled' LIMIT 1"
+TAMPERING = {
+    f"DELETE FROM orders WHERE client_order_id = ({FILLED})": {"decision has an order", "order is in the journal"},
+    f"UPDATE orders SET client_order_id = 'tt-stranger' WHERE client_order_id = ({FILLED})": {
+        "order has a decision",
+        "order is at the venue",
+    },
+    f"UPDATE orders SET quantity = quantity + 1 WHERE client_order_id = ({FILLED})": {
+        "decision has an order",
+        "order is at the venue",
+    },
+    f"UPDATE orders SET fee = fee + 1 WHERE client_order_id = ({FILLED})": {"fills", "cash"},
+    "UPDATE reports SET quantity = quantity + 1 WHERE sequence = (SELECT MIN(sequence) FROM reports WHERE trade_id)": {
+        "fills are in the position",
+        "cash",
+    },
+    "DELETE FROM reports WHERE sequence = 1": {"reports"},
+    f"UPDATE orders SET state = 'denied' WHERE client_order_id = ({FILLED})": {"order is at the venue"},
+}
+
+
+def check_that_verify_sees_tampering(session: Session, folder: Path) -> None:
+    for statement, rules in TAMPERING.items():
+        assert rules <= tampered(session, folder, statement), statement
+    copy = Session(folder / "copy")
+    shutil.copytree(session.directory, copy.directory)
+    (copy.directory / "venue" / "venue.journal").unlink()
+    with pytest.raises(SessionError, match="nothing was traded"):
+        verify(copy)

@@ -419,8 +419,10 @@ def test_the_kill_switch_stops_what_waits_cancels_what_rests_and_holds(tmp_path:
             await until(lambda: not gateway.open_orders())
             ended = [gateway.order(r.client_order_id).state for r in [*resting, *late[:2]]]  # type: ignore[union-attr]
             assert ended == [S.CANCELLED] * 5
+            with pytest.raises(TradingHalted):
+                gateway.release([prepared.client_order_id], authority())
+            gateway.deny([prepared, request(6)], "trading is halted")
             assert gateway.order(prepared.client_order_id).state is S.DENIED  # type: ignore[union-attr]
-            gateway.deny([request(6)], "trading is halted")
             assert gateway.order(request(6).client_order_id).state is S.DENIED  # type: ignore[union-attr]
             assert (gateway.orders_sent, gateway.cancels_sent) == (sent, 5)
             gateway.advance(1)
