@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from core.commands.orders import add_order_commands, order_command
+from core.commands.orders import add_order_benchmark, add_order_commands, bench_order_path, order_command
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
-    _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    _consensus_flags(subjects)
+    add_order_benchmark(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -131,7 +133,7 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     if command == "stop":
         return _stop(arguments, console)
     if command == "bench":
-        return _bench_consensus(arguments, console)
+        return (bench_order_path if arguments.subject == "orders" else _bench_consensus)(arguments, console)
     if command == "sim":
         return _simulate(arguments, console)
     if command == "members":

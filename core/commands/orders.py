@@ -1,4 +1,4 @@
-"""The commands about orders, for the command line: kill, reduce, resume, verify."""
+"""The commands about orders, for the command line: kill, reduce, resume, verify, bench orders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from core.config import ConfigError
 from core.session import find_session
 
 _TRADING: Final = {
@@ -31,6 +32,25 @@ def add_order_commands(commands: Any) -> None:
     proof = commands.add_parser("verify", help="prove from its files that a session lost and doubled nothing")
     proof.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
     proof.add_argument("--json", type=Path, metavar="FILE")
+
+
+def add_order_benchmark(subjects: Any) -> None:
+    """Add `bench orders` to the benchmarks' sub-parser collection."""
+    orders = subjects.add_parser("orders", help="parallel orders and async confirmation, at named venue latencies")
+    orders.add_argument("--latency-ms", nargs="+", type=float, default=[0.0, 1.0, 3.0, 10.0], help="of the venue")
+    orders.add_argument("--rounds", type=int, default=12, help="interleaved; the median is shown")
+    orders.add_argument("--json", type=Path, metavar="FILE")
+
+
+def bench_order_path(arguments: argparse.Namespace, console: Console) -> int:
+    """`tradetui bench orders`. Raises ConfigError for bad flags."""
+    from core.bench.orders import bench_orders
+    from core.bench.rows import ROUNDS_MIN
+
+    if arguments.rounds < ROUNDS_MIN or not all(0 <= latency <= 10_000 for latency in arguments.latency_ms):
+        raise ConfigError(f"bench orders wants --rounds of {ROUNDS_MIN} or more, --latency-ms of 0 to 10,000")
+    bench_orders(arguments.latency_ms, arguments.rounds, arguments.json, console)
+    return 0
 
 
 def order_command(name: str) -> Callable[[argparse.Namespace, Console], int] | None:

@@ -267,8 +267,8 @@ class Gateway(Generic[CertificateT]):
         """The kill switch: when this returns no order leaves any more, and open ones were asked to be cancelled.
 
         What was released and not sent expires; an order that is on the wire is cancelled as soon as the venue has
-        acknowledged it; what was only prepared stays prepared, and cannot be released. Needs no certificate; holds until
-        `resume`, also over lost links.
+        acknowledged it; what was only prepared stays prepared, and cannot be released. Needs no certificate; holds
+        until `resume`, also over lost links.
         """
         self._halted = reason
         for encoded in self._outbox.drop_queued():
