@@ -63,6 +63,8 @@ class SessionIdentity:
     initiates: bool
     heartbeat_s: int = 30
     reset_on_logon: bool = False
+    resends: bool = True
+    """False: what a link lost is filled over, never sent again. So must be whoever sends orders: a late one kills."""
 
 
 class FixSession:
@@ -101,9 +103,12 @@ class FixSession:
         self._is_linked = self.is_logged_on = False
 
     def send(self, kind: str, fields: Fields, now: float) -> list[Effect]:
-        """An application message. Without a link it is kept, and goes out when the other side asks for the gap."""
+        """An application message. Without a link it is kept, and goes out when the other side asks for the gap; it is
+        dropped where the session does not resend."""
         sent = timestamp(now)
-        sequence = self._store.sent(kind, fields, sent)
+        if not self.is_logged_on and not self._identity.resends:
+            return []
+        sequence = self._store.sent(kind, fields if self._identity.resends else None, sent)
         if not self.is_logged_on:
             return []
         self._sent_s = now

@@ -141,3 +141,100 @@ class Trader(quickfix.Application):
 
     def until(self, name: str, *types: str, original: bool = False) -> None:
         wait_for(lambda: self.reports(name, original=original) == list(types), f"{name}: {types} of {self.heard}")
+
+
+ACCEPTOR = "EXCHANGE"
+
+
+class Acceptor(quickfix.Application):
+    """A small exchange: what crosses 100.00 fills at once, the rest waits for `fill`; 666 lots are too many."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__()
+        self.orders: list[str] = []
+        self.administrative: list[Fields] = []
+        self._resting: dict[str, Fields] = {}
+        self._known: dict[str, tuple[str, str]] = {}
+        self._session: quickfix.SessionID | None = None
+        self._numbers = itertools.count(1)
+        settings = configuration(folder, "acceptor", port, ACCEPTOR, "GATEWAY")
+        self._store = quickfix.FileStoreFactory(settings)
+        self._acceptor = quickfix.SocketAcceptor(self, self._store, settings)
+
+    def start(self) -> None:
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        self._acceptor.stop()
+
+    def onCreate(self, session: quickfix.SessionID) -> None:  # noqa: N802
+        self._session = session
+
+    def onLogon(self, session: quickfix.SessionID) -> None:  # noqa: N802
+        """Nothing to do."""
+
+    def onLogout(self, session: quickfix.SessionID) -> None:  # noqa: N802
+        """Nothing to do."""
+
+    def toAdmin(self, message: quickfix.Message, session: quickfix.SessionID) -> None:  # noqa: N802
+        self.administrative.append(fields_of(message))
+
+    def fromAdmin(self, message: quickfix.Message, session: quickfix.SessionID) -> None:  # noqa: N802
+        self.administrative.append(fields_of(message))
+
+    def toApp(self, message: quickfix.Message, session: quickfix.SessionID) -> None:  # noqa: N802
+        """Nothing to add."""
+
+    def fromApp(self, message: quickfix.Message, session: quickfix.SessionID) -> None:  # noqa: N802
+        asked = fields_of(message)
+        if asked[35] == "D":
+            self._new(asked)
+        elif asked[35] == "F":
+            order = self._resting.pop(asked[41])
+            self._report(order, "4", "4", "0", more={11: asked[11], 41: asked[41]})
+        elif asked[35] == "AF":
+            self._mass_status(asked[584])
+        elif asked[35] == "H":
+            kind, filled = self._known.get(asked[11], ("8", "0"))
+            self._report(asked | {38: "3"}, "I", kind, filled, more={790: asked[790]})
+
+    def fill(self, name: str) -> None:
+        """Fill a resting order whole."""
+        order = self._resting.pop(name)
+        self._fill(order)
+
+    def _new(self, order: Fields) -> None:
+        self.orders.append(order[11])
+        if order[38] == "666":
+            self._report(order, "8", "8", "0", more={103: "99", 58: "too many"})
+            return
+        self._report(order, "0", "0", "0")
+        if float(order[44]) >= 100:
+            self._fill(order)
+        else:
+            self._resting[order[11]] = order
+
+    def _fill(self, order: Fields) -> None:
+        trade = str(next(self._numbers))
+        fill = {32: order[38], 31: "100.00", 527: trade}
+        self._report(order, "F", "2", order[38], more=fill)
+
+    def _mass_status(self, request: str) -> None:
+        total = {584: request, 911: str(len(self._resting))}
+        if not self._resting:
+            self._report(Fields({11: "NONE", 55: "S0", 54: "1", 38: "0"}), "I", "8", "0", more=total | {912: "Y"})
+        for at, order in enumerate(self._resting.values(), start=1):
+            self._report(order, "I", "0", "0", more=total | {912: "Y" if at == len(self._resting) else "N"})
+
+    def _report(self, order: Fields, kind: str, status: str, filled: str, more: dict[int, str] | None = None) -> None:
+        self._known[order[11]] = (status, filled)
+        leaves = "0" if status in "248C" else order[38]
+        message = quickfix.Message()
+        message.getHeader().setField(quickfix.BeginString("FIX.4.4"))
+        message.getHeader().setField(quickfix.MsgType("8"))
+        tags = {37: "1", 17: str(next(self._numbers)), 150: kind, 39: status, 151: leaves, 14: filled, 6: "100.00"}
+        tags |= {11: order[11], 55: order[55], 54: order[54], 38: order[38]} | (more or {})
+        for tag, value in tags.items():
+            message.setField(quickfix.StringField(tag, value))
+        message.setField(quickfix.TransactTime())
+        quickfix.Session.sendToTarget(message, self._session)

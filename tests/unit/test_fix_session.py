@@ -115,6 +115,18 @@ def test_what_was_said_without_a_link_arrives_at_the_next_logon(tmp_path: Path) 
     assert say(again, "now")
 
 
+def test_a_session_that_does_not_resend_fills_over_what_was_lost() -> None:
+    client, venue = logged_on()
+    client.session._identity = SessionIdentity("C", "V", True, resends=False)
+    say(client, "lost")
+    pump(client, venue, say(client, "two"))
+    pump(client, venue, say(client, "three"))
+    assert venue.delivered == ["three"], "the gap is filled over, both that were in it are gone"
+    client.session.lost()
+    assert say(client, "without a link") == []
+    assert client.store.next_out == venue.store.next_in
+
+
 def test_a_possible_duplicate_is_dropped_and_a_low_number_ends_the_link() -> None:
     client, venue = logged_on()
     first = say(client, "one")
