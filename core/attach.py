@@ -15,7 +15,7 @@ import signal
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +42,7 @@ from core.telemetry_messages import (
     unpack,
 )
 from core.toggles import parse_toggles
+from core.trading_state import TradingState, encode_trading, sign_trading
 from net.epoch import Epoch
 from net.identity import Identity
 from net.membership import Membership
@@ -56,10 +57,21 @@ ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
+GATEWAY_TIMEOUT_S = 5.0
 PRESS_AGAIN_S = 10.0
 """A key is answered at the next cycle boundary, and a cycle of plain Python DTW takes seconds."""
 STALE_AFTER_S = 1.5
 """A node that pushed nothing for this long is shown as unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class TradingAnswer:
+    """What became of a change of the trading state, in sentences."""
+
+    gateway: str
+    swarm: str
+    orders_sent: int | None
+    """Orders that the gateway had sent when it answered; None where it did not."""
 
 
 class SwarmClient:
@@ -82,6 +94,7 @@ class SwarmClient:
         self._events: deque[EventRow] = deque(maxlen=EVENTS_KEPT)
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._request_ids = itertools.count(1)
+        self._last_press_ns = 0
         self._events_offset = 0
         self._phase = ""
         self._ready = False
@@ -141,13 +154,18 @@ class SwarmClient:
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
-        reply = await self._ask_leader(Control.PRESS, {"key": key})
+        reply = await self._ask_leader_until_taken(Control.PRESS, {"key": key})
+        return str(reply["text"]) if isinstance(reply, dict) else str(reply)
+
+    async def _ask_leader_until_taken(self, kind: Control, values: dict[str, Any]) -> Any:
+        """The answer, a dict, or a sentence where there is none."""
+        reply = await self._ask_leader(kind, values)
         deadline = time.monotonic() + PRESS_AGAIN_S
         while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
             # Nobody took it: the lead is changing hands.
             await asyncio.sleep(0.2)
-            reply = await self._ask_leader(Control.PRESS, {"key": key})
-        return str(reply["text"]) if isinstance(reply, dict) else reply
+            reply = await self._ask_leader(kind, values)
+        return reply
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
@@ -159,6 +177,31 @@ class SwarmClient:
         if not isinstance(reply, dict):
             raise SessionError(reply)
         return await asyncio.to_thread(write_export, directory, before, self._settings, svg, reply["files"])
+
+    async def change_trading(
+        self, state: TradingState, reason: str, on_gateway: Callable[[str], None] | None = None
+    ) -> TradingAnswer:
+        """Sign a change of the trading state; gateway and leader are told at the same moment.
+
+        `on_gateway` hears the gateway's answer as it comes: the swarm's may take longer. Raises SessionError before the
+        monitor has connected.
+        """
+        if self._identity is None or self._endpoint is None:
+            raise SessionError("not connected yet")
+        self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
+        change = sign_trading(state, self._last_press_ns, self._identity.id, reason, self._identity.sign)
+        body = {"change": encode_trading(change)}
+        committing = asyncio.create_task(self._ask_leader_until_taken(Control.TRADING, body))
+        gateway = await self._ask(GATEWAY_ID, "the gateway", Control.TRADING, body, GATEWAY_TIMEOUT_S)
+        heard = isinstance(gateway, dict)
+        if on_gateway is not None:
+            on_gateway(str(gateway["text"]) if heard else str(gateway))
+        swarm = await committing
+        return TradingAnswer(
+            gateway=str(gateway["text"]) if heard else str(gateway),
+            swarm=str(swarm["text"]) if isinstance(swarm, dict) else str(swarm),
+            orders_sent=int(gateway["orders_sent"]) if heard else None,
+        )
 
     async def running_epoch(self) -> Epoch:
         """The epoch that the leader is in. Raises SessionError when no leader answers."""
@@ -198,16 +241,21 @@ class SwarmClient:
         leader = self.snapshot().leader
         if leader is None or self._endpoint is None:
             return "no node leads at present; try again in a moment"
+        return await self._ask(leader, f"node {leader}", kind, values, timeout_s)
+
+    async def _ask(self, peer: int, name: str, kind: Control, values: dict[str, Any], timeout_s: float) -> Any:
+        """The reply, or a sentence that says why there is none."""
+        assert self._endpoint is not None
         request_id = next(self._request_ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._replies[request_id] = future
         try:
-            if not self._endpoint.send(leader, application(Channel.CONTROL, kind, values, request_id=request_id)):
-                return f"node {leader} cannot be reached"
+            if not self._endpoint.send(peer, application(Channel.CONTROL, kind, values, request_id=request_id)):
+                return f"{name} cannot be reached"
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
-            return f"node {leader} gave no answer within {timeout_s:g} s"
+            return f"{name} gave no answer within {timeout_s:g} s"
         finally:
             del self._replies[request_id]
 
@@ -317,6 +365,8 @@ class SwarmClient:
             events=tuple(self._events),
             captions=newest.captions if newest else self._settings.captions(),
             phase=self._phase,
+            trading=gateway.trading if known and gateway else newest.trading if newest else "active",
+            trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
             settings=self._settings.model_dump(),
         )
 

@@ -74,10 +74,20 @@ class Settings(BaseSettings):
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected jitter of every answer of the venue; shown wherever its results are."""
+    venue_reject_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Injected: share of new orders that the venue refuses; shown wherever its results are."""
+    venue_drop_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Injected: share of requests to the venue, or of its answers, that are lost; shown wherever its results are."""
+    venue_disconnect_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Injected: share of requests upon which the venue cuts the link; shown wherever its results are."""
+    venue_halts: str = ""
+    """Market steps at which trading of an instrument rests: `AAPL:100-120,MSFT:300-310`."""
     venue_spread_bps: Annotated[float, Field(ge=0, le=1_000)] = 2.0
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    kill_after_link_loss_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """A venue that was there and is away for so long pulls the kill switch; 0: trading only pauses."""
     fault_equivocate_node: Annotated[int, Field(ge=-1, le=9)] = -1
     """Fault on purpose: this node signs two contradictory Byzantine votes once a second; -1: none."""
     fault_overlimit_node: Annotated[int, Field(ge=-1, le=9)] = -1
@@ -105,6 +115,12 @@ class Settings(BaseSettings):
         parse_links(value)
         return value
 
+    @field_validator("venue_halts")
+    @classmethod
+    def _halts_parse(cls, value: str) -> str:
+        parse_halts(value)
+        return value
+
     @property
     def band_steps(self) -> int:
         """Sakoe-Chiba half width in steps."""
@@ -123,6 +139,15 @@ class Settings(BaseSettings):
             found.append(f"congestion control {self.congestion_control}")
         if self.batch_policy is not BatchPolicy.ADAPTIVE:
             found.append(f"batch policy {self.batch_policy}")
+        for name, rate in (
+            ("rejects", self.venue_reject_rate),
+            ("drops", self.venue_drop_rate),
+            ("cuts", self.venue_disconnect_rate),
+        ):
+            if rate:
+                found.append(f"venue {name} {rate:.1%} (injected)")
+        if self.venue_halts:
+            found.append(f"trading halts {self.venue_halts} (set)")
         if self.durability != "strict":
             found.append("durability none")
         if self.headlines == "sample":
@@ -145,6 +170,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def parse_halts(text: str) -> tuple[tuple[str, int, int], ...]:
+    """`AAPL:100-120,MSFT:300-310` as (symbol, first step, last step). Raises ValueError naming the bad part."""
+    found = []
+    for part in filter(None, text.split(",")):
+        symbol, _, steps = part.strip().rpartition(":")
+        first, _, last = steps.partition("-")
+        if not (symbol and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise ValueError(f"{part!r} is no halt; want SYMBOL:FIRST-LAST in market steps")
+        found.append((symbol, int(first), int(last)))
+    return tuple(found)
 
 
 def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:

@@ -50,6 +50,10 @@ class Veto(IntEnum):
     """A proposal of this step and instrument was already committed."""
     STALE_STATE = 8
     """The limits were judged on a state too far back in the log, or on one that does not come before the entry."""
+    HALTED = 9
+    """The kill switch: nothing is ordered."""
+    REDUCING = 10
+    """Only what brings a position closer to zero is ordered."""
 
 
 PROPOSAL_DTYPE: Final = np.dtype(

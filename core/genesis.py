@@ -25,6 +25,7 @@ def genesis_state(settings: Settings, spec: MarketSpec, roster: Roster) -> Swarm
         portfolio=Portfolio(len(spec.instruments), cash),
         toggles=parse_toggles(settings.toggles),
         gateway_key=gateway.public_key,
+        trading_keys={entry.id: entry.public_key for entry in (gateway, *roster.of_role("operator"))},
     )
 
 

@@ -22,6 +22,7 @@ from core.swarm_snapshot import is_proven
 from core.swarm_state import SwarmState
 from core.telemetry_messages import OrderKind, application
 from core.toggles import Consensus, Toggles, pressed
+from core.trading_state import TradingState
 from net.messages import Application, Channel, Mode
 
 MODE_OF = {Consensus.BFT: Mode.BFT, Consensus.RAFT: Mode.RAFT, Consensus.AUTO: Mode.AUTO}
@@ -169,6 +170,8 @@ class Leader:
     def _rest_reason(self) -> str | None:
         if self._settings.cycles and self._state.cycles_done >= self._settings.cycles:
             return f"done: {self._settings.cycles} cycles"
+        if self._state.trading is TradingState.HALTED:
+            return f"halted: {self._state.trading_reason}"
         if self.venue is VenueState.CONNECTED:
             return None
         if self.venue is VenueState.UNKNOWN:

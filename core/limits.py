@@ -196,6 +196,15 @@ def _worst(
     return _Worst(quantity * orders["limit_price"], before * mark, after * mark, reduces_only)
 
 
+def reduces_only(proposals: NDArray[Any], portfolio: Holdings) -> NDArray[np.bool_]:
+    """bool[rows]: which orders can only bring a position closer to zero, orders in flight counted.
+
+    `proposals` PROPOSAL_DTYPE rows of known instruments, at most one an instrument.
+    """
+    marks = np.zeros(portfolio.instruments, np.int64)
+    return _worst(proposals, proposals["instrument"].astype(np.int64), portfolio, marks).reduces_only
+
+
 def is_critical(
     proposals: NDArray[Any], portfolio: Holdings, marks: NDArray[np.int64], limits: Limits
 ) -> NDArray[np.bool_]:

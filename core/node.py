@@ -21,7 +21,7 @@ from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, payload_kind
+from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, encode_trading_change, payload_kind
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
@@ -38,18 +38,31 @@ from core.telemetry_messages import (
     unpack,
 )
 from core.trader import Trader
+from core.trading_state import TradingChange, TradingState, decode_trading
 from core.transport import listen_address, transport_settings
 from net.certificate import with_word
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
 from net.membership import Membership, encode_membership
-from net.messages import Application, Channel, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
+from net.messages import (
+    Application,
+    Channel,
+    Committed,
+    CommittedEntries,
+    EntryKind,
+    GossipDelta,
+    GossipDigest,
+    Message,
+    Mode,
+)
 from net.quic import Endpoint
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.shell import ReplicaShell, Wire
 from net.transport import PeerEvent, PeerEventKind, is_refusal
+from net.wire.codec import encode
+from net.wire.kinds import CodecKind
 
 LEARN_INTERVAL_S = 1.0
 
@@ -109,6 +122,7 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._trading_entry: Committed | None = None
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -196,7 +210,28 @@ class Node:
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
+            if isinstance(part.payload, TradingChange) and not part.problem:
+                self._trading_changed(entry)
             self._pending.committed(payload, (entry, part))
+
+    def _trading_changed(self, entry: Committed) -> None:
+        state = self._state
+        severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
+        self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
+        self._trading_entry = entry
+        self._tell_trading()
+
+    def _tell_trading(self) -> None:
+        """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
+        entry = self._trading_entry
+        if entry is None:
+            return
+        raft = entry.certificate.mode is not Mode.BFT
+        if raft and self._replica.leader != self._node:
+            return
+        proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
+        body = {"proof": encode(proof, CodecKind.CAPNP)}
+        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -375,6 +410,7 @@ class Node:
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
             self._tell_members()
+            self._tell_trading()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
@@ -396,7 +432,9 @@ class Node:
         elif message.channel is Channel.CONTROL and sender < GATEWAY_ID:
             self._on_proofs(sender, message)
         elif message.channel is Channel.ORDER and sender == GATEWAY_ID:
-            if message.kind == OrderKind.VENUE:
+            if message.kind == OrderKind.TRADING:
+                self._spawn(self._commit_trading(bytes(unpack(message.body)["change"])))
+            elif message.kind == OrderKind.VENUE:
                 self._leader.venue_changed(VenueState(unpack(message.body)["state"]))
             else:
                 self._leader.deliver(message)
@@ -414,6 +452,8 @@ class Node:
         try:
             if message.kind == Control.PRESS:
                 reply: dict[str, object] = await self._press(str(values["key"]))
+            elif message.kind == Control.TRADING:
+                reply = await self._commit_trading(bytes(values["change"]))
             elif message.kind == Control.EPOCH:
                 reply = epoch_to_dict(self._replica.running_epoch)
             elif message.kind == Control.CHANGE_MEMBERS:
@@ -437,6 +477,21 @@ class Node:
             return {"text": await self._leader.press(key)}
         except NotLeadingError:
             return not_taken
+
+    async def _commit_trading(self, data: bytes) -> dict[str, object]:
+        """Put a signed change of the trading state to the vote at once, in the middle of a cycle too."""
+        change = decode_trading(data)
+        if not change.is_signed(self._state.trading_keys):
+            raise ValueError("the change of the trading state is not signed by one who may")
+        if self._leading is None:
+            return {"text": f"node {self._node} does not lead; press again", "again": True}
+        try:
+            await self.commit(encode_trading_change(change))
+        except LeadershipLostError:
+            return {"text": "the lead changes hands; press again", "again": True}
+        if self._state.trading_pressed_ns != change.pressed_ns:
+            return {"text": f"a later change came first: trading is {self._state.trading}"}
+        return {"text": f"committed: trading is {self._state.trading}"}
 
     async def _profile(self, seconds: float) -> dict[str, bytes]:
         if self._profiling:
@@ -467,6 +522,8 @@ class Node:
             events=events,
             captions=self._trader.captions + self._settings.captions(),
             market=spec.title,
+            trading=str(self._state.trading),
+            trading_reason=self._state.trading_reason,
         )
 
     def _status(self) -> NodeStatus:

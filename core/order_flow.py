@@ -2,7 +2,7 @@
 
 The toggles decide how much is under way at once and what is waited for:
 parallel orders: up to `in_flight` positions at the venue at once, else one after another;
-async confirmation: go on once the gateway has journaled an order, else wait for its fill or reject;
+async confirmation: go on once the gateway has journaled the orders, else wait for each one's fill or reject;
 optimistic execution: the gateway was given the payload before the vote and has its orders built and encoded.
 """
 
@@ -100,8 +100,9 @@ class OrderFlow:
 
     async def execute(self, decisions: Sequence[OpenDecision], toggles: Toggles, in_flight: int, fence: Fence) -> None:
         """Place these decisions. Raises GatewayAwayError when the gateway or the venue goes away meanwhile."""
-        if toggles.parallel_orders:
-            await self._place(decisions, toggles, in_flight, fence)
+        if toggles.parallel_orders or toggles.async_confirmation:
+            # Confirmed in the background, they are journalled together; the gateway still sends one after another.
+            await self._place(decisions, toggles, in_flight if toggles.parallel_orders else 1, fence)
             return
         for decision in decisions:
             await self._place((decision,), toggles, 1, fence)

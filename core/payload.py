@@ -1,4 +1,4 @@
-"""What the replicated log carries: decisions with their signed opinions, execution reports, toggles.
+"""What the replicated log carries: decisions with their signed opinions, execution reports, toggles, trading state.
 
 `net` moves these as opaque bytes. Records inside follow the serialization toggle of the node that wrote them and say so
 themselves, so a log holds all layouts side by side.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE
 from core.records import OrderState
 from core.toggles import Serialization, Toggles, from_dict
+from core.trading_state import TradingChange, decode_trading, encode_trading
 from net.wire.kinds import CodecKind
 from net.wire.layouts import decode_records, encode_records, register_layout
 
@@ -64,6 +65,7 @@ class PayloadKind(IntEnum):
     DECISIONS = 1
     REPORTS = 2
     TOGGLES = 3
+    TRADING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class ToggleChange:
     toggles: Toggles
 
 
-Payload = DecisionBatch | ReportBatch | ToggleChange
+Payload = DecisionBatch | ReportBatch | ToggleChange | TradingChange
 
 
 def opinion_bytes(peer: int, proposals: NDArray[np.void], opinions: NDArray[np.void]) -> bytes:
@@ -154,6 +156,10 @@ def encode_toggles(change: ToggleChange) -> bytes:
     return bytes([PayloadKind.TOGGLES]) + json.dumps(change.toggles.as_dict()).encode()
 
 
+def encode_trading_change(change: TradingChange) -> bytes:
+    return bytes([PayloadKind.TRADING]) + encode_trading(change)
+
+
 def payload_kind(payload: bytes) -> PayloadKind:
     """The kind by its first byte. Raises PayloadError."""
     try:
@@ -170,6 +176,8 @@ def decode(payload: bytes) -> Payload:
             return _decode_decisions(payload)
         if kind is PayloadKind.REPORTS:
             return _decode_reports(payload)
+        if kind is PayloadKind.TRADING:
+            return decode_trading(payload[1:])
         return ToggleChange(from_dict(json.loads(payload[1:])))
     except (ValueError, TypeError, KeyError, struct.error) as error:
         raise PayloadError(f"malformed {kind.name.lower()} payload: {error}") from error

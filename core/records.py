@@ -216,5 +216,8 @@ class SwarmSnapshot:
     captions: tuple[str, ...] = ()
     phase: str = ""
     """The supervisor's word: `compiling kernels: …`, `starting nodes`, `running`, `failed: …`; empty if unknown."""
+    trading: str = "active"
+    """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
+    trading_reason: str = ""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)

@@ -22,13 +22,14 @@ from core.recent_exposure import RecentExposure
 from core.records import OrderState
 from core.swarm_state import OpenDecision, SwarmState
 from core.toggles import from_dict
+from core.trading_state import TradingState
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import decode_membership, encode_membership
 from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryKind, Mode, Phase
 from net.wire.codec import WireError, decode, encode
 from net.wire.kinds import CodecKind
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def take_snapshot(state: SwarmState) -> bytes:
@@ -43,6 +44,7 @@ def take_snapshot(state: SwarmState) -> bytes:
         "membership": encode_membership(state.membership),
         "portfolio": state.portfolio.to_bytes(),
         "toggles": state.toggles.as_dict(),
+        "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
         "decisions_committed": state.decisions_committed,
         "decisions_denied": state.decisions_denied,
         "orders_closed": sorted((kind.value, count) for kind, count in state.orders_closed.items()),
@@ -76,6 +78,8 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         recent = RecentExposure.from_rows(values["recent"], values["index"], instruments)
         membership = decode_membership(values["membership"])
         toggles = from_dict(values["toggles"])
+        trading, pressed_ns, reason = values["trading"]
+        trading = TradingState(trading)
         closed = {OrderState(kind): count for kind, count in values["orders_closed"]}
         entries = {committed.entry.index: committed for committed in map(_committed, values["entries"])}
         decisions = [_decision(fields, entries) for fields in values["open"]]
@@ -87,6 +91,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     proven = [decision.committed for decision in state.open_decisions.values()]
     state.membership, state.portfolio, state.toggles, state.recent = membership, portfolio, toggles, recent
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
+    state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.chain, state.orders_closed = values["chain"], closed
     state.decided_step, state.marks = decided_step, marks
     state.open_decisions = OrderedDict((decision.client_order_id, decision) for decision in decisions)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from core.decision import Side, Veto
 from core.judgement import tally
-from core.limits import Limits, check, is_critical
+from core.limits import Limits, check, is_critical, reduces_only
 from core.market.spec import MarketSpec
 from core.orders.identity import client_order_id
 from core.payload import (
@@ -36,6 +36,7 @@ from core.portfolio import ClosedTrade, Fill, Portfolio
 from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggles import Toggles
+from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError
 from net.membership_change import decode_change
@@ -106,6 +107,12 @@ class SwarmState:
     toggles: Toggles
     gateway_key: bytes
     """The gateway's 32-byte Ed25519 public key; it signs execution reports."""
+    trading_keys: dict[int, bytes] = field(default_factory=dict)
+    """Who may change the trading state: public key by roster id of the operators and the gateway."""
+    trading: TradingState = TradingState.ACTIVE
+    trading_pressed_ns: int = 0
+    """When the last change of the trading state was signed; an older one changes nothing."""
+    trading_reason: str = ""
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
@@ -177,7 +184,23 @@ class SwarmState:
             return self._apply_reports(payload)
         if isinstance(payload, ToggleChange):
             self.toggles = payload.toggles
+        else:
+            return self._apply_trading(payload)
         return Applied(payload)
+
+    def _apply_trading(self, change: TradingChange) -> Applied:
+        if not self._may_change_trading(change):
+            return Applied(change, problem="a change of the trading state by somebody who may not")
+        if change.pressed_ns <= self.trading_pressed_ns:
+            return Applied(change, problem=f"a later change of the trading state came before this {change.state}")
+        self.trading, self.trading_pressed_ns = change.state, change.pressed_ns
+        self.trading_reason = change.reason
+        return Applied(change)
+
+    def _may_change_trading(self, change: TradingChange) -> bool:
+        """Operators may do all; the gateway, which hears the venue go, may only halt."""
+        by_gateway = self.trading_keys.get(change.signer) == self.gateway_key
+        return change.is_signed(self.trading_keys) and not (by_gateway and change.state is not TradingState.HALTED)
 
     def _apply_membership(self, payload: bytes) -> Applied:
         try:
@@ -256,10 +279,10 @@ class SwarmState:
             return self._decisions_are_valid(value, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
-        return True
+        return self._may_change_trading(value) if isinstance(value, TradingChange) else True
 
     def payload_is_critical(self, payload: bytes) -> bool:
-        """The router: a pure function of the payload and this state. Toggles are critical;
+        """The router: a pure function of the payload and this state. Toggles and the kill switch are critical;
         decisions are when one of them is by `core.limits.is_critical`; execution reports never are.
         """
         try:
@@ -268,7 +291,7 @@ class SwarmState:
             return False
         if isinstance(value, DecisionBatch):
             return bool(self.critical_rows(value.proposals).any())
-        return isinstance(value, ToggleChange)
+        return isinstance(value, ToggleChange | TradingChange)
 
     def critical_rows(self, proposals: NDArray[np.void]) -> NDArray[np.bool_]:
         """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""
@@ -316,6 +339,7 @@ class SwarmState:
             vetoes = np.where(vetoes == 0, Veto.STALE_STATE, vetoes)
         denied_by_peers = tally(rows, {s.peer: s.opinions for s in batch.opinions}, len(self.membership.voters))
         vetoes = np.where((vetoes == 0) & (denied_by_peers != 0), denied_by_peers, vetoes)
+        vetoes = np.where(vetoes == 0, self._trading_vetoes(rows), vetoes)
         vetoes = np.where(self.decided_step[instruments] >= batch.step, Veto.DUPLICATE, vetoes)
         if not witnessed:
             vetoes = np.where(vetoes == 0, Veto.EXPOSURE_LIMIT, vetoes)
@@ -328,6 +352,15 @@ class SwarmState:
         positions = np.flatnonzero((vetoes == 0) & (rows["side"] != Side.HOLD)).tolist()
         accepted = tuple(self._open(committed, part, position, rows[position], digest) for position in positions)
         return Applied(batch, accepted, denied, tuple(int(v) for v in vetoes))
+
+    def _trading_vetoes(self, rows: NDArray[np.void]) -> NDArray[np.uint8]:
+        """uint8[k]: what the trading state refuses, by row."""
+        orders = rows["side"] != Side.HOLD
+        if self.trading is TradingState.HALTED:
+            return np.where(orders, Veto.HALTED, Veto.NONE).astype(np.uint8)
+        if self.trading is TradingState.REDUCING:
+            return np.where(orders & ~reduces_only(rows, self.portfolio), Veto.REDUCING, Veto.NONE).astype(np.uint8)
+        return np.zeros(rows.size, np.uint8)
 
     def _open(self, committed: Committed, part: int, position: int, row: np.void, digest: bytes) -> OpenDecision:
         entry = committed.entry

@@ -59,6 +59,10 @@ class Control(IntEnum):
     """Which epoch runs, and who is in it; what a change of membership must be signed over."""
     CHANGE_MEMBERS = 6
     """Body {"change": bytes}: a change of membership that an operator signed (`net.membership_change`)."""
+    TRADING = 7
+    """Body {"change": bytes}: a signed change of the trading state (`core.trading_state`); to the gateway, which obeys
+    a stricter state at once and answers {"text", "orders_sent", "cancels_sent"}, and to the leader, which commits it.
+    """
 
 
 class OrderKind(IntEnum):
@@ -80,6 +84,10 @@ class OrderKind(IntEnum):
     """The gateway's word on the venue; body {"state": str}."""
     MEMBERS = 10
     """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
+    TRADING = 11
+    """Node to gateway: the committed entry of a change of the trading state; body {"proof": bytes}. Gateway to node:
+    a change that the gateway signed, to be committed; body {"change": bytes}.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,9 @@ class NodeReport:
     """Events since the last push."""
     captions: tuple[str, ...]
     market: str
+    trading: str = "active"
+    """`core.trading_state.TradingState` of the log as this node has applied it."""
+    trading_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,9 @@ class GatewayReport:
     orders_rejected: int
     orders: tuple[OrderRow, ...]
     events: tuple[EventRow, ...] = field(default=())
+    trading: str = "active"
+    """What the gateway lets through: as strict as the log's state, or stricter."""
+    trading_reason: str = ""
 
 
 def epoch_to_dict(epoch: Epoch) -> dict[str, Any]:

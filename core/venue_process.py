@@ -6,18 +6,23 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from core.config import Settings
+from core.config import ConfigError, Settings, parse_halts
 from core.market.load import load_market
 from core.orders.scale import MarketScale
 from core.session import Session
 from core.venue.liquidity import LiquiditySettings
 from core.venue.process import Venue
 from core.venue.replay import ReplayedPrices
-from core.venue.settings import ExchangeSettings, Injection, VenueSettings
+from core.venue.settings import ExchangeSettings, Halt, Injection, VenueSettings
 
 
-def venue_settings(session: Session, settings: Settings) -> VenueSettings:
-    """The session's settings as the venue takes them."""
+def venue_settings(session: Session, settings: Settings, scale: MarketScale) -> VenueSettings:
+    """The session's settings as the venue takes them. Raises ConfigError for a halt of an instrument not traded."""
+    halts = []
+    for symbol, first, last in parse_halts(settings.venue_halts):
+        if symbol not in scale.index:
+            raise ConfigError(f"venue_halts names {symbol}, which is not traded")
+        halts.append(Halt(scale.index[symbol], first, last))
     return VenueSettings(
         directory=session.folder("venue"),
         keys_file=session.venue_keys_file,
@@ -26,9 +31,16 @@ def venue_settings(session: Session, settings: Settings) -> VenueSettings:
         exchange=ExchangeSettings(
             liquidity=LiquiditySettings(
                 spread_bps=settings.venue_spread_bps, depth_per_level=settings.venue_depth_notional
-            )
+            ),
+            halts=tuple(halts),
         ),
-        injection=Injection(latency_ms=settings.venue_latency_ms, jitter_ms=settings.venue_jitter_ms),
+        injection=Injection(
+            latency_ms=settings.venue_latency_ms,
+            jitter_ms=settings.venue_jitter_ms,
+            reject_rate=settings.venue_reject_rate,
+            drop_rate=settings.venue_drop_rate,
+            disconnect_rate=settings.venue_disconnect_rate,
+        ),
     )
 
 
@@ -52,7 +64,7 @@ async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Ca
     settings = session.settings()
     data = load_market(settings.data)
     scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
-    venue = Venue(venue_settings(session, settings), scale, ReplayedPrices(data))
+    venue = Venue(venue_settings(session, settings, scale), scale, ReplayedPrices(data))
     write_port(session, await venue.start())
     ready()
     await stopping.wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.records import Severity, SwarmSnapshot, VenueState
 from core.toggles import Consensus
+from core.trading_state import TradingState
 from tui.figures import age, plain
 
 STALE_AFTER_S = 3.0
@@ -36,6 +37,12 @@ def alerts(snapshot: SwarmSnapshot, now_ns: int) -> tuple[Alert, ...]:
         found.append(
             Alert(Severity.ERROR, f"no news from the swarm for {age(silent_s)}: every figure here is that old")
         )
+    if snapshot.trading == TradingState.HALTED:
+        text = f"HALTED, {snapshot.trading_reason}: no order leaves; `tradetui resume` ends it"
+        found.append(Alert(Severity.ERROR, text))
+    if snapshot.trading == TradingState.REDUCING:
+        text = f"reducing, {snapshot.trading_reason}: only orders that reduce a position; `tradetui resume` ends it"
+        found.append(Alert(Severity.WARNING, text))
     if snapshot.venue is VenueState.DOWN:
         found.append(
             Alert(Severity.ERROR, "venue is down: trading is paused; it resumes by itself when the venue is back")

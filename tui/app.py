@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from core.toggles import FIELD_OF_KEY
+from core.trading_state import TradingState
 from tui.help import HelpScreen
 from tui.messages import KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
 from tui.monitor_screen import MonitorScreen
@@ -57,6 +58,7 @@ class MonitorApp(App[bool]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"press('{key}')", f"toggle {key}", show=False) for key in TOGGLE_KEYS),
+        Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
@@ -154,6 +156,22 @@ class MonitorApp(App[bool]):
         self.notify(message.reason, title=f"key {message.key} failed", severity="error", timeout=10, markup=False)
         self.tick()
 
+    # -- the trading state
+
+    def action_trading(self, state: str) -> None:
+        """The kill switch asks nothing: it acts, and says what it did."""
+        self._send_trading(TradingState(state))
+
+    @work(group="trading", exit_on_error=False)
+    async def _send_trading(self, state: TradingState) -> None:
+        try:
+            answer = await self._client.change_trading(state, "from the monitor")
+        except Exception as error:  # as above: told, and the monitor goes on
+            self.notify(f"{type(error).__name__}: {error}", title=f"{state}: not sent", severity="error", timeout=15)
+        else:
+            self.notify(f"{answer.gateway}; {answer.swarm}", title="trading state", timeout=10, markup=False)
+        self.tick()
+
     # -- the view
 
     def action_freeze(self) -> None:
@@ -227,6 +245,10 @@ class MonitorApp(App[bool]):
             yield SystemCommand(f"Toggle {title}", f"key {key}", lambda key=key: self.action_press(key))
         yield SystemCommand("Baseline preset", "key 0", lambda: self.action_press("0"))
         yield SystemCommand("Optimised preset", "key 9", lambda: self.action_press("9"))
+        for state, title in (("halted", "Kill switch"), ("reducing", "Only reduce positions"), ("active", "Resume")):
+            now = "key K: " if state == "halted" else ""
+            text = f"{now}no order leaves, open ones are cancelled" if state == "halted" else f"trading is {state}"
+            yield SystemCommand(title, text, lambda state=state: self.action_trading(state))
         frozen = self._frozen is not None
         yield SystemCommand("Go on" if frozen else "Freeze the view", "key space", self.action_freeze)
         if self.monitor is not None and not self.monitor.shows_all_panes:

@@ -16,6 +16,7 @@ from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_kernels import add_kernel_bench
 from core.commands.bench_transport import add_transport_benches
 from core.commands.keys import add_keys_command
+from core.commands.orders import add_order_benchmark, add_order_commands
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
+    add_order_benchmark(subjects)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -79,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
     add_keys_command(commands)
+    add_order_commands(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser

@@ -45,12 +45,14 @@ KEYS = (
     ("d", "DTW kernel: SIMD batch, pruned top-k, plain Python, scalar numba"),
     ("0", "all to the baseline; the DTW kernel stays"),
     ("9", "all to the optimised preset; the DTW kernel stays"),
+    ("K", "the kill switch: no order leaves any more, open ones are cancelled. It asks nothing and acts at once; "
+     "`tradetui resume`, or Resume under ^p, ends it"),
     ("space", "freeze the figures, or go on; data flows on. Toggles and warnings stay live"),
     ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
     ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
     ("q", "leave: asks whether trading goes on"),
     ("^p", "all commands, searchable"),
-)
+)  # fmt: skip
 
 
 def help_page() -> Group:

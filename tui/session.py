@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from core.attach import TradingAnswer
 from core.records import SwarmSnapshot
+from core.trading_state import TradingState
 
 
 class SwarmClient(Protocol):
@@ -19,6 +21,9 @@ class SwarmClient(Protocol):
 
     async def press(self, key: str) -> str:
         """Ask for the toggle or preset behind `key` (b s m o x z p c d 0 9); answers what happens, or why not."""
+
+    async def change_trading(self, state: TradingState, reason: str) -> TradingAnswer:
+        """Halt, reduce or resume trading; at the gateway at once, in the log as soon as it is committed."""
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Profile the leader's loop for `seconds`, write everything into a new folder below `directory`, return it."""

@@ -18,6 +18,14 @@ class VenueUnavailable(GatewayError):
         self.reason = reason
 
 
+class TradingHalted(GatewayError):
+    """The kill switch: no order leaves until trading is resumed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"trading is halted: {reason}; `tradetui resume` ends it")
+        self.reason = reason
+
+
 class FencedError(GatewayError):
     """A later leader has already been here: this one has lost its office."""
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from core.gateway.connector import Answer, Connector, ConnectorError, EncodedOrder, NoAnswer, Refusal, VenueUpdate
-from core.gateway.errors import FencedError, GatewayFull, OtherTerms, UnknownOrder, VenueUnavailable
+from core.gateway.errors import FencedError, GatewayFull, OtherTerms, TradingHalted, UnknownOrder, VenueUnavailable
 from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
 from core.gateway.outbox import Outbox
@@ -113,6 +113,10 @@ class Gateway(Generic[CertificateT]):
         self._reconciler = Reconciler(
             connector, self._ledger, self._journal, scale.instruments, on_difference, self._commit, _unix_ms
         )
+        self.orders_sent = 0
+        """Orders written to the wire since this process started."""
+        self.cancels_sent = 0
+        self._halted = ""
         self._encoded: dict[str, EncodedOrder] = {}
         self._waiters: dict[str, asyncio.Future[Outcome]] = {}
         self._settled: list[str] = []
@@ -229,12 +233,24 @@ class Gateway(Generic[CertificateT]):
                 self._encoded.pop(name, None)
         self._commit()
 
+    def deny(self, requests: Sequence[OrderRequest], reason: str) -> None:
+        """Journal orders that must not be sent as DENIED; those that are known beyond INITIALISED stay as they are.
+
+        Raises InvalidOrder that names the bad field; nothing is then journalled.
+        """
+        orders = [self._ledger.get(request.client_order_id) or initialise(request) for request in requests]
+        for order in orders:
+            if order.state is OrderState.INITIALISED:
+                self._encoded.pop(order.request.client_order_id, None)
+                self._ledger.mark(order, OrderState.DENIED, reason)
+        self._commit()
+
     def cancel(self, client_order_ids: Sequence[str], authority: Authority[CertificateT]) -> None:
         """Ask the venue to cancel orders that it holds; reports tell what came of it. Raises as `release`.
 
         Orders in other states stay as they are.
         """
-        self._refuse_unavailable()
+        self._refuse_unconnected()
         self._check_authority(authority)
         orders = [self._known(name) for name in dict.fromkeys(client_order_ids)]
         open_orders = [o for o in orders if o.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)]
@@ -244,14 +260,47 @@ class Gateway(Generic[CertificateT]):
         self._fence = max(self._fence, (authority.epoch, authority.term))
         for order in open_orders:
             request = order.request
+            self.cancels_sent += 1
             self._connector.cancel(request, partial(self._cancel_answered, request))
+
+    def halt(self, reason: str) -> None:
+        """The kill switch: when this returns no order leaves any more, and open ones were asked to be cancelled.
+
+        What was released and not sent expires; an order that is on the wire is cancelled as soon as the venue has
+        acknowledged it; what was only prepared stays prepared, and cannot be released. Needs no certificate; holds
+        until `resume`, also over lost links.
+        """
+        self._halted = reason
+        for encoded in self._outbox.drop_queued():
+            order = self._known(encoded.request.client_order_id)
+            if order.state not in FINAL:
+                self._ledger.mark(order, OrderState.EXPIRED, f"{NEVER_REACHED}: {reason}")
+                self._settled.append(encoded.request.client_order_id)
+        if self.state is VenueState.CONNECTED:
+            self._cancel_open()
+        self._commit()
+
+    def resume(self) -> None:
+        """Orders may leave again."""
+        self._halted = ""
+
+    def _cancel_open(self) -> None:
+        """Ask the venue to cancel whatever it is known to hold."""
+        open_states = (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
+        orders = [order for order in self._ledger.unfinished() if order.state in open_states]
+        for order in orders:
+            self._ledger.stage(move(order, OrderState.PENDING_CANCEL, self._halted))
+        self._commit()
+        for order in orders:
+            self.cancels_sent += 1
+            self._connector.cancel(order.request, partial(self._cancel_answered, order.request))
 
     def advance(self, step: int) -> asyncio.Future[int]:
         """Move a replaying venue to a market step; orders released later are matched at it. No need to await.
 
         The future fails with ConnectorError where the venue refuses or goes. Raises VenueUnavailable.
         """
-        self._refuse_unavailable()
+        self._refuse_unconnected()
         return self._connector.advance(step)
 
     def order(self, client_order_id: str) -> Order | None:
@@ -274,6 +323,11 @@ class Gateway(Generic[CertificateT]):
     # Inside
 
     def _refuse_unavailable(self) -> None:
+        if self._halted:
+            raise TradingHalted(self._halted)
+        self._refuse_unconnected()
+
+    def _refuse_unconnected(self) -> None:
         if self.state is not VenueState.CONNECTED:
             raise VenueUnavailable(self.state, self.state_reason)
 
@@ -338,6 +392,7 @@ class Gateway(Generic[CertificateT]):
         return Outcome(name, order.state, order.cumulative_quantity, duplicate, order.reason)
 
     def _send(self, order: EncodedOrder) -> None:
+        self.orders_sent += 1
         self._connector.place(order, partial(self._place_answered, order.request))
 
     def _place_answered(self, request: OrderRequest, answer: Answer) -> None:
@@ -403,11 +458,17 @@ class Gateway(Generic[CertificateT]):
 
     def _commit(self) -> None:
         self._tell(self._ledger.commit())
+        if self._halted and self.state is VenueState.CONNECTED and self._has_cancellable():
+            self._cancel_open()
         settled, self._settled = self._settled, []
         for name in settled:
             waiter = self._waiters.pop(name, None)
             if waiter is not None:
                 waiter.set_result(self._outcome(name, duplicate=False))
+
+    def _has_cancellable(self) -> bool:
+        open_states = (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
+        return any(order.state in open_states for order in self._ledger.unfinished())
 
     def _tell(self, reports: list[ExecutionReport]) -> None:
         for report in reports:
@@ -442,6 +503,7 @@ class Gateway(Generic[CertificateT]):
             backoff_ms = settings.backoff_min_ms
             self._settle_known()
             self._set_state(VenueState.CONNECTED, "")
+            self._commit()  # halted meanwhile: what the venue still holds is cancelled now
             await self._lost.wait()
 
     def _settle_known(self) -> None:

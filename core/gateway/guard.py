@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from core.decision import Side, Veto
 from core.judgement import tally
-from core.limits import Limits, check
+from core.limits import Limits, check, reduces_only
 from core.orders.identity import client_order_id
 from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
 from core.payload import DecisionBatch, PayloadError, decode
 from core.portfolio import Fill, Portfolio
 from core.swarm_state import CLOSED_STATES
+from core.trading_state import TradingState
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import Membership
 from net.messages import Committed, Mode
@@ -41,6 +42,7 @@ class OrderGuard:
         self._limits = limits
         self._portfolio = portfolio
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
+        self.trading = TradingState.ACTIVE
         self._verified: dict[tuple[int, int], Committed] = {}
 
     def set_members(self, membership: Membership) -> None:
@@ -62,15 +64,19 @@ class OrderGuard:
             for position in np.flatnonzero(rows["side"] != Side.HOLD).tolist()
         ]
 
+    def verify_certificate(self, committed: Committed) -> None:
+        """Check that an entry, whatever it holds, was decided. Raises GuardError."""
+        try:
+            verify_committed(committed, self._verifier)
+        except CertificateError as error:
+            raise GuardError(f"certificate refused: {error}") from error
+
     def verify(self, committed: Committed) -> None:
         """Check the certificate of a decided entry. Raises GuardError: then nothing of it may be sent."""
         place = (committed.epoch, committed.entry.index)
         if self._verified.get(place) == committed:
             return
-        try:
-            verify_committed(committed, self._verifier)
-        except CertificateError as error:
-            raise GuardError(f"certificate refused: {error}") from error
+        self.verify_certificate(committed)
         for batch in self._all_decisions(committed):
             self._refuse_unwitnessed(committed, batch.proposals)
         self._verified[place] = committed
@@ -105,9 +111,14 @@ class OrderGuard:
         vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._voter_count)[positions]
         limits = check(rows[positions], self._portfolio, marks, self._limits)
         self._marks = marks
+        reducing = reduces_only(rows[positions], self._portfolio)
         denials = {}
-        for request, veto, limit in zip(requests, vetoes.tolist(), limits.tolist(), strict=True):
-            if veto or limit:
+        for row, (request, veto, limit) in enumerate(zip(requests, vetoes.tolist(), limits.tolist(), strict=True)):
+            if self.trading is TradingState.HALTED:
+                denials[request.client_order_id] = "trading is halted"
+            elif self.trading is TradingState.REDUCING and not reducing[row]:
+                denials[request.client_order_id] = "trading is reducing: this order would add exposure"
+            elif veto or limit:
                 source = "vetoed by the peers" if veto else "outside the gateway's limits"
                 denials[request.client_order_id] = f"{source}: {_veto_name(veto or limit)}"
         return denials

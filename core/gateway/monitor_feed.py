@@ -15,6 +15,7 @@ from core.orders.order import Order, OrderRequest
 from core.records import EventRow, OrderRow, OrderState, Severity, VenueState
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import GatewayReport, Telemetry, application
+from core.trading_state import TradingState
 from net.messages import Application, Channel
 
 PUSH_INTERVAL_S = 0.1
@@ -33,6 +34,8 @@ class MonitorFeed:
         self._wire = wire
         self._spec = spec
         self.venue = VenueState.UNKNOWN
+        self.trading = TradingState.ACTIVE
+        self.trading_reason = ""
         self._sent: set[str] = set()
         self._totals = {"sent": 0, "filled": 0, "unfilled": 0}
         self._rows: OrderedDict[str, tuple[int, OrderRow]] = OrderedDict()
@@ -111,6 +114,8 @@ class MonitorFeed:
         report = GatewayReport(
             pid=os.getpid(),
             venue=self.venue.value,
+            trading=str(self.trading),
+            trading_reason=self.trading_reason,
             orders_sent=self._totals["sent"],
             orders_filled=self._totals["filled"],
             orders_rejected=self._totals["unfilled"],

@@ -61,10 +61,15 @@ class Outbox:
             self._in_flight[request.client_order_id] = request.instrument
             self._send(waiting.order)
 
-    def clear(self) -> list[EncodedOrder]:
-        """Forget everything, for a link that is gone. Returns the orders that were never sent."""
+    def drop_queued(self) -> list[EncodedOrder]:
+        """Forget what was not sent yet; those in flight go on. Returns the orders that were never sent."""
         unsent = [waiting.order for waiting in self._queue]
         self._queue.clear()
+        return unsent
+
+    def clear(self) -> list[EncodedOrder]:
+        """Forget everything, for a link that is gone. Returns the orders that were never sent."""
+        unsent = self.drop_queued()
         self._in_flight.clear()
         self._busy.clear()
         return unsent

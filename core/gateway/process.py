@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
 from core.gateway.settings import GatewaySettings
+from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
 from core.market.load import load_market
 from core.orders.order import ExecutionReport
@@ -24,7 +26,8 @@ from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_byte
 from core.records import OrderState, Severity, VenueState
 from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
-from core.telemetry_messages import OrderKind, Telemetry, application, unpack
+from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
+from core.trading_state import TradingState, decode_trading, encode_trading, sign_trading
 from core.transport import listen_address, transport_settings
 from core.venue.credentials import load_credentials
 from net.identity import Identity
@@ -37,6 +40,7 @@ from net.wire.codec import decode
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
 ORDERS_REMEMBERED = 10_000
+NEVER_COMMITTED = "prepared, and never committed in this place"
 
 
 class GatewayProcess:
@@ -84,6 +88,10 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
         )
+        self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
+        self._link_loss_s = settings.kill_after_link_loss_s
+        self._link_loss: asyncio.TimerHandle | None = None
+        self._was_connected = False
         self._asked_by: dict[str, int] = {}
         self._prepared: dict[str, int] = {}
         self._outcomes: list[tuple[int, str, OrderState]] = []
@@ -99,11 +107,14 @@ class GatewayProcess:
                     self._guard.reported(report, order.request.step)
                     self._feed.restored(order)
             sequence = reports[-1].sequence
+        self._obey_gate()
         await self._endpoint.start()
         self._feed.start()
         await self._gateway.start(wait=False)
 
     async def close(self) -> None:
+        if self._link_loss is not None:
+            self._link_loss.cancel()
         await self._feed.close()
         await self._gateway.stop()
         await self._endpoint.close()
@@ -127,6 +138,8 @@ class GatewayProcess:
             return
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE and sender >= OPERATOR_ID:
             self._feed.subscribe(sender)
+        elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
+            self._on_operator(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
@@ -138,6 +151,8 @@ class GatewayProcess:
             self._prepare(values)
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
+        elif message.kind == OrderKind.TRADING:
+            self._on_trading_committed(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
 
@@ -151,6 +166,67 @@ class GatewayProcess:
         self._guard.set_members(self._members.membership)
         voters = ", ".join(map(str, self._members.membership.voters))
         self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
+
+    # The kill switch
+
+    def _on_operator(self, sender: int, message: Application) -> None:
+        """An operator's change: obeyed at once where it is stricter; a looser one is the swarm's to commit."""
+        try:
+            change = decode_trading(bytes(unpack(message.body)["change"]))
+            if change.signer != sender:
+                raise ValueError(f"operator {sender} brought the word of {change.signer}")
+            if self._gate.hear(change):
+                self._obey_gate()
+            text = f"the gateway is {self._gate.state}"
+        except (ValueError, KeyError, TypeError) as error:
+            text = f"refused: {error}"
+        gateway = self._gateway
+        body = {"text": text, "orders_sent": gateway.orders_sent, "cancels_sent": gateway.cancels_sent}
+        answer = application(Channel.CONTROL, Control.REPLY, body, request_id=message.request_id)
+        self._endpoint.send(sender, answer)
+
+    def _on_trading_committed(self, sender: int, proof: bytes) -> None:
+        try:
+            message = decode(proof)
+            if not isinstance(message, CommittedEntries) or len(message.entries) != 1:
+                raise GuardError("the proof is not one committed entry")
+            self._guard.verify_certificate(message.entries[0])
+            if self._gate.committed(message.entries[0]):
+                self._obey_gate()
+        except ValueError as error:
+            self._feed.event(Severity.ERROR, f"refused a change of the trading state from node {sender}: {error}")
+
+    def _obey_gate(self) -> None:
+        state, reason = self._gate.state, self._gate.reason
+        if state is TradingState.HALTED:
+            self._gateway.halt(f"kill switch: {reason}")
+        else:
+            self._gateway.resume()
+        self._guard.trading = state
+        self._feed.trading, self._feed.trading_reason = state, reason
+        if state is not TradingState.ACTIVE or self._was_connected:
+            severity = Severity.INFO if state is TradingState.ACTIVE else Severity.WARNING
+            self._feed.event(severity, f"trading is {state}{': ' if reason else ''}{reason}")
+
+    def _watch_link(self, state: VenueState) -> None:
+        """A venue that stays away pulls the kill switch: nobody knows what its orders do meanwhile."""
+        if state is VenueState.CONNECTED:
+            self._was_connected = True
+            if self._link_loss is not None:
+                self._link_loss.cancel()
+                self._link_loss = None
+        elif self._was_connected and self._link_loss is None and self._link_loss_s:
+            loop = asyncio.get_running_loop()
+            self._link_loss = loop.call_later(self._link_loss_s, self._halt_by_link_loss)
+
+    def _halt_by_link_loss(self) -> None:
+        reason = f"no link to the venue for {self._link_loss_s:g} s"
+        change = sign_trading(TradingState.HALTED, time.time_ns(), GATEWAY_ID, reason, self._identity.sign)
+        if self._gate.hear(change):
+            self._obey_gate()
+            body = {"change": encode_trading(change)}
+            for node in self._members.membership.nodes:
+                self._endpoint.send(node, application(Channel.ORDER, OrderKind.TRADING, body))
 
     # Orders
 
@@ -169,7 +245,7 @@ class GatewayProcess:
         """What was prepared for an earlier step and never released was denied, or committed at another index."""
         stale = [name for name, prepared_step in self._prepared.items() if prepared_step < step]
         if stale:
-            self._gateway.discard(stale, "prepared, and never committed in this place")
+            self._gateway.discard(stale, NEVER_COMMITTED)
             for name in stale:
                 del self._prepared[name]
 
@@ -210,8 +286,7 @@ class GatewayProcess:
         sendable = [request for request in fresh if request.client_order_id not in denials]
         for request in fresh:
             if request.client_order_id in denials:
-                self._gateway.prepare([request])
-                self._gateway.discard([request.client_order_id], denials[request.client_order_id])
+                self._gateway.deny([request], denials[request.client_order_id])
         if not sendable:
             return
         self._advance_venue(max(request.step for request in sendable))
@@ -302,6 +377,7 @@ class GatewayProcess:
         severity = Severity.WARNING if state is VenueState.DOWN else Severity.INFO
         self._feed.event(severity, f"venue is {state.value}{': ' if reason else ''}{reason}")
         self._feed.venue = state
+        self._watch_link(state)
         if state is not VenueState.CONNECTED:
             self._step = -1
         for node in self._members.membership.nodes:

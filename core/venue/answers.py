@@ -6,13 +6,13 @@ Beyond Binance: `duplicate` in an answer to order.place, and `step` in exchangeI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
 from core.venue.account import Account, VenueOrder
-from core.venue.events import OrderAccepted, OrderEnded, OrderStatus, Traded
+from core.venue.events import OrderAccepted, OrderEnded, OrderReplaced, OrderStatus, Traded, VenueEvent
 from core.venue.exchange import PRICE_TICKS_MAX, QUANTITY_LOTS_MAX, Happened
 from core.venue.order_book import BUY
 from core.venue.settings import ExchangeSettings
@@ -102,6 +102,10 @@ class Answers:
             "transactTime": order.update_ms,
         }
 
+    def amended(self, order: VenueOrder, events_total: int) -> dict[str, Any]:
+        """The result of order.amend.keepPriority."""
+        return {"transactTime": order.update_ms, "executionId": events_total, "amendedOrder": self.order(order)}
+
     def trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
         """A row of myTrades."""
         return self._fill(trade) | {
@@ -135,7 +139,10 @@ class Answers:
             "balances": balances,
         }
 
-    def exchange_info(self, now_ms: int, step: int, captions: Sequence[str]) -> dict[str, Any]:
+    def exchange_info(
+        self, now_ms: int, step: int, captions: Sequence[str], halted: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The result of exchangeInfo; `halted` names the symbols whose trading rests."""
         scale = self._scale
         filters = [
             {
@@ -160,7 +167,7 @@ class Answers:
         symbols = [
             {
                 "symbol": name,
-                "status": "TRADING",
+                "status": "HALT" if name in halted else "TRADING",
                 "baseAsset": name,
                 "quoteAsset": scale.quote_asset,
                 "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
@@ -187,10 +194,8 @@ class Answers:
             return None
         scale = self._scale
         trade = event if isinstance(event, Traded) else None
-        kind = "TRADE" if trade else "NEW" if isinstance(event, OrderAccepted) else "EXPIRED"
+        kind = execution_type(event, order)
         cancel_id = event.cancel_client_order_id if isinstance(event, OrderEnded) else ""
-        if order.status is OrderStatus.CANCELED:
-            kind = "CANCELED"
         return {
             "e": "executionReport",
             "E": event.time_ms,
@@ -227,6 +232,17 @@ class Answers:
             "W": order.time_ms,
             "V": str(self._settings.self_trade_prevention),
         }
+
+
+def execution_type(event: VenueEvent, order: VenueOrder) -> str:
+    """Binance's name for what happened to an order."""
+    if isinstance(event, Traded):
+        return "TRADE"
+    if isinstance(event, OrderAccepted):
+        return "NEW"
+    if isinstance(event, OrderReplaced):
+        return "REPLACED"
+    return "CANCELED" if order.status is OrderStatus.CANCELED else "EXPIRED"
 
 
 def _balance(asset: str, free: str, locked: str) -> dict[str, Any]:

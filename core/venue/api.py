@@ -71,6 +71,7 @@ class SpotApi:
         self._signed: dict[str, Callable[[Params, int, int], Any]] = {
             "order.place": self._place,
             "order.cancel": self._cancel,
+            "order.amend.keepPriority": self._amend,
             "order.status": self._status,
             "openOrders.status": self._open_orders,
             "myTrades": self._my_trades,
@@ -166,6 +167,18 @@ class SpotApi:
         order = self.exchange.cancel(owner, order_id, client_order_id, cancel_id, now_ms)
         return self.answers.cancelled(order, cancel_id)
 
+    def _amend(self, params: Params, owner: int, now_ms: int) -> Any:
+        order = self._order(params, owner)
+        new_id = params.get("newClientOrderId") or f"amend-{self.exchange.events_total + 1}"
+        if not is_client_order_id(new_id):
+            raise rejects.illegal_parameter("newClientOrderId")
+        quantity = _count(params, "newQty", self.exchange.scale.lot, "LOT_SIZE")
+        if quantity >= order.quantity_lots:
+            raise rejects.amend_rejected("it would not lower the quantity")
+        terms = (order.price_ticks, quantity)
+        order = self.exchange.replace(owner, order.order_id, None, new_id, *terms, now_ms)
+        return self.answers.amended(order, self.exchange.events_total)
+
     def _status(self, params: Params, owner: int, now_ms: int) -> Any:
         return self.answers.status(self._order(params, owner))
 
@@ -198,7 +211,9 @@ class SpotApi:
             raise VenueReject(rejects.ILLEGAL_PARAMETER, f"replay.advance to step {step}: {error}") from None
 
     def _exchange_info(self, params: Params, now_ms: int) -> Any:
-        return self.answers.exchange_info(now_ms, self.exchange.step, self._captions)
+        exchange = self.exchange
+        halted = [name for i, name in enumerate(exchange.scale.instruments) if exchange.is_halted(i)]
+        return self.answers.exchange_info(now_ms, exchange.step, self._captions, halted)
 
     def _depth(self, params: Params, now_ms: int) -> Any:
         instrument = self._instrument(params)

@@ -81,9 +81,24 @@ class OrderEnded:
     cancel_client_order_id: str
 
 
-VenueEvent = AccountOpened | StepAdvanced | OrderAccepted | Traded | OrderEnded
+@dataclass(frozen=True, slots=True)
+class OrderReplaced:
+    """An open order with other terms. The client's new id names it from now on; the venue's id stays."""
 
-_KINDS: Final[tuple[type[Any], ...]] = (AccountOpened, StepAdvanced, OrderAccepted, Traded, OrderEnded)
+    number: int
+    time_ms: int
+    order_id: int
+    client_order_id: str
+    price_ticks: int
+    quantity_lots: int
+    """Whole quantity, what is executed included."""
+    keeps_place: bool
+    """Only the quantity fell: the order stays where it stood in its queue."""
+
+
+VenueEvent = AccountOpened | StepAdvanced | OrderAccepted | Traded | OrderEnded | OrderReplaced
+
+_KINDS: Final[tuple[type[Any], ...]] = (AccountOpened, StepAdvanced, OrderAccepted, Traded, OrderEnded, OrderReplaced)
 _CODE: Final = {kind: code for code, kind in enumerate(_KINDS)}
 
 

@@ -16,7 +16,16 @@ from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
 from core.venue import rejects
 from core.venue.account import Account, VenueOrder
-from core.venue.events import AccountOpened, OrderAccepted, OrderEnded, OrderStatus, StepAdvanced, Traded, VenueEvent
+from core.venue.events import (
+    AccountOpened,
+    OrderAccepted,
+    OrderEnded,
+    OrderReplaced,
+    OrderStatus,
+    StepAdvanced,
+    Traded,
+    VenueEvent,
+)
 from core.venue.liquidity import Level, ladder
 from core.venue.order_book import BUY, SELL, BookTrade, Match, OrderBook, Outcome
 from core.venue.settings import ExchangeSettings
@@ -138,16 +147,62 @@ class Exchange:
         self, owner: int, order_id: int | None, client_order_id: str | None, cancel_id: str, now_ms: int
     ) -> VenueOrder:
         """Cancel an open order of `owner` by either id. Raises VenueReject -2011 where there is none."""
-        try:
-            order = self.order(owner, order_id, client_order_id)
-        except rejects.VenueReject:
-            raise rejects.unknown_order_sent() from None
-        if not order.is_open:
-            raise rejects.unknown_order_sent()
+        order = self._open_order(owner, order_id, client_order_id)
         self._books[order.instrument].cancel(order.order_id)
         self._resting[order.instrument] -= 1
         self._emit(OrderEnded(self.events_total + 1, now_ms, order.order_id, str(OrderStatus.CANCELED), cancel_id))
         return self._orders[order.order_id]
+
+    def replace(
+        self,
+        owner: int,
+        order_id: int | None,
+        client_order_id: str | None,
+        new_client_order_id: str,
+        price_ticks: int,
+        quantity_lots: int,
+        now_ms: int,
+    ) -> VenueOrder:
+        """Give an open limit order another price or (whole) quantity, and its client's new id.
+
+        Less quantity at the same price keeps its place in the queue; anything else goes to the end of its level, and
+        trades first where it crosses. Raises VenueReject, and the order then stands as before: -2011 where it is not
+        open, -2010 for an id that is taken, money, or a post-only order that would take, -2038 for a quantity that is
+        executed already or terms that change nothing, -1013 for a filter.
+        """
+        order = self._open_order(owner, order_id, client_order_id)
+        if (owner, new_client_order_id) in self._by_client:
+            raise rejects.duplicate_order()
+        if quantity_lots <= order.executed_lots:
+            raise rejects.amend_rejected(f"{order.executed_lots} lots are executed already")
+        if (price_ticks, quantity_lots) == (order.price_ticks, order.quantity_lots):
+            raise rejects.amend_rejected("it changes nothing")
+        keeps_place = price_ticks == order.price_ticks and quantity_lots < order.quantity_lots
+        if not keeps_place:
+            self._refuse_bad_terms(order.instrument, price_ticks or -1, quantity_lots)
+            self._quote(order.instrument, now_ms)
+            # The house's new quotes may have filled it.
+            order = self._open_order(owner, order.order_id, None)
+            self._refuse_replacement(order, price_ticks, quantity_lots - order.executed_lots)
+        event = OrderReplaced(
+            self.events_total + 1, now_ms, order.order_id, new_client_order_id, price_ticks, quantity_lots, keeps_place
+        )
+        self._emit(event)
+        book, leaves = self._books[order.instrument], quantity_lots - order.executed_lots
+        if keeps_place:
+            book.reduce(order.order_id, leaves)
+            return self._orders[order.order_id]
+        book.cancel(order.order_id)
+        match = book.submit(order.order_id, owner, order.side, price_ticks, leaves, TimeInForce(order.time_in_force))
+        if match.outcome is not Outcome.RESTING:
+            self._resting[order.instrument] -= 1
+        self._settle(order.order_id, match, now_ms)
+        return self._orders[order.order_id]
+
+    def is_halted(self, instrument: int) -> bool:
+        """Whether trading of an instrument rests at the current step."""
+        halts = self.settings.halts
+        return any(halt.instrument == instrument and halt.first <= self.step <= halt.last for halt in halts)
 
     def order(self, owner: int, order_id: int | None, client_order_id: str | None) -> VenueOrder:
         """The order by the venue's id or, without one, the client's. Raises VenueReject -2013."""
@@ -157,6 +212,10 @@ class Exchange:
         if order is None or order.owner != owner:
             raise rejects.no_such_order()
         return order
+
+    def orders_of(self, owner: int) -> list[VenueOrder]:
+        """Every order that `owner` ever had accepted."""
+        return [order for order in self._orders.values() if order.owner == owner]
 
     def open_orders(self, owner: int, instrument: int | None = None) -> list[VenueOrder]:
         """Open orders of `owner`, oldest first."""
@@ -230,23 +289,47 @@ class Exchange:
 
     # Inside
 
+    def _open_order(self, owner: int, order_id: int | None, client_order_id: str | None) -> VenueOrder:
+        try:
+            order = self.order(owner, order_id, client_order_id)
+        except rejects.VenueReject:
+            raise rejects.unknown_order_sent() from None
+        if not order.is_open:
+            raise rejects.unknown_order_sent()
+        return order
+
+    def _refuse_replacement(self, order: VenueOrder, price: int, leaves: int) -> None:
+        """Money, and post-only, with the old terms taken out of the account meanwhile."""
+        best = self._books[order.instrument].best(-order.side)
+        crosses = best is not None and (best - price) * order.side <= 0
+        if crosses and order.time_in_force == TimeInForce.POST_ONLY:
+            raise rejects.would_take()
+        account, (instrument, side) = self.accounts[order.owner], (order.instrument, order.side)
+        account.put(replace(order, status=OrderStatus.CANCELED))
+        affordable = account.can_afford(instrument, side, leaves, leaves * price, self.closes, self.settings)
+        account.put(order)
+        if not affordable:
+            raise rejects.insufficient_balance()
+
     def _refuse_bad(self, owner: int, new: NewOrder) -> None:
         if self._reject_rate and self._random.random() < self._reject_rate:
             raise rejects.injected_reject()
-        if self.step < 0:
-            raise rejects.VenueReject(rejects.NEW_ORDER, "Market is closed.")
-        if not 1 <= new.quantity_lots <= QUANTITY_LOTS_MAX:
-            raise rejects.filter_failure("LOT_SIZE")
-        if new.price_ticks == 0:
-            if new.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK):
-                raise rejects.missing_parameter("price")
-        elif not 1 <= new.price_ticks <= PRICE_TICKS_MAX:
-            raise rejects.filter_failure("PRICE_FILTER")
-        value = new.quantity_lots * (new.price_ticks or self.closes[new.instrument])
-        if not self.settings.notional_min_quanta <= value <= NOTIONAL_QUANTA_MAX:
-            raise rejects.filter_failure("NOTIONAL")
+        if new.price_ticks == 0 and new.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK):
+            raise rejects.missing_parameter("price")
+        self._refuse_bad_terms(new.instrument, new.price_ticks, new.quantity_lots)
         if len(self.accounts[owner].open_orders) >= self.settings.open_orders_max:
             raise rejects.filter_failure("MAX_NUM_ORDERS")
+
+    def _refuse_bad_terms(self, instrument: int, price: int, lots: int) -> None:
+        if self.step < 0 or self.is_halted(instrument):
+            raise rejects.market_closed()
+        if not 1 <= lots <= QUANTITY_LOTS_MAX:
+            raise rejects.filter_failure("LOT_SIZE")
+        if not 0 <= price <= PRICE_TICKS_MAX:
+            raise rejects.filter_failure("PRICE_FILTER")
+        value = lots * (price or self.closes[instrument])
+        if not self.settings.notional_min_quanta <= value <= NOTIONAL_QUANTA_MAX:
+            raise rejects.filter_failure("NOTIONAL")
 
     def _refuse_unaffordable(self, account: Account, new: NewOrder) -> None:
         if new.price_ticks:
@@ -299,6 +382,8 @@ class Exchange:
         for quote in self._house_quotes[instrument]:
             book.cancel(quote)
         quotes = self._house_quotes[instrument] = []
+        if self.is_halted(instrument):
+            return
         if self._recorded_book is not None:
             bids, asks = self._recorded_book(instrument)
         else:
@@ -327,6 +412,8 @@ class Exchange:
             self._orders[event.order_id] = order
             self.accounts[order.owner].put(order)
             return order
+        if isinstance(event, OrderReplaced):
+            return self._apply_replaced(event)
         if isinstance(event, StepAdvanced):
             self.step, self.closes = event.step, event.closes
         else:
@@ -351,6 +438,21 @@ class Exchange:
         self._by_client[order.owner, order.client_order_id] = order.order_id
         self.accounts[order.owner].put(order)
         self._next_order_id = order.order_id + 1
+        return order
+
+    def _apply_replaced(self, event: OrderReplaced) -> VenueOrder:
+        # Taken out first: `restore` queues orders as they stand in this table, and this one may have lost its place.
+        order = self._orders[event.order_id] if event.keeps_place else self._orders.pop(event.order_id)
+        order = replace(
+            order,
+            client_order_id=event.client_order_id,
+            price_ticks=event.price_ticks,
+            quantity_lots=event.quantity_lots,
+            update_ms=event.time_ms,
+        )
+        self._orders[order.order_id] = order
+        self._by_client[order.owner, order.client_order_id] = order.order_id
+        self.accounts[order.owner].put(order)
         return order
 
     def _apply_trade(self, event: Traded) -> VenueOrder:

@@ -241,3 +241,13 @@ class OrderBook:
             return None
         self._drop(order, self._sides[order.side])
         return order.leaves
+
+    def reduce(self, order_id: int, leaves: int) -> bool:
+        """Set the lots that an order has left to fewer; it keeps its place. False where it does not rest, or has no
+        more than that already."""
+        order = self._orders.get(order_id)
+        if order is None or not 0 < leaves < order.leaves:
+            return False
+        self._sides[order.side].totals[order.price] -= order.leaves - leaves
+        order.leaves = leaves
+        return True

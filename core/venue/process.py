@@ -13,6 +13,7 @@ from core.orders.scale import MarketScale
 from core.venue.api import SpotApi
 from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
+from core.venue.fix_server import FixServer
 from core.venue.journal import VenueJournal
 from core.venue.server import VenueServer, unix_ms
 from core.venue.settings import VenueSettings
@@ -54,6 +55,17 @@ class Venue:
         captions = settings.captions(prices.recorded_book is not None)
         api = SpotApi(self.exchange, {credentials.api_key: (credentials, TRADER)}, captions, self.advance_to)
         self.server = VenueServer(api, self.journal, settings.injection)
+        self.fix = FixServer(
+            self.exchange,
+            {credentials.api_key: (credentials, TRADER)},
+            settings.directory / "fix",
+            self.server.publish,
+            self.server.delayed,
+            self.advance_to,
+        )
+        self.fix_port = 0
+        """Where FIX sessions are accepted, once started."""
+        self.server.add_listener(self.fix.published)
         if TRADER not in self.exchange.accounts:
             cash = round(settings.starting_cash / float(scale.quantum.step))
             self.exchange.open_account(TRADER, cash, unix_ms())
@@ -70,10 +82,12 @@ class Venue:
         return self.exchange.step
 
     async def start(self) -> int:
-        """Listen. Returns the port."""
+        """Listen, for FIX too. Returns the port of the Binance interface."""
+        self.fix_port = await self.fix.start(self.settings.host, self.settings.fix_port)
         return await self.server.start(self.settings.host, self.settings.port)
 
     async def stop(self) -> None:
+        await self.fix.stop()
         await self.server.stop()
         self.journal.close()
 

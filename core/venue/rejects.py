@@ -31,6 +31,7 @@ SYMBOL = -1121
 NEW_ORDER = -2010
 CANCEL = -2011
 NO_SUCH_ORDER = -2013
+AMEND = -2038
 API_KEY = -2015
 
 
@@ -53,6 +54,14 @@ def would_take() -> VenueReject:
 
 def injected_reject() -> VenueReject:
     return VenueReject(NEW_ORDER, "Order refused by the setting reject_rate.")
+
+
+def market_closed() -> VenueReject:
+    return VenueReject(NEW_ORDER, "Market is closed.")
+
+
+def amend_rejected(why: str) -> VenueReject:
+    return VenueReject(AMEND, f"The order amendment is rejected: {why}")
 
 
 def unknown_order_sent() -> VenueReject:

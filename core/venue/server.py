@@ -27,27 +27,29 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Client:
-    """One connection: its session, and the answers that an injected delay holds back."""
+class _Delayed:
+    """What an injected delay holds back of one connection."""
 
-    def __init__(self, server: VenueServer, connection: WebSocketConnection) -> None:
-        self.session = ApiSession()
-        self._server = server
-        self._connection = connection
+    def __init__(
+        self, delay_s: Callable[[], float], send: Callable[[bytes], None], overflow: Callable[[str], None]
+    ) -> None:
+        self._delay_s = delay_s
+        self._send = send
+        self._overflow = overflow
         self._delayed: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def send(self, data: bytes) -> None:
-        delay_s = self._server.delay_s()
+        delay_s = self._delay_s()
         if not delay_s and not self._delayed:
-            self._connection.send(data)
+            self._send(data)
             return
         loop = asyncio.get_running_loop()
         # Never before an earlier answer: jitter must not reorder a TCP stream.
         due = max(loop.time() + delay_s, self._delayed[-1][0] if self._delayed else 0.0)
         self._delayed.append((due, data))
         if len(self._delayed) > DELAYED_MAX:
-            self._connection.abort("too many answers are waiting")
+            self._overflow("too many answers are waiting")
         elif self._timer is None:
             self._timer = loop.call_at(due, self._release)
 
@@ -55,7 +57,7 @@ class _Client:
         loop = asyncio.get_running_loop()
         self._timer = None
         while self._delayed and self._delayed[0][0] <= loop.time():
-            self._connection.send(self._delayed.popleft()[1])
+            self._send(self._delayed.popleft()[1])
         if self._delayed:
             self._timer = loop.call_at(self._delayed[0][0], self._release)
 
@@ -63,6 +65,15 @@ class _Client:
         if self._timer is not None:
             self._timer.cancel()
         self._delayed.clear()
+
+
+class _Client:
+    """One WebSocket connection and its session."""
+
+    def __init__(self, delay_s: Callable[[], float], connection: WebSocketConnection) -> None:
+        self.session = ApiSession()
+        self._delayed = _Delayed(delay_s, connection.send, connection.abort)
+        self.send, self.stop = self._delayed.send, self._delayed.stop
 
 
 class VenueServer:
@@ -83,6 +94,8 @@ class VenueServer:
         self._clients: dict[WebSocketConnection, _Client] = {}
         self._connections: set[WebSocketConnection] = set()
         self._server: asyncio.Server | None = None
+        self._faults = 0
+        self._listeners: list[Callable[[list[Happened]], None]] = []
 
     async def start(self, host: str, port: int) -> int:
         """Listen. Returns the port taken. Raises OSError where it is in use."""
@@ -113,12 +126,25 @@ class VenueServer:
         jitter = injection.jitter_ms * self._random.random() if injection.jitter_ms else 0.0
         return (injection.latency_ms + jitter) / 1e3
 
+    def add_listener(self, listener: Callable[[list[Happened]], None]) -> None:
+        """Another front end: it hears what happened once that is in the journal."""
+        self._listeners.append(listener)
+
+    def delayed(self, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """A writer that holds bytes back by the injected delay."""
+        return _Delayed(self.delay_s, send, lambda reason: None).send
+
+    def _draw(self, rate: float) -> bool:
+        return rate > 0 and self._random.random() < rate
+
     def publish(self) -> None:
         """Journal what happened, then tell the subscribers. Called before any answer that depends on it leaves."""
         happened = self._api.exchange.take_happened()
         if not happened:
             return
         self._journal.append([item.event for item in happened])
+        for listener in self._listeners:
+            listener(happened)
         subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
         for item in happened if subscribers else ():
             self._push(item, subscribers)
@@ -138,15 +164,23 @@ class VenueServer:
         if len(self._clients) >= CONNECTIONS_MAX:
             connection.close("too many connections")
             return
-        self._clients[connection] = _Client(self, connection)
+        self._clients[connection] = _Client(self.delay_s, connection)
 
     def message(self, connection: WebSocketConnection, data: bytes) -> None:
         client = self._clients.get(connection)
         if client is None:
             return
-        answer = self._api.handle(data, client.session, self._clock_ms())
-        self.publish()
-        client.send(answer)
+        lost, cut = self._draw(self._injection.drop_rate), self._draw(self._injection.disconnect_rate)
+        # Every other one before the venue acts: then the order was never there, else only its answer is missing.
+        self._faults += lost or cut
+        before = (lost or cut) and self._faults % 2 == 1
+        if not before:
+            answer = self._api.handle(data, client.session, self._clock_ms())
+            self.publish()
+            if not lost and not cut:
+                client.send(answer)
+        if cut:
+            connection.abort("cut by the setting disconnect_rate")
 
     def drained(self, connection: WebSocketConnection) -> None:
         """Nothing waits for the end of a read: each answer is sent by its own request."""

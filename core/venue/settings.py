@@ -21,6 +21,20 @@ class AccountKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """Trading of one instrument rests from market step `first` to `last`, both included; cancels are still taken."""
+
+    instrument: int
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for steps that are no range."""
+        if not 0 <= self.first <= self.last:
+            raise ValueError(f"venue: halt from step {self.first} to {self.last}; want 0 <= first <= last")
+
+
+@dataclass(frozen=True, slots=True)
 class Injection:
     """Faults and delays put in on purpose."""
 
@@ -30,15 +44,32 @@ class Injection:
     """Up to this much more, evenly spread; answers keep their order."""
     reject_rate: float = 0.0
     """Share of new orders refused with -2010."""
+    drop_rate: float = 0.0
+    """Share of requests that are lost: every other one before the venue acts, the others' answers after it did."""
+    disconnect_rate: float = 0.0
+    """Share of requests upon which the venue cuts the connection: every other one before it acts, or after."""
     seed: int = 0
-    """Of jitter and rejects."""
+    """Of jitter, rejects, drops and cuts."""
 
     def __post_init__(self) -> None:
         """Raises ValueError that names the bad setting."""
         if not 0 <= self.latency_ms <= 10_000 or not 0 <= self.jitter_ms <= 10_000:
             raise ValueError(f"venue: latency {self.latency_ms} ms, jitter {self.jitter_ms} ms; want 0 to 10,000")
-        if not 0 <= self.reject_rate <= 1:
-            raise ValueError(f"venue: reject_rate = {self.reject_rate}; want 0 to 1")
+        for name in ("reject_rate", "drop_rate", "disconnect_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"venue: {name} = {getattr(self, name)}; want 0 to 1")
+
+    def captions(self) -> tuple[str, ...]:
+        """What must stand beside every result."""
+        found = []
+        if self.latency_ms:
+            found.append(f"venue latency {self.latency_ms:g} ms (injected)")
+        if self.jitter_ms:
+            found.append(f"venue jitter {self.jitter_ms:g} ms (injected)")
+        for name, rate in (("rejects", self.reject_rate), ("drops", self.drop_rate), ("cuts", self.disconnect_rate)):
+            if rate:
+                found.append(f"venue {name} {rate:.1%} (injected)")
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +86,8 @@ class ExchangeSettings:
     liquidity: LiquiditySettings = field(default_factory=LiquiditySettings)
     open_orders_max: int = 10_000
     """Resting orders of one account."""
+    halts: tuple[Halt, ...] = ()
+    """When trading of an instrument rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +103,8 @@ class VenueSettings:
     host: str = LOOPBACK
     port: int = 0
     """0 takes a free one; `ready` is told which."""
+    fix_port: int = 0
+    """Of the FIX interface; 0 takes a free one."""
     exchange: ExchangeSettings = field(default_factory=ExchangeSettings)
     injection: Injection = field(default_factory=Injection)
     sync_journal: bool = False
@@ -78,13 +113,9 @@ class VenueSettings:
     def captions(self, has_depth: bool) -> tuple[str, ...]:
         """What must stand beside every result of this venue."""
         found = [] if has_depth else ["modelled liquidity"]
-        injection = self.injection
-        if injection.latency_ms:
-            found.append(f"venue latency {injection.latency_ms:g} ms (injected)")
-        if injection.jitter_ms:
-            found.append(f"venue jitter {injection.jitter_ms:g} ms (injected)")
-        if injection.reject_rate:
-            found.append(f"venue rejects {injection.reject_rate:.1%} (injected)")
+        found += self.injection.captions()
+        if self.exchange.halts:
+            found.append(f"{len(self.exchange.halts)} trading halts (set)")
         if self.exchange.account is AccountKind.MARGIN:
             found.append(f"margin account, leverage up to {self.exchange.leverage_max:g}")
         return tuple(found)

@@ -68,7 +68,7 @@ def test_a_leader_that_proposes_beyond_the_limits_is_replaced_and_nothing_of_it_
 
     session = asyncio.run(propose_too_much())
     book = check_books(session)
-    batches = [decode(entry.entry.payload) for entry in book.entries if entry.entry.kind is EntryKind.DATA]
+    batches = [decode(entry.payload) for _, entry in book.entries.values() if entry.kind is EntryKind.DATA]
     proposers = {batch.proposer for batch in batches if isinstance(batch, DecisionBatch)}
     assert proposers
     assert culprit not in proposers

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -303,3 +304,25 @@ def test_a_gateway_that_dies_before_its_journal_is_written_has_sent_nothing(
 
     asyncio.run(work())
     assert check_agreement(tmp_path) == (7, 0)
+
+
+def test_a_venue_that_drops_refuses_and_cuts_by_setting(tmp_path: Path) -> None:
+    faults = {"drop_rate": 0.03, "disconnect_rate": 0.03, "reject_rate": 0.1, "seed": 7}
+    patience = {"answer_timeout_ms": 60, "recv_window_ms": 60, "heartbeat_ms": 500}
+
+    async def work() -> None:
+        async with running_venue(tmp_path, **faults) as (venue, port):
+            async with running_gateway(tmp_path, port, **patience) as trader:
+                for index in range(1, 26):
+                    await ask(trader, index)
+                captions = trader.connector.captions
+                venue.server._injection = replace(venue.server._injection, drop_rate=0.0, disconnect_rate=0.0)
+                await trader.settled()
+            assert "venue drops 3.0% (injected)" in captions
+            assert "venue cuts 3.0% (injected)" in captions
+            assert venue.server._faults > 10
+            assert S.REJECTED in {report.state for report in trader.reports}
+            assert S.UNKNOWN in {report.state for report in trader.reports}
+
+    asyncio.run(work())
+    check_agreement(tmp_path)

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from core.gateway import binance as binance_module
 from core.gateway.connector import ConnectorError
-from core.gateway.errors import FencedError, GatewayFull, OtherTerms, UnknownOrder, VenueUnavailable
+from core.gateway.errors import FencedError, GatewayFull, OtherTerms, TradingHalted, UnknownOrder, VenueUnavailable
 from core.orders.life_cycle import InvalidOrder
 from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
@@ -394,3 +394,60 @@ def test_a_venue_on_its_own_comes_back_with_everything(tmp_path: Path) -> None:
 
     run(work())
     check_agreement(tmp_path)
+
+
+def test_the_kill_switch_stops_what_waits_cancels_what_rests_and_holds(tmp_path: Path) -> None:
+    async def work() -> None:
+        far = running_venue(tmp_path, latency_ms=20)
+        async with far as (_, port), running_gateway(tmp_path, port) as trader:
+            gateway = trader.gateway
+            resting = [request(1, i, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC) for i in range(3)]
+            await gateway.execute(resting, authority(), in_flight=8)
+            prepared = request(2, 0)
+            gateway.prepare([prepared])
+            late = [request(3, i, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC) for i in range(8)]
+            release = gateway.submit(late, authority(), in_flight=2)
+            sent = gateway.orders_sent
+            assert sent == 3 + 2
+            gateway.halt("kill switch: a test")
+            for refused in (lambda: gateway.submit([request(4)], authority()), lambda: gateway.prepare([request(5)])):
+                with pytest.raises(TradingHalted, match="kill switch: a test"):
+                    refused()
+            outcomes = await release.answered()
+            assert [o.state for o in outcomes[2:]] == [S.EXPIRED] * 6
+            assert all("never reached the venue: kill switch" in o.reason for o in outcomes[2:])
+            await until(lambda: not gateway.open_orders())
+            ended = [gateway.order(r.client_order_id).state for r in [*resting, *late[:2]]]  # type: ignore[union-attr]
+            assert ended == [S.CANCELLED] * 5
+            with pytest.raises(TradingHalted):
+                gateway.release([prepared.client_order_id], authority())
+            gateway.deny([prepared, request(6)], "trading is halted")
+            assert gateway.order(prepared.client_order_id).state is S.DENIED  # type: ignore[union-attr]
+            assert gateway.order(request(6).client_order_id).state is S.DENIED  # type: ignore[union-attr]
+            assert (gateway.orders_sent, gateway.cancels_sent) == (sent, 5)
+            gateway.advance(1)
+            gateway.resume()
+            (outcome,) = await gateway.execute([request(7)], authority())
+            assert outcome.state is S.FILLED
+
+    run(work())
+    assert check_agreement(tmp_path) == (6, 6)
+
+
+def test_a_link_that_comes_back_under_the_kill_switch_cancels_what_the_venue_still_holds(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running_venue(tmp_path) as (_, port):
+            trader = Trader(tmp_path, port)
+            await trader.gateway.start()
+            resting = request(1, 0, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
+            await trader.gateway.execute([resting], authority())
+        await until(lambda: trader.gateway.state is VenueState.DOWN)
+        trader.gateway.halt("kill switch")
+        async with running_venue(tmp_path, port):
+            await trader.gateway.connected()
+            await until(lambda: not trader.gateway.open_orders())
+            assert trader.gateway.order(resting.client_order_id).state is S.CANCELLED  # type: ignore[union-attr]
+            await trader.gateway.stop()
+
+    run(work())
+    assert check_agreement(tmp_path) == (1, 0)

@@ -14,8 +14,10 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core.gateway.binance import BinanceConnector
+from core.gateway.fix import FixConnector
 from core.gateway.gateway import Authority, Gateway
 from core.gateway.journal import OrderJournal
 from core.gateway.reconcile import NEVER_REACHED, Difference
@@ -77,7 +79,7 @@ async def running_venue(directory: Path, port: int = 0, **injection: float) -> A
 class Trader:
     """A gateway and all it said."""
 
-    def __init__(self, directory: Path, port: int, **changes: object) -> None:
+    def __init__(self, directory: Path, port: int, protocol: str = "binance", **changes: object) -> None:
         settings = GatewaySettings(directory / "gateway", synchronous="NORMAL", recv_window_ms=300, backoff_min_ms=5)
         self.settings = replace(settings, **changes)  # type: ignore[arg-type]
         self.port = port
@@ -85,9 +87,8 @@ class Trader:
         self.states: list[VenueState] = []
         self.differences: list[Difference] = []
         keys = directory / "keys" / "venue.json"
-        self.connector = BinanceConnector(
-            lambda: (HOST, self.port), lambda: load_credentials(keys), SCALE, self.settings
-        )
+        made = FixConnector if protocol == "fix" else BinanceConnector
+        self.connector: Any = made(lambda: (HOST, self.port), lambda: load_credentials(keys), SCALE, self.settings)
         self.gateway: Gateway[bytes] = Gateway(
             self.settings,
             SCALE,
@@ -112,8 +113,10 @@ class Trader:
 
 
 @contextlib.asynccontextmanager
-async def running_gateway(directory: Path, port: int, **changes: object) -> AsyncIterator[Trader]:
-    trader = Trader(directory, port, **changes)
+async def running_gateway(
+    directory: Path, port: int, protocol: str = "binance", **changes: object
+) -> AsyncIterator[Trader]:
+    trader = Trader(directory, port, protocol, **changes)
     await trader.gateway.start()
     try:
         yield trader

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.attach import TradingAnswer
 from core.records import (
     Accusation,
     CycleRecord,
@@ -28,6 +29,7 @@ from core.records import (
 )
 from core.spans import INDEX, NAMES, PARENT, ROOT
 from core.toggles import BASELINE, FIELD_OF_KEY, Consensus, DtwKernel, Serialization, Toggles, pressed
+from core.trading_state import TradingState
 from net.consensus import ReplicaStatus
 from net.messages import Mode
 
@@ -94,6 +96,7 @@ class FakeSession:
         self.accusations: dict[int, tuple[Accusation, ...]] = {}
         self.disagreements: dict[int, tuple[tuple[int, int], ...]] = {}
         self.venue = VenueState.CONNECTED
+        self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
         self.cycles: deque[CycleRecord] = deque(maxlen=2000)
@@ -245,6 +248,7 @@ class FakeSession:
             orders_sent_total=self.sent, orders_filled_total=self.filled, orders_rejected_total=self.rejected,
             orders=tuple(self.orders), positions=positions, cash=equity - invested, equity=equity,
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
+            trading=self.trading, trading_reason=self.trading_reason,
         )  # fmt: skip
 
 
@@ -289,6 +293,11 @@ class FakeClient:
             return self.refuse
         assert self.session is not None
         return self.session.press(key)
+
+    async def change_trading(self, state: TradingState, reason: str) -> TradingAnswer:
+        assert self.session is not None
+        self.session.trading, self.session.trading_reason = state, reason
+        return TradingAnswer(f"the gateway is {state}", f"committed: trading is {state}", 7)
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         self.exports.append((directory, seconds))

@@ -304,6 +304,26 @@ def test_trouble_is_unmissable_and_vanishes(size):
     drive(size, body)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_kill_switch_acts_at_once_and_stays_unmissable_until_trading_resumes(size):
+    async def body(app, client, pilot):
+        calm = await settle(app, pilot)
+        await pilot.press("K")
+        text = await settle(app, pilot)
+        assert "HALTED, from the monitor: no order leaves; `tradetui resume` ends it" in text
+        assert client.session.trading == "halted"
+        app.clear_notifications()
+        app.action_trading("reducing")
+        assert "only orders that reduce a position" in await settle(app, pilot)
+        app.clear_notifications()
+        app.action_trading("active")
+        await settle(app, pilot)
+        app.clear_notifications()
+        assert await settle(app, pilot) == calm
+
+    drive(size, body)
+
+
 REASON = "signed two NOTARIZE votes in view 4 at height 12"
 
 

@@ -253,3 +253,15 @@ def test_keys_are_made_once_and_only_the_owner_may_read_them(tmp_path: Path) -> 
     path.write_text("{}")
     with pytest.raises(CredentialsError, match="holds no"):
         load_credentials(path)
+
+
+def test_an_order_is_amended_to_less_and_never_to_more() -> None:
+    spot = api()
+    placed = call(spot, "order.place", limit("a", timeInForce="GTC", price="99.00"))["result"]
+    less = signed(symbol="AAA", origClientOrderId="a", newClientOrderId="b", newQty="0.200")
+    amended = call(spot, "order.amend.keepPriority", less)["result"]["amendedOrder"]
+    assert (amended["orderId"], amended["clientOrderId"], amended["origQty"]) == (placed["orderId"], "b", "0.200")
+    more = signed(symbol="AAA", orderId=placed["orderId"], newQty="0.300")
+    assert call(spot, "order.amend.keepPriority", more)["error"]["code"] == -2038
+    bad = signed(symbol="AAA", orderId=placed["orderId"], newQty="0.100", newClientOrderId="no spaces")
+    assert call(spot, "order.amend.keepPriority", bad)["error"]["code"] == -1100

@@ -15,7 +15,7 @@ from core.venue.fees import FeeSchedule
 from core.venue.liquidity import LiquiditySettings, ladder
 from core.venue.order_book import BUY, SELL
 from core.venue.rejects import VenueReject
-from core.venue.settings import AccountKind, ExchangeSettings
+from core.venue.settings import AccountKind, ExchangeSettings, Halt
 
 ME = 1
 SCALE = MarketScale.of(["AAA", "BBB"], "0.01", "1")
@@ -278,3 +278,94 @@ def snapshot(venue: Exchange) -> tuple[object, ...]:
     names = ["filled", "bid 1", "bid 2", "gone"]
     orders: list[VenueOrder] = [venue.order(ME, None, name) for name in names]
     return venue.step, venue.closes, venue.events_total, account.cash, account.base, orders, venue.open_orders(ME)
+
+
+OTHER = 2
+
+
+def two_resting(venue: Exchange) -> None:
+    """My order ahead of another's at 9,990."""
+    venue.open_account(OTHER, CASH, 0)
+    venue.place(ME, new("mine", price=9_990, lots=10, terms=T.GTC), 1)
+    venue.place(OTHER, new("theirs", price=9_990, lots=10, terms=T.GTC), 1)
+
+
+@pytest.mark.parametrize(("price", "lots", "keeps"), [(9_990, 4, True), (9_990, 12, False), (9_991, 10, False)])
+def test_less_quantity_keeps_its_place_and_any_other_change_loses_it(price: int, lots: int, keeps: bool) -> None:
+    venue = exchange()
+    two_resting(venue)
+    order = venue.replace(ME, None, "mine", "mine-2", price, lots, 2)
+    assert (order.client_order_id, order.price_ticks, order.quantity_lots) == ("mine-2", price, lots)
+    queue = [name for name, _, _ in venue._books[0].queue(BUY, 9_990)]
+    mine, theirs = order.order_id, venue.order(OTHER, None, "theirs").order_id
+    assert queue == ([mine, theirs] if keeps else [theirs, mine] if price == 9_990 else [theirs])
+    with pytest.raises(VenueReject, match="-2013"):
+        venue.order(ME, None, "nobody")
+    restored = Exchange(SCALE, RULES)
+    restored.restore(drain(venue))
+    assert [name for name, _, _ in restored._books[0].queue(BUY, 9_990)] == queue
+    assert restored.open_orders(ME) == venue.open_orders(ME)
+    assert restored.accounts[ME].locked_cash(RULES) == venue.accounts[ME].locked_cash(RULES)
+
+
+def test_a_replacement_that_crosses_trades() -> None:
+    venue = exchange()
+    venue.place(ME, new("mine", price=9_990, lots=10, terms=T.GTC), 1)
+    order = venue.replace(ME, None, "mine", "mine-2", 10_001, 10, 2)
+    assert (order.status, order.executed_lots, order.value_quanta) == (OrderStatus.FILLED, 10, 100_010)
+    assert venue.open_orders(ME) == []
+    assert venue.accounts[ME].base[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "price", "lots", "code"),
+    [
+        ("taken", 9_991, 10, -2010),
+        ("new", 9_990, 10, -2038),
+        ("new", 9_990, 0, -2038),
+        ("new", 0, 10, -1013),
+        ("new", 1 << 50, 10, -1013),
+        ("new", 9_990, 1 << 50, -1013),
+        ("new", 10_001, 10, -2010),
+        ("new", 9_991, 10_000_000, -2010),
+    ],
+)
+def test_a_refused_replacement_leaves_the_order_as_it_was(name: str, price: int, lots: int, code: int) -> None:
+    venue = exchange()
+    venue.place(ME, new("taken", price=9_000, terms=T.GTC), 1)
+    before, _ = venue.place(ME, new("mine", price=9_990, lots=10, terms=T.POST_ONLY), 1)
+    events, locked = venue.events_total, venue.accounts[ME].locked_cash(RULES)
+    with pytest.raises(VenueReject) as caught:
+        venue.replace(ME, None, "mine", name, price, lots, 2)
+    assert caught.value.code == code
+    assert venue.order(ME, None, "mine") == before
+    assert (venue.events_total, venue.accounts[ME].locked_cash(RULES)) == (events, locked)
+
+
+def test_what_is_not_open_is_not_replaced() -> None:
+    venue = exchange()
+    venue.place(ME, new("gone"), 1)
+    for name in ("gone", "never"):
+        with pytest.raises(VenueReject, match="-2011"):
+            venue.replace(ME, None, name, "x", 9_000, 5, 2)
+
+
+def test_a_halt_refuses_orders_takes_cancels_and_ends() -> None:
+    venue = exchange(replace(RULES, halts=(Halt(0, 1, 2),)))
+    venue.place(ME, new("rest", price=9_990, terms=T.GTC), 1)
+    venue.advance(1, [9_900, 20_000], 2)
+    assert venue.order(ME, None, "rest").is_open, "nothing trades in a halt, whatever the price"
+    reject = refused(venue, new("x"))
+    assert (reject.code, reject.message) == (-2010, "Market is closed.")
+    with pytest.raises(VenueReject, match="Market is closed"):
+        venue.replace(ME, None, "rest", "x", 9_991, 10, 2)
+    assert venue.depth(0, 5, 2)[1] == []
+    venue.place(ME, new("other", price=20_100, instrument=1), 2)
+    assert venue.cancel(ME, None, "rest", "c", 2).status is OrderStatus.CANCELED
+    venue.advance(3, [9_900, 20_000], 3)
+    assert venue.place(ME, new("y"), 3)[0].status is OrderStatus.FILLED
+
+
+def test_a_halt_without_a_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="want 0 <= first <= last"):
+        Halt(0, 5, 4)

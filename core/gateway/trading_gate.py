@@ -1,0 +1,82 @@
+"""What the gateway lets through at all, kept over its restart.
+
+A stricter state holds from the moment that a signed change of it is heard; a looser one only with the certificate of
+the log entry that carries it, and only if it was signed after every change that was obeyed before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.payload import PayloadError, decode
+from core.trading_state import STRICTNESS, TradingChange, TradingState, decode_trading, encode_trading
+from net.messages import Committed
+from net.payload_batch import PayloadBatchError, payloads_of
+
+
+class TradingGate:
+    """The trading state as the gateway obeys it."""
+
+    def __init__(self, keys: Mapping[int, bytes], gateway_id: int, file: Path) -> None:
+        """`keys`: who may change it. `file` keeps the last change obeyed; a damaged one means HALTED."""
+        self._keys = keys
+        self._gateway_id = gateway_id
+        self._file = file
+        self.state = TradingState.ACTIVE
+        self.reason = ""
+        self._pressed_ns = 0
+        self._read()
+
+    def hear(self, change: TradingChange) -> bool:
+        """A signed change, not committed yet: obeyed where it is stricter. Returns whether the state changed.
+
+        Raises ValueError where the signer may not, OSError where it cannot be kept (it is obeyed all the same).
+        """
+        if not change.is_signed(self._keys):
+            raise ValueError(f"a change of the trading state by {change.signer}, who may not")
+        if change.pressed_ns <= self._pressed_ns or STRICTNESS[change.state] <= STRICTNESS[self.state]:
+            return False
+        self._obey(change)
+        return True
+
+    def committed(self, committed: Committed) -> bool:
+        """A change whose certificate was checked: obeyed where it is the latest. Returns whether the state changed.
+
+        Raises ValueError where the entry holds none, or its signer may not; OSError as `hear`.
+        """
+        try:
+            values = [decode(payload) for payload in payloads_of(committed.entry)]
+        except (PayloadError, PayloadBatchError) as error:
+            raise ValueError(f"entry {committed.entry.index}: {error}") from error
+        changes = [value for value in values if isinstance(value, TradingChange)]
+        if not changes:
+            raise ValueError(f"entry {committed.entry.index} holds no change of the trading state")
+        before = self.state
+        for change in changes:
+            loosens = STRICTNESS[change.state] < STRICTNESS[self.state]
+            if not change.is_signed(self._keys) or (loosens and change.signer == self._gateway_id):
+                raise ValueError(f"a change of the trading state by {change.signer}, who may not")
+            if change.pressed_ns > self._pressed_ns:
+                self._obey(change)
+        return self.state is not before
+
+    def _obey(self, change: TradingChange) -> None:
+        self.state, self.reason, self._pressed_ns = change.state, change.reason, change.pressed_ns
+        temporary = self._file.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(encode_trading(change))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._file)
+
+    def _read(self) -> None:
+        try:
+            change = decode_trading(self._file.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            self.state, self.reason = TradingState.HALTED, f"{self._file.name} is damaged"
+            return
+        self.state, self.reason, self._pressed_ns = change.state, change.reason, change.pressed_ns

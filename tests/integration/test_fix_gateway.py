@@ -1,0 +1,166 @@
+"""The gateway in FIX: the same promises as in Binance's language, against our venue and against a QuickFIX acceptor."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from core.gateway.errors import VenueUnavailable
+from core.gateway.fix import FixConnector
+from core.orders.order import TimeInForce
+from core.records import OrderState as S
+from core.records import VenueState
+from tests.integration.test_venue_faults import CuttingProxy, ask
+from tests.integration.venue_session import (
+    HOST,
+    SCALE,
+    Trader,
+    authority,
+    check_agreement,
+    entry,
+    request,
+    running_gateway,
+    running_venue,
+)
+
+
+def run(work: Awaitable[None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(bounded())
+
+
+async def until(condition: object) -> None:
+    while not condition():  # type: ignore[operator]
+        await asyncio.sleep(0.002)
+
+
+def test_orders_fill_and_repeat_gives_the_recorded_outcome(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running_venue(tmp_path) as (venue, _), running_gateway(tmp_path, venue.fix_port, "fix") as trader:
+            assert trader.states == [VenueState.RECONCILING, VenueState.CONNECTED]
+            gateway, orders = trader.gateway, entry(1)
+            first = await gateway.execute(orders, authority(), in_flight=8)
+            assert [o.state for o in first] == [S.FILLED] * 6 + [S.ACCEPTED, S.REJECTED]
+            assert "-2010" in first[7].reason
+            again = await gateway.execute(orders, authority(), in_flight=8)
+            assert [(o.state, o.duplicate) for o in again] == [(o.state, True) for o in first]
+            assert not trader.differences
+            sell = request(2, 0, side=-1, limit_ticks=10_030, time_in_force=TimeInForce.GTC)
+            keep = request(2, 1, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
+            await gateway.execute([sell, keep], authority())
+            assert await gateway.advance(1) == 1
+            await until(lambda: gateway.order(sell.client_order_id).state is S.FILLED)  # type: ignore[union-attr]
+            gateway.cancel([keep.client_order_id], authority())
+            await until(lambda: gateway.order(keep.client_order_id).state is S.CANCELLED)  # type: ignore[union-attr]
+
+    run(work())
+    check_agreement(tmp_path)
+
+
+def test_a_fill_while_away_comes_by_resend_and_is_reconciled(tmp_path: Path) -> None:
+    async def work() -> None:
+        rest = request(1, 0, side=-1, limit_ticks=10_030, time_in_force=TimeInForce.GTC)
+        async with running_venue(tmp_path) as (venue, _):
+            async with running_gateway(tmp_path, venue.fix_port, "fix") as trader:
+                await trader.gateway.execute([rest], authority())
+            venue.advance_to(1)
+            venue.server.publish()
+            async with running_gateway(tmp_path, venue.fix_port, "fix") as trader:
+                assert trader.gateway.order(rest.client_order_id).state is S.FILLED  # type: ignore[union-attr]
+
+    run(work())
+    assert check_agreement(tmp_path) == (1, 0)
+
+
+def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    cuts = [(True, n) for n in (1, 200, 450, 900)] + [(False, n) for n in (1, 300, 800, 2_000)]
+
+    async def work() -> None:
+        async with running_venue(tmp_path) as (venue, _):
+            proxy = CuttingProxy(venue.fix_port)
+            port = await proxy.start()
+            came = 0
+            async with running_gateway(tmp_path, port, "fix", heartbeat_ms=10_000) as trader:
+                for index, (to_venue, cut_at) in enumerate(cuts, start=1):
+                    await trader.settled()
+                    proxy.arm(to_venue, cut_at)
+                    await ask(trader, index)
+                    came += proxy.cut_at is None
+                    await ask(trader, index)
+                await trader.settled()
+            await proxy.stop()
+            assert came == len(cuts)
+
+    run(work())
+    taken, never_reached = check_agreement(tmp_path)
+    assert taken > 0
+    assert taken + never_reached <= 8 * len(cuts)
+
+
+def test_a_venue_that_comes_back_is_found_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running_venue(tmp_path) as (venue, _):
+            fix_port = venue.fix_port
+            trader = Trader(tmp_path, fix_port, "fix")
+            await trader.gateway.start()
+            await trader.gateway.execute(entry(1), authority(), 8)
+        await until(lambda: trader.gateway.state is VenueState.DOWN)
+        with pytest.raises(VenueUnavailable):
+            await trader.gateway.execute([request(2)], authority())
+        async with running_venue(tmp_path) as (venue, _):
+            trader.port = venue.fix_port
+            await trader.gateway.connected()
+            (outcome,) = await trader.gateway.execute([request(3)], authority())
+            assert outcome.state is S.FILLED
+            await trader.gateway.stop()
+
+    run(work())
+    check_agreement(tmp_path)
+
+
+def test_against_a_quickfix_acceptor(tmp_path: Path) -> None:
+    side = pytest.importorskip("tests.integration.quickfix_side", reason="QuickFIX is not installed here")
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+
+    async def work() -> None:
+        acceptor = side.Acceptor(tmp_path / "quickfix", port)
+        acceptor.start()
+        trader = Trader(tmp_path, port, "fix")
+        trader.connector.__init__(  # the same connector, for a venue that asks no signature
+            lambda: (HOST, port), None, SCALE, trader.settings, target=side.ACCEPTOR, asks_account=False
+        )
+        assert isinstance(trader.connector, FixConnector)
+        gateway = trader.gateway
+        try:
+            await gateway.start()
+            fill = request(1, 0, side=1, limit_ticks=12_000)
+            rest = request(1, 1, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
+            refused = request(1, 2, side=1, limit_ticks=12_000, quantity_lots=666)
+            outcomes = await gateway.execute([fill, rest, refused], authority(), 8)
+            assert [o.state for o in outcomes] == [S.FILLED, S.ACCEPTED, S.REJECTED]
+            assert outcomes[2].reason == "0 too many"
+            gateway.cancel([rest.client_order_id], authority())
+            await until(lambda: gateway.order(rest.client_order_id).state is S.CANCELLED)  # type: ignore[union-attr]
+            late = request(2, 3, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
+            await gateway.execute([late], authority())
+            trader.connector._connection.abort("the cable is pulled")
+            await until(lambda: gateway.state is VenueState.DOWN)
+            acceptor.fill(late.client_order_id)
+            await gateway.connected()
+            await until(lambda: gateway.order(late.client_order_id).state is S.FILLED)  # type: ignore[union-attr]
+            assert acceptor.orders.count(late.client_order_id) == 1
+            assert not [m for m in acceptor.administrative if m[35] == "3"], "QuickFIX or we rejected a message"
+        finally:
+            await gateway.stop()
+            await asyncio.to_thread(acceptor.stop)
+
+    run(work())
