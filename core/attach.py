@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import signal
 import time
@@ -41,7 +42,7 @@ from core.telemetry_messages import (
     node_report_from_dict,
     unpack,
 )
-from core.toggles import parse_toggles
+from core.toggles import Toggles, parse_toggles
 from net.epoch import Epoch
 from net.identity import Identity
 from net.membership import Membership
@@ -141,12 +142,24 @@ class SwarmClient:
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
-        reply = await self._ask_leader(Control.PRESS, {"key": key})
+        return await self._change(Control.PRESS, {"key": key})
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        """Have the swarm run under exactly these toggles; returns what happened, in a sentence."""
+        return await self._change(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
+
+    def keep_experiment(self, values: dict[str, Any]) -> None:
+        """Append a finished experiment to the session (`core.experiment_log`)."""
+        with (self.session.directory / "experiments.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    async def _change(self, kind: Control, values: dict[str, Any]) -> str:
+        reply = await self._ask_leader(kind, values)
         deadline = time.monotonic() + PRESS_AGAIN_S
         while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
             # Nobody took it: the lead is changing hands.
             await asyncio.sleep(0.2)
-            reply = await self._ask_leader(Control.PRESS, {"key": key})
+            reply = await self._ask_leader(kind, values)
         return str(reply["text"]) if isinstance(reply, dict) else reply
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:

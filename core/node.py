@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
@@ -37,6 +37,7 @@ from core.telemetry_messages import (
     epoch_to_dict,
     unpack,
 )
+from core.toggles import from_dict
 from core.trader import Trader
 from net.certificate import with_word
 from net.identity import Identity, Roster
@@ -404,7 +405,11 @@ class Node:
         values = unpack(message.body)
         try:
             if message.kind == Control.PRESS:
-                reply: dict[str, object] = await self._press(str(values["key"]))
+                key = str(values["key"])
+                reply: dict[str, object] = await self._change(lambda: self._leader.press(key))
+            elif message.kind == Control.SET_TOGGLES:
+                toggles = from_dict(values["toggles"])
+                reply = await self._change(lambda: self._leader.set_toggles(toggles))
             elif message.kind == Control.EPOCH:
                 reply = epoch_to_dict(self._replica.running_epoch)
             elif message.kind == Control.CHANGE_MEMBERS:
@@ -415,17 +420,17 @@ class Node:
                 reply = {"files": await self._profile(float(values["seconds"]))}
             else:
                 reply = {"text": f"unknown command {message.kind}"}
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reply = {"text": f"refused: {error}"}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
 
-    async def _press(self, key: str) -> dict[str, object]:
+    async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
         """`again`: nothing was changed, because another node leads."""
         not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
         if self._leading is None:
             return not_taken
         try:
-            return {"text": await self._leader.press(key)}
+            return {"text": await ask()}
         except NotLeadingError:
             return not_taken
 

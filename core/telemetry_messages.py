@@ -59,6 +59,8 @@ class Control(IntEnum):
     """Which epoch runs, and who is in it; what a change of membership must be signed over."""
     CHANGE_MEMBERS = 6
     """Body {"change": bytes}: a change of membership that an operator signed (`net.membership_change`)."""
+    SET_TOGGLES = 7
+    """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
 
 
 class OrderKind(IntEnum):

@@ -50,6 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    compare = commands.add_parser("compare", help="interleaved A/B experiments, without a screen")
+    compare.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
+    compare.add_argument("--json", type=Path, metavar="FILE")
+    compare.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
+    _settings_flags(compare)
+    _session_flag(compare)
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -127,6 +133,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return _stop(arguments, console)
     if command == "bench":
         return _bench_consensus(arguments, console)
+    if command == "compare":
+        return _compare(arguments, console)
     if command == "sim":
         return _simulate(arguments, console)
     if command == "members":
@@ -167,6 +175,19 @@ def _bench_consensus(arguments: argparse.Namespace, console: Console) -> int:
     except (ClusterError, PeerError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 1
+    return 0
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.compare import compare
+    from core.session import find_session
+
+    session = find_session(arguments.session) if arguments.attach or arguments.session else None
+    settings = session.settings() if session is not None else _load(arguments)
+    try:
+        asyncio.run(compare(settings, session, arguments.keys, arguments.json, console))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return 0
 
 
@@ -248,6 +269,7 @@ async def _show(session: Session, *, owns_swarm: bool) -> bool:
     try:
         return bool(await app.run_async())
     finally:
+        await app.settle()
         await client.close()
 
 

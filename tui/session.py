@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from core.records import SwarmSnapshot
+from core.records import CycleRecord, SwarmSnapshot
+from core.toggles import Toggles
 
 
 class SwarmClient(Protocol):
@@ -16,6 +18,16 @@ class SwarmClient(Protocol):
 
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
+
+    @property
+    def cycles(self) -> Sequence[CycleRecord]:
+        """The latest records, oldest first."""
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        """Ask for exactly these toggles; answers what happens, or why not."""
+
+    def keep_experiment(self, values: dict[str, object]) -> None:
+        """Keep a finished experiment (`core.experiment_log.to_dict`) with the session."""
 
     async def press(self, key: str) -> str:
         """Ask for the toggle or preset behind `key` (b s m o x z p c d 0 9); answers what happens, or why not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,7 @@ class FakeClient:
         self.pressed: list[str] = []
         self.refuse: str | None = None
         self.exports: list[tuple[Path, float]] = []
+        self.kept: list[dict[str, object]] = []
         self.export_gate: asyncio.Event | None = None
         self.export_error: Exception | None = None
         self.svg = ""
@@ -282,6 +284,18 @@ class FakeClient:
     def freeze_snapshot(self) -> None:
         """Serve the present snapshot over and over: cheaper than building one a tick."""
         self.fixed = self.snapshot()
+
+    @property
+    def cycles(self) -> Sequence[CycleRecord]:
+        return self.snapshot().cycles
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        assert self.session is not None
+        self.session.toggles = toggles
+        return f"set: now {toggles.label()}"
+
+    def keep_experiment(self, values: dict[str, object]) -> None:
+        self.kept.append(values)
 
     async def press(self, key: str) -> str:
         self.pressed.append(key)
