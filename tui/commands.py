@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="interleaved A/B experiments, without a screen")
     compare.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
     compare.add_argument("--json", type=Path, metavar="FILE")
+    compare.add_argument("--replicates", type=int, metavar="N", help="at most, of each experiment")
     compare.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
     _settings_flags(compare)
     _session_flag(compare)
@@ -185,7 +186,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> int:
     session = find_session(arguments.session) if arguments.attach or arguments.session else None
     settings = session.settings() if session is not None else _load(arguments)
     try:
-        asyncio.run(compare(settings, session, arguments.keys, arguments.json, console))
+        asyncio.run(compare(settings, session, arguments.keys, arguments.replicates, arguments.json, console))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return 0

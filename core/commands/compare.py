@@ -17,7 +17,7 @@ from core.config import Settings
 from core.experiment_log import ExperimentState, state_of, to_dict
 from core.experiment_run import run_experiment
 from core.factorial import Design, pair_design, toggle_design
-from core.interleaved import InterleavedExperiment
+from core.interleaved import InterleavedExperiment, Plan
 from core.profile_export import machine
 from core.session import Session, SessionError, create_session
 from core.statistics import span_table, under
@@ -29,13 +29,19 @@ START_TIMEOUT_S = 180.0
 
 
 async def compare(
-    settings: Settings, session: Session | None, experiments: list[str], json_file: Path | None, console: Console
+    settings: Settings,
+    session: Session | None,
+    experiments: list[str],
+    replicates_max: int | None,
+    json_file: Path | None,
+    console: Console,
 ) -> None:
     """Run each of `experiments` (keys such as `b` or `bp`, or `aa`) one after another and print its result.
 
     Without a session a swarm is started with `settings` and stopped at the end. Raises SessionError when the swarm
     fails, ValueError for keys that are no toggles.
     """
+    plan = Plan() if replicates_max is None else Plan(replicates_max=replicates_max)
     supervisor = None
     own = session is None
     if session is None:
@@ -45,7 +51,7 @@ async def compare(
     try:
         await client.connect()
         await _first_cycles(client)
-        states = [await _one(client, settings, keys, console) for keys in experiments]
+        states = [await _one(client, settings, keys, plan, console) for keys in experiments]
     finally:
         await client.close()
         if own:
@@ -75,12 +81,12 @@ def design_of(client: SwarmClient, keys: str) -> Design:
     return pair_design(base, base) if keys == "aa" else toggle_design(base, tuple(keys))
 
 
-async def _one(client: SwarmClient, settings: Settings, keys: str, console: Console) -> ExperimentState:
+async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, console: Console) -> ExperimentState:
     snapshot = client.snapshot()
     table = span_table(under(snapshot.cycles, snapshot.toggles, 200))
     design = design_of(client, keys)
     projection = what_if(table, design.keys, settings.batch_max, settings.orders_in_flight)
-    experiment = InterleavedExperiment(design, seed=snapshot.cycles_total)
+    experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
     started_ns = time.time_ns()
     work = asyncio.create_task(run_experiment(client, experiment))
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:

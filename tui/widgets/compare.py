@@ -218,7 +218,7 @@ class ResultsPanel(Panel):
 def _result_row(state: ExperimentState, width: int) -> Row:
     head = [Part(f"{clock(state.ended_ns)} ", "muted")] if width >= 60 else []
     room = max(8, width - 44 - (9 if head else 0))
-    label = state.label if len(state.label) <= room else state.label[: room - 1] + "…"
+    label = state.label if len(state.label) <= room else " ".join(state.keys)[:room]
     head.append(Part(f"{label:<{room}} ", "strong"))
     if state.result is None:
         return (*head, Part(state.failure or "no result", "warning"))

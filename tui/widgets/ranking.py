@@ -14,6 +14,8 @@ from tui.widgets.toggles import value_word
 
 LARGE_SHARE = 0.2
 SMALL_SHARE = 0.02
+WORTH_TRYING = "bmspcxod"
+"""Where several toggles act on a span, the one that can save more of it comes first."""
 LONG_TAIL = 5.0
 """p99.9 this many times p50 is a stall rather than work."""
 
@@ -31,8 +33,8 @@ def verdict(row: SpanRow, largest: bool, tail: float) -> tuple[str, str]:
 
 def remedy(name: str, toggles: Toggles) -> str:
     """A key that changes a toggle which acts on the span and is not on yet, such as `b → on`; empty for none."""
-    for key, spans in ACTS_ON.items():
-        if any(name in family(span) for span in spans) and value_word(toggles, key) in (
+    for key in WORTH_TRYING:
+        if any(name in family(span) for span in ACTS_ON[key]) and value_word(toggles, key) in (
             "off",
             "msgpack",
             "bft",
@@ -55,14 +57,14 @@ class RankingPanel(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         wide = width >= 110
-        name = 32 if wide else 26
-        bar = width - name - (88 if wide else 49)
-        head = f"{'span':<{name}}{'own ms':>8}{'share':>6}"
+        name = 24 if not wide else 33 if width >= 124 else 24
+        bar = width - name - (90 if wide else 50)
+        head = f"{'span':<{name}}{'own ms':>7}{'share':>6}"
         if wide:
             head += f"{'p50':>8}{'p90':>8}{'p99':>8}{'p99.9':>8}{'max':>8}"
             head += f"{'÷2':>7}{'gone':>7}  "
         else:
-            head += f"{'p99.9':>8}{'÷2':>7}  "
+            head += f"{'p99.9':>7}{'÷2':>6}  "
         out: list[Row] = [(Part(head + f"{'verdict':<11} try", "muted"),)]
         ranked = sorted(view.table.rows[1:], key=lambda row: -row.exclusive_ms)
         out += [
@@ -78,8 +80,11 @@ def _row(row: SpanRow, view: View, wide: bool, name: int, bar: int, largest: boo
     tail = ranks.p999_ms / ranks.p50_ms if ranks is not None and ranks.p50_ms else 0.0
     word, style = verdict(row, largest, tail)
     parts = [
-        Part(f"{row.name[: name - 1]:<{name}}", "largest" if largest else "plain"),
-        Part(f"{milliseconds(own_ms):>8}"),
+        Part(
+            f"{row.name if len(row.name) < name else row.name[: name - 2] + '…':<{name}}",
+            "largest" if largest else "plain",
+        ),
+        Part(f"{milliseconds(own_ms):>7}"),
         Part(f"{percent(row.exclusive_share):>6}", "largest" if largest else "plain"),
     ]
     half, gone = amdahl(row.exclusive_share, 2.0), amdahl(row.exclusive_share, float("inf"))
@@ -88,10 +93,10 @@ def _row(row: SpanRow, view: View, wide: bool, name: int, bar: int, largest: boo
         parts.append(Part("".join(f"{milliseconds(value):>8}" for value in values) or " " * 40, "muted"))
         parts.append(Part(f"{half:>6.2f}×{f'{gone:.2f}×' if isfinite(gone) else '∞':>7}  "))
     else:
-        parts.append(Part(f"{milliseconds(ranks.p999_ms) if ranks else '–':>8}", "muted"))
-        parts.append(Part(f"{half:>6.2f}×  "))
+        parts.append(Part(f"{milliseconds(ranks.p999_ms) if ranks else '–':>7}", "muted"))
+        parts.append(Part(f"{half:>5.2f}×  "))
     parts.append(Part(f"{word:<11} ", style))
-    parts.append(Part(f"{remedy(row.name, view.snapshot.toggles) if row.exclusive_share >= SMALL_SHARE else '':<11}"))
+    parts.append(Part(f"{remedy(row.name, view.snapshot.toggles) if row.exclusive_share >= SMALL_SHARE else '':<9}"))
     if bar >= 8:
         parts.append(Part(" " + "█" * round(row.exclusive_share * (bar - 1)), "own"))
     return tuple(parts)

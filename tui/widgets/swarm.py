@@ -36,7 +36,7 @@ class NodesPanel(Panel):
     TICKS_A_DRAW = 2
 
     def heading(self, view: View) -> str:
-        return f"Nodes, the last {BAR_ENTRIES} entries of each log"
+        return f"Nodes, the last {BAR_ENTRIES} entries of each log: █ committed ▒ held · missing"
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot
