@@ -22,6 +22,7 @@ from core.toggles import FIELD_OF_KEY
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Experiments, Started, project
 from tui.help import HelpScreen
+from tui.history import ViewHistory
 from tui.messages import ExperimentEnded, KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
@@ -70,6 +71,12 @@ class MonitorApp(App[bool]):
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
+        Binding("left", "scrub(-1)", "earlier", show=False),
+        Binding("right", "scrub(1)", "later", show=False),
+        Binding("shift+left", "scrub(-10)", "much earlier", show=False),
+        Binding("shift+right", "scrub(10)", "much later", show=False),
+        Binding("home", "scrub_to_start", "the start of the sitting", show=False),
+        Binding("end", "live", "the present", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -92,6 +99,7 @@ class MonitorApp(App[bool]):
         self._clock_ns = clock_ns
         self._tick_s = tick_s
         self._builder = ViewBuilder()
+        self._history = ViewHistory()
         self._frozen: View | None = None
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
@@ -134,6 +142,7 @@ class MonitorApp(App[bool]):
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
+        self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
         tabs = isinstance(screen, MonitorScreen) and not screen.shows_all_panes and started
@@ -257,6 +266,24 @@ class MonitorApp(App[bool]):
         self._frozen = None if self._frozen is not None else self._live
         self.tick()
 
+    def action_scrub(self, steps: int) -> None:
+        """Show an earlier or later view of this sitting; past the last one the view goes on."""
+        if not len(self._history):
+            self._say("nothing to look back at: no cycle has run yet")
+            return
+        frozen = self._frozen
+        position = len(self._history) if frozen is None else self._history.position_of(frozen.now_ns)
+        position = max(0, position + steps)
+        self._frozen = self._history.at(position) if position < len(self._history) else None
+        self.tick()
+
+    def action_scrub_to_start(self) -> None:
+        self.action_scrub(-len(self._history))
+
+    def action_live(self) -> None:
+        self._frozen = None
+        self.tick()
+
     def action_show_tab(self, tab: str) -> None:
         if self.monitor is not None:
             self.monitor.show_tab(tab)
@@ -322,6 +349,9 @@ class MonitorApp(App[bool]):
         yield SystemCommand("Baseline preset", "key 0", lambda: self.action_press("0"))
         yield SystemCommand("Optimised preset", "key 9", lambda: self.action_press("9"))
         frozen = self._frozen is not None
+        yield SystemCommand(
+            "Back to the start of the sitting", "key home; left and right step", self.action_scrub_to_start
+        )
         yield SystemCommand("Go on" if frozen else "Freeze the view", "key space", self.action_freeze)
         if self.monitor is not None and not self.monitor.shows_all_panes:
             for tab in ("orders", "positions", "events"):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.test_monitor import SIZES, screen_text, settle
 from tui.app import MonitorApp
 from tui.experiment_dialog import ExperimentDialog
+from tui.history import KEPT, ViewHistory
 from tui.screens import KEY_OF_SCREEN
+from tui.view import ViewBuilder
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -148,3 +152,40 @@ def test_a_click_on_the_key_bar_goes_through_the_screens():
             assert seen == [*KEY_OF_SCREEN, "monitor"]
 
     asyncio.run(session())
+
+
+def test_looking_back_over_the_sitting_and_returning():
+    async def session():
+        app, client = monitor(cycles=10)
+        async with app.run_test(size=SIZES[1]) as pilot:
+            steps = re.findall(r"step ([\d,]+)", await settle(app, pilot))[:1]
+            for _ in range(12):
+                client.session.advance(40)
+                text = await settle(app, pilot)
+                steps.append(re.findall(r"step ([\d,]+)", text)[0])
+            await pilot.press("left", "left", "left")
+            text = await settle(app, pilot)
+            assert "FROZEN" in text
+            assert f"step {steps[-3]}" in text
+            await pilot.press("home")
+            assert f"step {steps[0]}" in await settle(app, pilot)
+            await pilot.press("right")
+            assert f"step {steps[1]}" in await settle(app, pilot)
+            client.session.advance(40)
+            assert f"step {steps[1]}" in await settle(app, pilot), "the past stands still"
+            await pilot.press("end")
+            assert "FROZEN" not in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+def test_the_history_of_a_long_sitting_is_bounded_and_reaches_its_start():
+    session = FakeSession(seed=1, cycles=5)
+    builder, history = ViewBuilder(), ViewHistory()
+    first = builder.build(session.snapshot(), session.now_ns)
+    for second in range(3 * KEPT):
+        history.add(replace(first, now_ns=session.now_ns + second * 1_000_000_000))
+    assert len(history) <= KEPT
+    assert history.at(0).now_ns == session.now_ns
+    assert history.at(len(history) - 1).now_ns == session.now_ns + (3 * KEPT - 1) * 1_000_000_000
+    assert len(history.at(0).snapshot.cycles) == 1
