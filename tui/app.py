@@ -149,6 +149,7 @@ class MonitorApp(App[bool]):
         return Mode(
             screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
+            now_ns=now_ns,
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
             next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",

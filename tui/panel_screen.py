@@ -15,7 +15,7 @@ from tui.widgets.chrome import Banner, CaptionsLine, KeyBar, Mode, StartupPanel,
 from tui.widgets.panel import Panel
 from tui.widgets.toggles import TogglesPanel
 
-LIVE_WHILE_FROZEN = (TogglesPanel, Banner, StatusLine)
+LIVE_WHILE_FROZEN = (TogglesPanel, Banner)
 """A frozen toggle panel would lie about what a key does, and a warning must not wait."""
 
 

@@ -15,6 +15,7 @@ class Mode:
     """What the screen itself is doing; beside the swarm's state it decides what the keys do."""
 
     frozen_at_ns: int | None = None
+    now_ns: int = 0
     profiling_s: float | None = None
     """Seconds asked for, while a profile snapshot is being taken."""
     note: str = ""
@@ -56,7 +57,7 @@ class StatusLine(Panel):
         if self.mode.profiling_s is not None:
             parts.append(Part(f" profiling {self.mode.profiling_s:g} s… ", "caution"))
         if self.mode.frozen_at_ns is not None:
-            parts.append(Part(f" FROZEN {age((view.now_ns - self.mode.frozen_at_ns) / 1e9)} ", "alarm"))
+            parts.append(Part(f" FROZEN {age((self.mode.now_ns - self.mode.frozen_at_ns) / 1e9)} ", "alarm"))
         parts.append(Part(f" {_trading(view)} ", "good" if _trading(view) == "trading" else "warning"))
         return tuple(parts)
 
