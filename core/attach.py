@@ -55,6 +55,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
+PUSH_INTERVAL_S = 0.1
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
 PRESS_AGAIN_S = 10.0
@@ -66,8 +67,20 @@ STALE_AFTER_S = 1.5
 class SwarmClient:
     """One attached monitor."""
 
-    def __init__(self, session: Session, *, owns_swarm: bool, keep_cycles: int = CYCLES_KEPT) -> None:
-        """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on."""
+    seekable = False
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        owns_swarm: bool,
+        keep_cycles: int = CYCLES_KEPT,
+        push_interval_s: float = PUSH_INTERVAL_S,
+    ) -> None:
+        """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
+        `push_interval_s`.
+        """
+        self._push_interval_s = push_interval_s
         self.owns_swarm = owns_swarm
         self.session = session
         self._settings = session.settings()
@@ -230,7 +243,8 @@ class SwarmClient:
         if event.kind is PeerEventKind.CONNECTED:
             self._connected.add(event.peer)
             assert self._endpoint is not None
-            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, {"from_cycle": self._seen_cycle + 1})
+            wanted = {"from_cycle": self._seen_cycle + 1, "interval_s": self._push_interval_s}
+            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, wanted)
             self._endpoint.send(event.peer, subscribe)
         elif event.kind is PeerEventKind.DISCONNECTED:
             self._connected.discard(event.peer)

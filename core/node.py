@@ -397,7 +397,8 @@ class Node:
 
     def _on_operator(self, sender: int, message: Application) -> None:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
-            self._telemetry.subscribe(sender, int(unpack(message.body)["from_cycle"]))
+            wanted = unpack(message.body)
+            self._telemetry.subscribe(sender, int(wanted["from_cycle"]), float(wanted["interval_s"]))
         elif message.channel is Channel.CONTROL:
             self._spawn(self._answer(sender, message))
 

@@ -49,6 +49,10 @@ def _body(name: str) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None
         from core.gateway.process import run_gateway_process
 
         return run_gateway_process
+    if name == "recorder":
+        from core.recorder import run_recorder_process
+
+        return run_recorder_process
     from core.node import run_node_process
 
     node = int(name.removeprefix("node-"))

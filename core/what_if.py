@@ -12,6 +12,7 @@ from math import inf
 
 from core.spans import NAMES, PARENT
 from core.statistics import SpanTable
+from core.toggles import BASELINE, FIELD_OF_KEY, Toggles
 
 ACTS_ON: dict[str, tuple[str, ...]] = {
     "b": ("quic_coordination",),
@@ -53,8 +54,10 @@ def shares(table: SpanTable) -> dict[str, float]:
     return {name: sum(own[each] for each in family(name)) for name in NAMES}
 
 
-def what_if(table: SpanTable, keys: Sequence[str], batch_max: int, orders_in_flight: int) -> Projection:
-    """The limit for toggles that are off in `table`, all of `keys` together.
+def what_if(
+    table: SpanTable, toggles: Toggles, keys: Sequence[str], batch_max: int, orders_in_flight: int
+) -> Projection:
+    """The limit for `keys` all together, from a profile that ran under `toggles`; those that are on already give none.
 
     Batching divides coordination by `batch_max` and parallel orders divide placement by `orders_in_flight`; the other
     toggles are credited with all the time of their spans.
@@ -64,6 +67,10 @@ def what_if(table: SpanTable, keys: Sequence[str], batch_max: int, orders_in_fli
     left = dict(own)
     said = []
     for key in keys:
+        name = FIELD_OF_KEY[key]
+        if getattr(toggles, name) != getattr(BASELINE, name):
+            said.append(f"{key} is on already")
+            continue
         speedup, word = factor.get(key, (inf, "gone"))
         for span in ACTS_ON[key]:
             for each in family(span):

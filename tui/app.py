@@ -28,7 +28,7 @@ from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
 from tui.screens import KEY_OF_SCREEN, SCREENS, ProfileScreen
-from tui.session import SwarmClient
+from tui.session import Seekable, SwarmClient
 from tui.view import View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
@@ -36,6 +36,7 @@ from tui.widgets.toggles import value_word
 TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
+SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
 TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
@@ -153,6 +154,7 @@ class MonitorApp(App[bool]):
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
             next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
             owns_swarm=self._client.owns_swarm,
@@ -200,6 +202,8 @@ class MonitorApp(App[bool]):
     def action_experiment(self) -> None:
         if self._experiments.running is not None:
             self._end_experiment()
+        elif self._client.seekable:
+            self._say("this is a recording: nothing can be compared any more")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
         elif not isinstance(self.screen, ExperimentDialog):
@@ -272,16 +276,32 @@ class MonitorApp(App[bool]):
         if not len(self._history):
             self._say("nothing to look back at: no cycle has run yet")
             return
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, self._client.now_ns + steps * SEEK_NS)
+            return
         frozen = self._frozen
         position = len(self._history) if frozen is None else self._history.position_of(frozen.now_ns)
         position = max(0, position + steps)
         self._frozen = self._history.at(position) if position < len(self._history) else None
         self.tick()
 
+    def _seek(self, recording: Seekable, at_ns: int) -> None:
+        """Show another moment of a recording; what was derived from the one before is forgotten."""
+        recording.seek(at_ns)
+        self._builder = ViewBuilder()
+        self._frozen = None
+        self.tick()
+
     def action_scrub_to_start(self) -> None:
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, 0)
+            return
         self.action_scrub(-len(self._history))
 
     def action_live(self) -> None:
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, self._client.last_ns)
+            return
         self._frozen = None
         self.tick()
 

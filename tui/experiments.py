@@ -30,10 +30,9 @@ class Started:
 def project(view: View, keys: tuple[str, ...]) -> Projection:
     """The limit by Amdahl's law for `keys`, from the present profile."""
     settings = view.snapshot.settings
-    toggles = toggle_design(view.snapshot.toggles, keys).keys
-    return what_if(
-        view.table, toggles, _whole(settings.get("batch_max"), 20), _whole(settings.get("orders_in_flight"), 8)
-    )
+    toggles = view.snapshot.toggles
+    batch_max, in_flight = _whole(settings.get("batch_max"), 20), _whole(settings.get("orders_in_flight"), 8)
+    return what_if(view.table, toggles, toggle_design(toggles, keys).keys, batch_max, in_flight)
 
 
 def _whole(value: object, default: int) -> int:

@@ -31,13 +31,13 @@ SCREEN = (
      "the next cycle, on every node. Once 30 cycles have run under it, the median cycle time before is divided by the "
      "one after, with a 95 % interval (block bootstrap). A before/after on a busy machine can lie: repeat what "
      "matters."),
-    ("Compare (2)", "An experiment runs a toggle's two values in turn, in blocks A B B A or B A A B of 8 cycles, drops "
-     "the first 2 of a block. Each replicate gives one ratio first / second in which a drift cancels; above 1 the "
-     "second is faster. It stops when the 95 % interval (bootstrap-t) is within ±2.5 %, or within 15 % of a larger effect; if "
-     "300 replicates do not bring that, it cannot tell. Per span, alone is what the whole cycle gained from that "
-     "span's own time (Amdahl); of 30 intervals one or two miss by chance. What-if is the limit by Amdahl before the "
-     "run. Several toggles are a factorial design: main effects and interactions, from four on as a fraction, in which "
-     "interactions joined by = share one figure."),
+    ("Compare (2)", "An experiment runs a toggle's two values in turn, in blocks A B B A or B A A B of 8 cycles, and "
+     "drops the first 2 of a block. Each replicate gives one ratio first / second in which a drift cancels; above 1 "
+     "the second is faster. It stops when the 95 % interval (bootstrap-t) is within ±2.5 %, or within 15 % of a larger "
+     "effect; if 300 replicates do not bring that, it cannot tell. Per span, alone is what the whole cycle gained from "
+     "that span's own time (Amdahl); of 30 intervals one or two miss by chance. What-if is the limit by Amdahl before "
+     "the run. Several toggles are a factorial design: main effects and interactions, from four on as a fraction, in "
+     "which interactions joined by = share one figure."),
     ("Swarm (3)", "A bar is the end of a node's log. Links are round trips in ms as the node in the row sees them; z: "
      "the connection came back by 0-RTT."),
     ("Orders (4)", "The latest orders by state, why orders were refused, profit and equity."),

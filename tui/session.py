@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
@@ -15,6 +15,9 @@ class SwarmClient(Protocol):
 
     owns_swarm: bool
     """True when this command started the swarm, False when it attached to one."""
+
+    seekable: bool
+    """True for a recording (`core.replay`), which has a present that can be moved."""
 
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
@@ -40,3 +43,17 @@ class SwarmClient(Protocol):
 
     async def close(self) -> None:
         """Leave; trading goes on."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A recording: its present can be moved."""
+
+    last_ns: int
+
+    @property
+    def now_ns(self) -> int:
+        """The moment that is shown, Unix time."""
+
+    def seek(self, at_ns: int) -> None:
+        """Go on from `at_ns`, kept within the recording."""

@@ -85,7 +85,7 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     snapshot = client.snapshot()
     table = span_table(under(snapshot.cycles, snapshot.toggles, 200))
     design = design_of(client, keys)
-    projection = what_if(table, design.keys, settings.batch_max, settings.orders_in_flight)
+    projection = what_if(table, snapshot.toggles, design.keys, settings.batch_max, settings.orders_in_flight)
     experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
     started_ns = time.time_ns()
     work = asyncio.create_task(run_experiment(client, experiment))

@@ -187,7 +187,7 @@ class FakeSession:
         fee = round(0.001 * filled * price, 4)
         self.orders.appendleft(
             OrderRow(
-                f"{self.cycle:08x}{len(self.orders):04x}", 3325 + self.cycle, instrument, side, quantity,
+                f"{self.cycle:08x}{self.sent + self.denied:08x}", 3325 + self.cycle, instrument, side, quantity,
                 price, state, filled, price if filled else 0.0, fee, reason,
             )
         )  # fmt: skip
@@ -261,6 +261,8 @@ def empty_snapshot() -> SwarmSnapshot:
 
 class FakeClient:
     """A `SwarmClient` over a FakeSession (or a fixed snapshot); remembers what it was asked."""
+
+    seekable = False
 
     def __init__(self, session: FakeSession | None = None, owns_swarm: bool = True) -> None:
         self.session = session

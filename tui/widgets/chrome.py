@@ -24,6 +24,7 @@ class Mode:
     """What `tab` shows; empty where all panes are on the screen."""
     screen: str = "monitor"
     experimenting: bool = False
+    replaying: bool = False
     owns_swarm: bool = True
     started: bool = True
     """False while no cycle has run: there is nothing to freeze or profile yet."""
@@ -52,6 +53,8 @@ class StatusLine(Panel):
 
     def _right(self, view: View) -> Row:
         parts: list[Part] = []
+        if self.mode.replaying:
+            parts.append(Part(f" REPLAY {clock(view.now_ns)} ", "caution"))
         if self.mode.experimenting:
             parts.append(Part(" experiment… ", "caution", "app.show('compare')"))
         if self.mode.profiling_s is not None:
@@ -119,7 +122,9 @@ class KeyBar(Panel):
             keys.append(("tab", mode.next_tab, "app.next_tab"))
         if mode.started or frozen:
             keys.append(("space", "go on" if frozen else "freeze", "app.freeze"))
-        if mode.started:
+        if mode.replaying:
+            keys.append(("← →", "seek", ""))
+        elif mode.started:
             keys.append(("a", "stop" if mode.experimenting else "A/B", "app.experiment"))
         keys.append(("?", "help", "app.help"))
         if mode.started and mode.profiling_s is None:
