@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import signal
 import time
@@ -41,7 +42,7 @@ from core.telemetry_messages import (
     node_report_from_dict,
     unpack,
 )
-from core.toggles import parse_toggles
+from core.toggles import Toggles, parse_toggles
 from core.trading_state import TradingState, encode_trading, sign_trading
 from net.epoch import Epoch
 from net.identity import Identity
@@ -55,6 +56,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 FOLLOW_INTERVAL_S = 0.25
+PUSH_INTERVAL_S = 0.1
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
 GATEWAY_TIMEOUT_S = 5.0
@@ -77,8 +79,20 @@ class TradingAnswer:
 class SwarmClient:
     """One attached monitor."""
 
-    def __init__(self, session: Session, *, owns_swarm: bool, keep_cycles: int = CYCLES_KEPT) -> None:
-        """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on."""
+    seekable = False
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        owns_swarm: bool,
+        keep_cycles: int = CYCLES_KEPT,
+        push_interval_s: float = PUSH_INTERVAL_S,
+    ) -> None:
+        """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
+        `push_interval_s`.
+        """
+        self._push_interval_s = push_interval_s
         self.owns_swarm = owns_swarm
         self.session = session
         self._settings = session.settings()
@@ -154,7 +168,19 @@ class SwarmClient:
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
-        reply = await self._ask_leader_until_taken(Control.PRESS, {"key": key})
+        return await self._change(Control.PRESS, {"key": key})
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        """Have the swarm run under exactly these toggles; returns what happened, in a sentence."""
+        return await self._change(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
+
+    def keep_experiment(self, values: dict[str, Any]) -> None:
+        """Append a finished experiment to the session (`core.experiment_log`)."""
+        with (self.session.directory / "experiments.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    async def _change(self, kind: Control, values: dict[str, Any]) -> str:
+        reply = await self._ask_leader_until_taken(kind, values)
         return str(reply["text"]) if isinstance(reply, dict) else str(reply)
 
     async def _ask_leader_until_taken(self, kind: Control, values: dict[str, Any]) -> Any:
@@ -265,7 +291,8 @@ class SwarmClient:
         if event.kind is PeerEventKind.CONNECTED:
             self._connected.add(event.peer)
             assert self._endpoint is not None
-            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, {"from_cycle": self._seen_cycle + 1})
+            wanted = {"from_cycle": self._seen_cycle + 1, "interval_s": self._push_interval_s}
+            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, wanted)
             self._endpoint.send(event.peer, subscribe)
         elif event.kind is PeerEventKind.DISCONNECTED:
             self._connected.discard(event.peer)

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     """A silent leader is replaced after this time (randomised up to twice as long)."""
     checkpoint_interval_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 4_096
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
+    recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0

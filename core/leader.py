@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +52,15 @@ class Swarm(Protocol):
     def event(self, severity: Severity, text: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A change of toggles that waits for the next cycle boundary."""
+
+    name: str
+    change: Callable[[Toggles], Toggles]
+    future: asyncio.Future[str]
+
+
 class NotLeadingError(RuntimeError):
     """The key was not taken; the node that leads now takes it."""
 
@@ -74,7 +84,7 @@ class Leader:
         self._swarm = swarm
         self._on_cycle = on_cycle
         self._pace = parse_pace(settings.pace)
-        self._keys: deque[tuple[str, asyncio.Future[str]]] = deque(maxlen=KEYS_QUEUED_MAX)
+        self._asked: deque[_Asked] = deque(maxlen=KEYS_QUEUED_MAX)
         self._reports: ReportBatch | None = None
         self._reports_arrived = asyncio.Event()
         self._next_start = 0.0
@@ -83,14 +93,21 @@ class Leader:
 
     async def press(self, key: str) -> str:
         """Change the toggles at the next cycle boundary; returns what was done."""
-        if len(self._keys) >= KEYS_QUEUED_MAX:
-            return f"{key}: {KEYS_QUEUED_MAX} keys are waiting already"
         try:
             pressed(self._state.toggles, key)
         except KeyError:
             return f"{key!r} is no toggle"
+        return await self._ask(key, lambda toggles: pressed(toggles, key))
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        """Have exactly these toggles from the next cycle boundary on; returns what was done."""
+        return await self._ask("set", lambda _: toggles)
+
+    async def _ask(self, name: str, change: Callable[[Toggles], Toggles]) -> str:
+        if len(self._asked) >= KEYS_QUEUED_MAX:
+            return f"{name}: {KEYS_QUEUED_MAX} keys are waiting already"
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._keys.append((key, future))
+        self._asked.append(_Asked(name, change, future))
         return await future
 
     def take_reports(self) -> ReportBatch | None:
@@ -135,10 +152,10 @@ class Leader:
                 self._request_reports()
         finally:
             self.activity = "following"
-            while self._keys:
-                _, future = self._keys.popleft()
-                if not future.done():
-                    future.set_result("the lead went to another node; press again")
+            while self._asked:
+                asked = self._asked.popleft()
+                if not asked.future.done():
+                    asked.future.set_result("the lead went to another node; press again")
 
     async def _between_cycles(self) -> None:
         """Apply keys; wait while trading must rest, and say why."""
@@ -180,14 +197,14 @@ class Leader:
 
     async def _apply_keys(self) -> bool:
         """Commit the toggles that were asked for, and switch the protocol where they say so. True if any were."""
-        if not self._keys and MODE_OF[self._state.toggles.consensus] is self._swarm.mode():
+        if not self._asked and MODE_OF[self._state.toggles.consensus] is self._swarm.mode():
             return False
-        futures = []
+        taken = []
         toggles = self._state.toggles
-        while self._keys:
-            key, future = self._keys.popleft()
-            toggles = pressed(toggles, key)
-            futures.append((key, future))
+        while self._asked:
+            asked = self._asked.popleft()
+            toggles = asked.change(toggles)
+            taken.append(asked)
         said = "now"
         try:
             if toggles != self._state.toggles:
@@ -196,17 +213,17 @@ class Leader:
             said = "now"
             await self._follow_mode(toggles)
         finally:
-            for key, future in futures:
-                if not future.done():
-                    future.set_result(f"{key}: {said} {toggles.label()}")
+            for asked in taken:
+                if not asked.future.done():
+                    asked.future.set_result(f"{asked.name}: {said} {toggles.label()}")
         return True
 
     def stand_down(self) -> None:
         """Another node leads: keys that wait here are for it to take."""
-        while self._keys:
-            _, future = self._keys.popleft()
-            if not future.done():
-                future.set_exception(NotLeadingError("the lead went to another node"))
+        while self._asked:
+            asked = self._asked.popleft()
+            if not asked.future.done():
+                asked.future.set_exception(NotLeadingError("the lead went to another node"))
 
     async def _follow_mode(self, toggles: Toggles) -> None:
         mode = MODE_OF[toggles.consensus]

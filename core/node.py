@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
@@ -37,6 +37,7 @@ from core.telemetry_messages import (
     epoch_to_dict,
     unpack,
 )
+from core.toggles import from_dict
 from core.trader import Trader
 from core.trading_state import TradingChange, TradingState, decode_trading
 from core.transport import listen_address, transport_settings
@@ -443,7 +444,8 @@ class Node:
 
     def _on_operator(self, sender: int, message: Application) -> None:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
-            self._telemetry.subscribe(sender, int(unpack(message.body)["from_cycle"]))
+            wanted = unpack(message.body)
+            self._telemetry.subscribe(sender, int(wanted["from_cycle"]), float(wanted["interval_s"]))
         elif message.channel is Channel.CONTROL:
             self._spawn(self._answer(sender, message))
 
@@ -451,7 +453,11 @@ class Node:
         values = unpack(message.body)
         try:
             if message.kind == Control.PRESS:
-                reply: dict[str, object] = await self._press(str(values["key"]))
+                key = str(values["key"])
+                reply: dict[str, object] = await self._change(lambda: self._leader.press(key))
+            elif message.kind == Control.SET_TOGGLES:
+                toggles = from_dict(values["toggles"])
+                reply = await self._change(lambda: self._leader.set_toggles(toggles))
             elif message.kind == Control.TRADING:
                 reply = await self._commit_trading(bytes(values["change"]))
             elif message.kind == Control.EPOCH:
@@ -464,17 +470,17 @@ class Node:
                 reply = {"files": await self._profile(float(values["seconds"]))}
             else:
                 reply = {"text": f"unknown command {message.kind}"}
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reply = {"text": f"refused: {error}"}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
 
-    async def _press(self, key: str) -> dict[str, object]:
+    async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
         """`again`: nothing was changed, because another node leads."""
         not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
         if self._leading is None:
             return not_taken
         try:
-            return {"text": await self._leader.press(key)}
+            return {"text": await ask()}
         except NotLeadingError:
             return not_taken
 

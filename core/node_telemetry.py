@@ -15,7 +15,7 @@ from net.messages import Application, Channel
 
 PUSH_INTERVAL_S = 0.1
 RECORDS_KEPT = 4_096
-RECORDS_PER_MESSAGE = 200
+RECORDS_PER_MESSAGE = 400
 EVENTS_KEPT = 500
 
 
@@ -36,6 +36,7 @@ class NodeTelemetry:
         self._event_number = 0
         self._next_cycle: dict[int, int] = {}
         self._next_event: dict[int, int] = {}
+        self._ticks_a_push: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -46,8 +47,10 @@ class NodeTelemetry:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def subscribe(self, operator: int, from_cycle: int) -> None:
+    def subscribe(self, operator: int, from_cycle: int, interval_s: float = PUSH_INTERVAL_S) -> None:
+        """Push to `operator` from `from_cycle` on, each `interval_s`, which is rounded to tenths of a second."""
         self._next_cycle[operator] = from_cycle
+        self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
         self._next_event.setdefault(operator, 0)
 
     def unsubscribe(self, operator: int) -> None:
@@ -62,9 +65,12 @@ class NodeTelemetry:
         self._events.append((self._event_number, EventRow(time.time_ns(), severity, source or self._source, text)))
 
     async def _push_forever(self) -> None:
+        tick = 0
         while True:
+            tick += 1
             for operator in list(self._next_cycle):
-                self._push(operator)
+                if tick % self._ticks_a_push[operator] == 0:
+                    self._push(operator)
             await asyncio.sleep(PUSH_INTERVAL_S)
 
     def _push(self, operator: int) -> None:

@@ -53,6 +53,10 @@ def _body(name: str, listen: str | None) -> Callable[[Session, asyncio.Event, Re
         from core.gateway.process import run_gateway_process
 
         return functools.partial(run_gateway_process, listen=listen)
+    if name == "recorder":
+        from core.recorder import run_recorder_process
+
+        return run_recorder_process
     from core.node import run_node_process
 
     node = int(name.removeprefix("node-"))

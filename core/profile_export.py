@@ -68,11 +68,11 @@ def write_export(
         "machine": machine(),
     }
     (folder / "details.json").write_text(json.dumps(details, indent=1) + "\n")
-    _write_spans(folder / "spans.csv", snapshot)
+    write_spans(folder / "spans.csv", snapshot)
     return folder
 
 
-def _write_spans(path: Path, snapshot: SwarmSnapshot) -> None:
+def write_spans(path: Path, snapshot: SwarmSnapshot) -> None:
     """Span statistics over the cycles that ran under the present toggles, one row a span, `untimed` last."""
     cycles = [record for record in snapshot.cycles if record.toggles == snapshot.toggles]
     with path.open("w", newline="") as file:

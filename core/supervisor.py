@@ -52,7 +52,8 @@ class Supervisor:
         self._session = session
         self._settings = settings
         nodes = (f"node-{i}" for i in session.wanted_nodes())
-        self._children = [Child(name) for name in ("venue", "gateway", *nodes)]
+        recorder = ("recorder",) if settings.recording_mb_max else ()
+        self._children = [Child(name) for name in ("venue", "gateway", *nodes, *recorder)]
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._phase = "starting"
@@ -97,6 +98,7 @@ class Supervisor:
             if not self._stopping.is_set():
                 self._ready = True
                 self._say("running")
+                self._watch([child for child in self._children if child.name == "recorder"])
             await self._stopping.wait()
         except Exception as error:
             self._session.add_event(Severity.ERROR, "supervisor", f"{type(error).__name__}: {error}")
@@ -164,7 +166,11 @@ class Supervisor:
             self._session.add_event(Severity.ERROR, child.name, f"{cause}{self._last_words(child)}")
             if child.quick_deaths >= QUICK_DEATHS_MAX:
                 child.state = "stopped"
-                self._say(f"failed: {child.name} keeps dying ({cause}); see {self._log_file(child)}")
+                said = f"{child.name} keeps dying ({cause}); see {self._log_file(child)}"
+                if child.name == "recorder":  # trading does without it
+                    self._session.add_event(Severity.ERROR, "supervisor", said)
+                else:
+                    self._say(f"failed: {said}")
                 return
             child.restarts += 1
             self._say(self._phase)

@@ -37,7 +37,7 @@ class Telemetry(IntEnum):
     """Kinds on `Channel.TELEMETRY`."""
 
     SUBSCRIBE = 1
-    """Operator to node or gateway: push from now on; body {"from_cycle": int}."""
+    """Operator to node or gateway: push from now on; body {"from_cycle": int, "interval_s": float}."""
     CYCLES = 2
     STATUS = 3
     GATEWAY = 4
@@ -63,6 +63,8 @@ class Control(IntEnum):
     """Body {"change": bytes}: a signed change of the trading state (`core.trading_state`); to the gateway, which obeys
     a stricter state at once and answers {"text", "orders_sent", "cancels_sent"}, and to the leader, which commits it.
     """
+    SET_TOGGLES = 8
+    """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
 
 
 class OrderKind(IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,14 +14,22 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.worker import Worker, WorkerError
 
+from core.experiment_log import to_dict
+from core.experiment_run import run_experiment
 from core.toggles import FIELD_OF_KEY
 from core.trading_state import TradingState
+from tui.experiment_dialog import ExperimentDialog
+from tui.experiments import Experiments, Started, project
 from tui.help import HelpScreen
-from tui.messages import KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
+from tui.history import ViewHistory
+from tui.messages import ExperimentEnded, KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
 from tui.monitor_screen import MonitorScreen
+from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
-from tui.session import SwarmClient
+from tui.screens import KEY_OF_SCREEN, SCREENS, ProfileScreen
+from tui.session import Seekable, SwarmClient
 from tui.view import View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
@@ -28,6 +37,7 @@ from tui.widgets.toggles import value_word
 TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
+SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
 TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
@@ -55,11 +65,21 @@ class MonitorApp(App[bool]):
 
     TITLE = "tradetui"
     CSS_PATH = "theme.tcss"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[object]]]] = dict(SCREENS)
+    DEFAULT_MODE = MonitorScreen.MODE
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"press('{key}')", f"toggle {key}", show=False) for key in TOGGLE_KEYS),
         Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
+        *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
+        Binding("a", "experiment", "interleaved experiment", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
+        Binding("left", "scrub(-1)", "earlier", show=False),
+        Binding("right", "scrub(1)", "later", show=False),
+        Binding("shift+left", "scrub(-10)", "much earlier", show=False),
+        Binding("shift+right", "scrub(10)", "much later", show=False),
+        Binding("home", "scrub_to_start", "the start of the sitting", show=False),
+        Binding("end", "live", "the present", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -82,23 +102,31 @@ class MonitorApp(App[bool]):
         self._clock_ns = clock_ns
         self._tick_s = tick_s
         self._builder = ViewBuilder()
+        self._history = ViewHistory()
         self._frozen: View | None = None
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
         self._profiling = False
+        self._experiments = Experiments()
+        self._experiment_work: Worker[None] | None = None
         self._note = ""
         self._note_until_ns = 0
 
     def on_mount(self) -> None:
-        self.push_screen(MonitorScreen())
         self.call_after_refresh(self.tick)
         if self._tick_s > 0.0:
             self.set_interval(self._tick_s, lambda: self.tick(at_once=False))
 
     @property
+    def front(self) -> PanelScreen | None:
+        """The screen that is shown, whatever dialog lies over it."""
+        return next((screen for screen in self.screen_stack if isinstance(screen, PanelScreen)), None)
+
+    @property
     def monitor(self) -> MonitorScreen | None:
-        """The main screen, whatever dialog lies over it."""
-        return next((screen for screen in self.screen_stack if isinstance(screen, MonitorScreen)), None)
+        """The main screen while it is the one that is shown."""
+        front = self.front
+        return front if isinstance(front, MonitorScreen) else None
 
     def tick(self, at_once: bool = True) -> None:
         """Take one snapshot and draw it; history goes on while frozen or under a dialog.
@@ -106,18 +134,30 @@ class MonitorApp(App[bool]):
         The timer leaves `at_once` out: lists are then drawn a few times a second only, as fast as a person reads.
         """
         now_ns = self._clock_ns()
-        live = self._builder.build(self._client.snapshot(), now_ns, frozenset(self._asked))
-        screen = self.monitor
+        screen = self.front
+        live = self._builder.build(
+            self._client.snapshot(),
+            now_ns,
+            frozenset(self._asked),
+            self._experiments.states(),
+            with_percentiles=isinstance(screen, ProfileScreen),
+        )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
+        self._history.add(live)
 
-    def _mode(self, screen: MonitorScreen, now_ns: int, started: bool) -> Mode:
+    def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
+        tabs = isinstance(screen, MonitorScreen) and not screen.shows_all_panes and started
         return Mode(
+            screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
+            now_ns=now_ns,
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
-            next_tab="" if screen.shows_all_panes or not started else screen.next_tab(),
+            next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            replaying=self._client.seekable,
+            experimenting=self._experiments.running is not None,
             started=started,
             owns_swarm=self._client.owns_swarm,
         )
@@ -131,6 +171,9 @@ class MonitorApp(App[bool]):
     def action_press(self, key: str) -> None:
         if len(self._asked) >= KEYS_WAITING:
             self._say(f"{key} was not sent: {KEYS_WAITING} keys are still waiting for an answer")
+            return
+        if self._experiments.running is not None:
+            self._say(f"{key} was not sent: an experiment sets the toggles; a stops it")
             return
         self._asked.append(key)
         self._send_key(key)
@@ -172,13 +215,112 @@ class MonitorApp(App[bool]):
             self.notify(f"{answer.gateway}; {answer.swarm}", title="trading state", timeout=10, markup=False)
         self.tick()
 
+    # -- experiments
+
+    def action_experiment(self) -> None:
+        if self._experiments.running is not None:
+            self._end_experiment()
+        elif self._client.seekable:
+            self._say("this is a recording: nothing can be compared any more")
+        elif not self._live.started:
+            self._say("nothing to compare: no cycle has run yet")
+        elif not isinstance(self.screen, ExperimentDialog):
+            live = self._live
+            change = live.change
+            chosen = change.keys if change is not None and len(change.keys) == 1 else ()
+            dialog = ExperimentDialog(live.snapshot.toggles, chosen, lambda keys: project(live, keys))
+            self.push_screen(dialog, self._start_experiment)
+
+    def _start_experiment(self, keys: tuple[str, ...] | None) -> None:
+        if not keys:
+            return
+        started = self._experiments.start(self._live, keys, self._clock_ns())
+        self._experiment_work = self._experiment(started)
+        self.action_show("compare")
+
+    @work(group="experiment", exclusive=True, exit_on_error=False)
+    async def _experiment(self, started: Started) -> None:
+        reason = ""
+        try:
+            await run_experiment(self._client, started.experiment)
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            reason = f"{type(error).__name__}: {error}"
+            started.experiment.give_up(reason)
+        finally:
+            self._client.keep_experiment(to_dict(self._experiments.end(self._clock_ns())))
+        self.post_message(ExperimentEnded(reason or started.experiment.failure))
+
+    def _end_experiment(self) -> None:
+        if self._experiment_work is not None:
+            self._experiment_work.cancel()
+            self._say("the experiment ends: the toggles go back to what they were")
+
+    def on_experiment_ended(self, message: ExperimentEnded) -> None:
+        state = self._experiments.states()[-1]
+        if message.reason:
+            self.notify(message.reason, title="experiment ended early", severity="warning", timeout=15, markup=False)
+        elif state.result is not None:
+            main = state.result.main
+            text = f"{main.verdict}: {main.ratio.ratio:.3f}× ({main.ratio.low:.3f}–{main.ratio.high:.3f})"
+            self.notify(text, title=state.label, timeout=15, markup=False)
+        self.tick()
+
+    async def settle(self) -> None:
+        """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back."""
+        if self._experiment_work is not None:
+            self._experiment_work.cancel()
+            with contextlib.suppress(WorkerError):
+                await self._experiment_work.wait()
+
     # -- the view
+
+    def action_show(self, mode: str) -> None:
+        self.switch_mode(mode)
+        self.call_after_refresh(self.tick)
+
+    def action_next_screen(self) -> None:
+        modes = list(SCREENS)
+        self.action_show(modes[(modes.index(self.current_mode) + 1) % len(modes)])
 
     def action_freeze(self) -> None:
         if self._frozen is None and not self._live.started:
             self._say("nothing to freeze: no cycle has run yet")
             return
         self._frozen = None if self._frozen is not None else self._live
+        self.tick()
+
+    def action_scrub(self, steps: int) -> None:
+        """Show an earlier or later view of this sitting; past the last one the view goes on."""
+        if not len(self._history):
+            self._say("nothing to look back at: no cycle has run yet")
+            return
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, self._client.now_ns + steps * SEEK_NS)
+            return
+        frozen = self._frozen
+        position = len(self._history) if frozen is None else self._history.position_of(frozen.now_ns)
+        position = max(0, position + steps)
+        self._frozen = self._history.at(position) if position < len(self._history) else None
+        self.tick()
+
+    def _seek(self, recording: Seekable, at_ns: int) -> None:
+        """Show another moment of a recording; what was derived from the one before is forgotten."""
+        recording.seek(at_ns)
+        self._builder = ViewBuilder()
+        self._frozen = None
+        self.tick()
+
+    def action_scrub_to_start(self) -> None:
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, 0)
+            return
+        self.action_scrub(-len(self._history))
+
+    def action_live(self) -> None:
+        if isinstance(self._client, Seekable):
+            self._seek(self._client, self._client.last_ns)
+            return
+        self._frozen = None
         self.tick()
 
     def action_show_tab(self, tab: str) -> None:
@@ -200,7 +342,7 @@ class MonitorApp(App[bool]):
             self._say("nothing to profile: no cycle has run yet")
             return
         if self._profiling:
-            self._say("a profile snapshot is being taken already")
+            self._say("already profiling: one at a time")
             return
         self._profiling = True
         self._export(self.export_screenshot(title="tradetui", simplify=True))
@@ -250,10 +392,16 @@ class MonitorApp(App[bool]):
             text = f"{now}no order leaves, open ones are cancelled" if state == "halted" else f"trading is {state}"
             yield SystemCommand(title, text, lambda state=state: self.action_trading(state))
         frozen = self._frozen is not None
+        yield SystemCommand(
+            "Back to the start of the sitting", "key home; left and right step", self.action_scrub_to_start
+        )
         yield SystemCommand("Go on" if frozen else "Freeze the view", "key space", self.action_freeze)
         if self.monitor is not None and not self.monitor.shows_all_panes:
             for tab in ("orders", "positions", "events"):
                 yield SystemCommand(f"Show {tab}", "key tab", lambda tab=tab: self.action_show_tab(tab))
+        for mode, key in KEY_OF_SCREEN.items():
+            yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
+        yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
         yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)

@@ -59,6 +59,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
     add_order_benchmark(subjects)
+    experiment = commands.add_parser("experiment", help="interleaved A/B experiments, without a screen")
+    experiment.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
+    experiment.add_argument("--json", type=Path, metavar="FILE")
+    experiment.add_argument("--replicates", type=int, metavar="N", help="at most, of each experiment")
+    experiment.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
+    _settings_flags(experiment)
+    _session_flag(experiment)
+    replay = commands.add_parser("replay", help="open the monitor on a recording")
+    replay.add_argument("file", type=Path, metavar="FILE", help="recording.duckdb, or a session directory")
+    replay.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast; 0 stands still")
+    replay.add_argument("--cycle", type=int, metavar="N", help="start at the end of this cycle")
+    replay.add_argument("--csv", type=Path, metavar="OUT", help="no screen: write the spans as of --cycle, or the end")
+    export = commands.add_parser("export", help="a recording as Parquet files")
+    export.add_argument("file", type=Path, metavar="FILE", help="recording.duckdb, or a session directory")
+    export.add_argument("directory", type=Path, metavar="DIR")
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -94,6 +109,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
 
 def main() -> None:
     """Entry point of the script `tradetui`."""
+    from core.recording import RecordingError
     from core.session import SessionError
 
     console = Console(stderr=True)
@@ -101,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         code = _dispatch(arguments, console)
-    except (ConfigError, SessionError) as error:
+    except (ConfigError, RecordingError, SessionError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:
@@ -128,6 +144,15 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
+    if command == "experiment":
+        return _experiment(arguments, console)
+    if command == "replay":
+        return _replay(arguments)
+    if command == "export":
+        from core.commands.export import export_recording
+
+        export_recording(arguments.file, arguments.directory, console)
+        return 0
     if command == "sim":
         return _simulate(arguments, console)
     if command == "members":
@@ -149,6 +174,37 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
     session = find_session(arguments.session)
     stopped = asyncio.run(stop_session(session))
     console.print(f"{session.directory.name}: {'stopped' if stopped else 'was not running'}")
+    return 0
+
+
+def _experiment(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.experiment import run_experiments
+    from core.session import find_session
+
+    session = find_session(arguments.session) if arguments.attach or arguments.session else None
+    settings = session.settings() if session is not None else _load(arguments)
+    try:
+        asyncio.run(run_experiments(settings, session, arguments.keys, arguments.replicates, arguments.json, console))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from core.commands.export import recording_of
+    from core.recording import Recording
+    from core.replay import Replay, write_csv
+    from tui.app import MonitorApp
+
+    if arguments.speed < 0:
+        raise ConfigError(f"--speed {arguments.speed:g}: want 0 or more")
+    client = Replay(Recording(recording_of(arguments.file), read_only=True), arguments.speed)
+    if arguments.csv is not None:
+        write_csv(client, arguments.cycle, arguments.csv)
+        return 0
+    if arguments.cycle is not None:
+        client.seek_to_cycle(arguments.cycle)
+    MonitorApp(client, clock_ns=lambda: client.now_ns).run()
     return 0
 
 
@@ -230,6 +286,7 @@ async def _show(session: Session, *, owns_swarm: bool) -> bool:
     try:
         return bool(await app.run_async())
     finally:
+        await app.settle()
         await client.close()
 
 

@@ -31,6 +31,19 @@ SCREEN = (
      "the next cycle, on every node. Once 30 cycles have run under it, the median cycle time before is divided by the "
      "one after, with a 95 % interval (block bootstrap). A before/after on a busy machine can lie: repeat what "
      "matters."),
+    ("Compare (2)", "An experiment runs a toggle's two values in turn, in blocks A B B A or B A A B of 8 cycles, and "
+     "drops the first 2 of a block. Each replicate gives one ratio first / second in which a drift cancels; above 1 "
+     "the second is faster. It stops when the 95 % interval (bootstrap-t) is within ±2.5 %, or within 15 % of a larger "
+     "effect; if 300 replicates do not bring that, it cannot tell. Per span, alone is what the whole cycle gained from "
+     "that span's own time (Amdahl); of 30 intervals one or two miss by chance. What-if is the limit by Amdahl before "
+     "the run. Several toggles are a factorial design: main effects and interactions, from four on as a fraction, in "
+     "which interactions joined by = share one figure."),
+    ("Swarm (3)", "A bar is the end of a node's log. Links are round trips in ms as the node in the row sees them; z: "
+     "the connection came back by 0-RTT."),
+    ("Orders (4)", "The latest orders by state, why orders were refused, profit and equity."),
+    ("Profile (5)", "Spans by own time. Percentiles come from HDR histograms of every cycle of this sitting under the "
+     "present toggles, merged over all leaders. ÷2 and gone: the whole cycle's speed-up if the span took half its "
+     "time, or none (Amdahl). Stalls: p99.9 is five times p50 or more."),
     ("with", "Settings that every figure on the screen was made under."),
 )  # fmt: skip
 KEYS = (
@@ -48,6 +61,12 @@ KEYS = (
     ("K", "the kill switch: no order leaves any more, open ones are cancelled. It asks nothing and acts at once; "
      "`tradetui resume`, or Resume under ^p, ends it"),
     ("space", "freeze the figures, or go on; data flows on. Toggles and warnings stay live"),
+    (
+        "← →",
+        "look back over the sitting, a second a step at first; with shift by ten; home, end: start, present",
+    ),
+    ("1–5", "screens: monitor, compare, swarm, orders, profile"),
+    ("a", "interleaved experiment on toggles of your choice; again to stop it"),
     ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
     ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
     ("q", "leave: asks whether trading goes on"),

@@ -36,3 +36,10 @@ class ProfileFailed(Message):
     """The profile snapshot ended without a folder."""
 
     reason: str
+
+
+@dataclass
+class ExperimentEnded(Message):
+    """The interleaved experiment came to its end, or was ended; `reason` is empty where it ended by itself."""
+
+    reason: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.attach import TradingAnswer
-from core.records import SwarmSnapshot
+from core.records import CycleRecord, SwarmSnapshot
+from core.toggles import Toggles
 from core.trading_state import TradingState
 
 
@@ -16,8 +18,21 @@ class SwarmClient(Protocol):
     owns_swarm: bool
     """True when this command started the swarm, False when it attached to one."""
 
+    seekable: bool
+    """True for a recording (`core.replay`), which has a present that can be moved."""
+
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
+
+    @property
+    def cycles(self) -> Sequence[CycleRecord]:
+        """The latest records, oldest first."""
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        """Ask for exactly these toggles; answers what happens, or why not."""
+
+    def keep_experiment(self, values: dict[str, object]) -> None:
+        """Keep a finished experiment (`core.experiment_log.to_dict`) with the session."""
 
     async def press(self, key: str) -> str:
         """Ask for the toggle or preset behind `key` (b s m o x z p c d 0 9); answers what happens, or why not."""
@@ -33,3 +48,17 @@ class SwarmClient(Protocol):
 
     async def close(self) -> None:
         """Leave; trading goes on."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A recording: its present can be moved."""
+
+    last_ns: int
+
+    @property
+    def now_ns(self) -> int:
+        """The moment that is shown, Unix time."""
+
+    def seek(self, at_ns: int) -> None:
+        """Go on from `at_ns`, kept within the recording."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from core.experiment import Change, EffectTracker
+from core.experiment_log import ExperimentState
+from core.histograms import Percentiles, SpanHistograms
 from core.records import CycleRecord, SwarmSnapshot
 from core.spans import INDEX
 from core.statistics import SpanTable, newer_than, round_latency_ms, span_table, under
@@ -51,6 +53,17 @@ class View:
     alerts: tuple[Alert, ...]
     asked: frozenset[str] = frozenset()
     """Toggle keys that were sent and not yet answered."""
+    experiment: ExperimentState | None = None
+    """The one that runs, or the last."""
+    results: tuple[ExperimentState, ...] = ()
+    """Finished experiments of this sitting, oldest first."""
+    message_rates: dict[int, float] = field(default_factory=dict)
+    """Consensus messages a second that each node sends and receives."""
+    equity: tuple[float, ...] = ()
+    """One value a second, oldest first."""
+    histogram_cycles: int = 0
+    percentiles: dict[str, Percentiles] = field(default_factory=dict)
+    """By span, over every cycle of this sitting under the present toggles; kept up only while a screen shows them."""
 
     @property
     def started(self) -> bool:
@@ -86,6 +99,37 @@ class History:
         self._tuple = tuple(self._done)
 
 
+class _Rates:
+    """What is known only from one second to the next: messages a second by node, equity."""
+
+    def __init__(self) -> None:
+        self._at_ns = 0
+        self._counts: dict[int, int] = {}
+        self._equity: deque[float] = deque(maxlen=HISTORY_S)
+        self.messages: dict[int, float] = {}
+        self.equity: tuple[float, ...] = ()
+
+    def update(self, snapshot: SwarmSnapshot) -> None:
+        elapsed_s = (snapshot.taken_ns - self._at_ns) / 1e9
+        if elapsed_s < 1.0:
+            return
+        counts = {
+            node.node: node.replica.messages_sent + node.replica.messages_received
+            for node in snapshot.nodes
+            if node.replica is not None
+        }
+        # A count that fell is of a process that was started again.
+        self.messages = {
+            node: (count - self._counts[node]) / elapsed_s
+            for node, count in counts.items()
+            if count >= self._counts.get(node, count + 1)
+        }
+        self._at_ns, self._counts = snapshot.taken_ns, counts
+        if snapshot.cycles_total:
+            self._equity.append(snapshot.equity)
+            self.equity = tuple(self._equity)
+
+
 class ViewBuilder:
     """Turns snapshots into views; keeps what outlives one snapshot: history and the effect of the last change."""
 
@@ -101,15 +145,33 @@ class ViewBuilder:
         self._table_key: tuple[int, Toggles] | None = None
         self._table = span_table(())
         self._round_ms = (0.0, 0.0)
+        self._histograms = SpanHistograms()
+        self._ranks: tuple[int, dict[str, Percentiles]] = (0, {})
+        self._ranked_ns = 0
+        self._rates = _Rates()
 
-    def build(self, snapshot: SwarmSnapshot, now_ns: int, asked: frozenset[str] = frozenset()) -> View:
-        """The view of `snapshot` at `now_ns` (Unix time)."""
+    def build(
+        self,
+        snapshot: SwarmSnapshot,
+        now_ns: int,
+        asked: frozenset[str] = frozenset(),
+        experiments: tuple[ExperimentState, ...] = (),
+        *,
+        with_percentiles: bool = False,
+    ) -> View:
+        """The view of `snapshot` at `now_ns` (Unix time). `experiments` are those of this sitting, oldest first."""
         if snapshot.session != self._session:
             self._restart(snapshot.session)
         fresh = newer_than(snapshot.cycles, self._last_cycle)
         if fresh:
             self._last_cycle = fresh[-1].cycle
+        for record in fresh:
+            self._histograms.add(record)
         self._measure(snapshot)
+        self._rates.update(snapshot)
+        if with_percentiles and (snapshot.taken_ns - self._ranked_ns >= 1_000_000_000 or not self._ranks[0]):
+            self._ranked_ns = snapshot.taken_ns
+            self._ranks = self._histograms.merged(snapshot.toggles)
         recent = _recent(snapshot.cycles, snapshot.taken_ns)
         span_s = _span_s(snapshot, recent)
         return View(
@@ -127,6 +189,12 @@ class ViewBuilder:
             change=self._tracker.update(snapshot.cycles),
             alerts=alerts(snapshot, now_ns),
             asked=asked,
+            experiment=experiments[-1] if experiments else None,
+            results=tuple(each for each in experiments if not each.running),
+            message_rates=self._rates.messages,
+            equity=self._rates.equity,
+            histogram_cycles=self._ranks[0],
+            percentiles=self._ranks[1],
         )
 
     def _measure(self, snapshot: SwarmSnapshot) -> None:

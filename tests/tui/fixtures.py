@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,7 @@ class FakeSession:
         fee = round(0.001 * filled * price, 4)
         self.orders.appendleft(
             OrderRow(
-                f"{self.cycle:08x}{len(self.orders):04x}", 3325 + self.cycle, instrument, side, quantity,
+                f"{self.cycle:08x}{self.sent + self.denied:08x}", 3325 + self.cycle, instrument, side, quantity,
                 price, state, filled, price if filled else 0.0, fee, reason,
             )
         )  # fmt: skip
@@ -265,6 +266,8 @@ def empty_snapshot() -> SwarmSnapshot:
 class FakeClient:
     """A `SwarmClient` over a FakeSession (or a fixed snapshot); remembers what it was asked."""
 
+    seekable = False
+
     def __init__(self, session: FakeSession | None = None, owns_swarm: bool = True) -> None:
         self.session = session
         self.owns_swarm = owns_swarm
@@ -272,6 +275,7 @@ class FakeClient:
         self.pressed: list[str] = []
         self.refuse: str | None = None
         self.exports: list[tuple[Path, float]] = []
+        self.kept: list[dict[str, object]] = []
         self.export_gate: asyncio.Event | None = None
         self.export_error: Exception | None = None
         self.svg = ""
@@ -286,6 +290,18 @@ class FakeClient:
     def freeze_snapshot(self) -> None:
         """Serve the present snapshot over and over: cheaper than building one a tick."""
         self.fixed = self.snapshot()
+
+    @property
+    def cycles(self) -> Sequence[CycleRecord]:
+        return self.snapshot().cycles
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        assert self.session is not None
+        self.session.toggles = toggles
+        return f"set: now {toggles.label()}"
+
+    def keep_experiment(self, values: dict[str, object]) -> None:
+        self.kept.append(values)
 
     async def press(self, key: str) -> str:
         self.pressed.append(key)

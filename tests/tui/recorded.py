@@ -9,27 +9,17 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import zlib
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from core.records import (
-    EventRow,
-    NodeStatus,
-    OrderRow,
-    OrderState,
-    PeerLink,
-    PositionRow,
-    Severity,
-    SwarmSnapshot,
-    VenueState,
-)
+from core.records import CycleRecord, SwarmSnapshot
+from core.snapshot_record import snapshot_from_dict, snapshot_to_dict
 from core.telemetry_messages import cycle_from_dict, cycle_to_dict
-from core.toggles import from_dict
-from net.consensus import ReplicaStatus
-from net.messages import Mode
+from core.toggles import Toggles
 from tests.integration.swarm import running_swarm
 
 RECORDING = Path(__file__).with_name("sitting.msgpack.z")
@@ -39,8 +29,7 @@ OPTIMISED_CYCLES = 240
 
 def save(snapshot: SwarmSnapshot, path: Path = RECORDING) -> None:
     """Write a snapshot with all its cycles."""
-    values = asdict(replace(snapshot, cycles=()))
-    values["toggles"] = snapshot.toggles.as_dict()
+    values = snapshot_to_dict(snapshot)
     values["cycles"] = [cycle_to_dict(record) for record in snapshot.cycles]
     path.write_bytes(zlib.compress(msgpack.packb(values), 9))
 
@@ -48,30 +37,15 @@ def save(snapshot: SwarmSnapshot, path: Path = RECORDING) -> None:
 def load(path: Path = RECORDING) -> SwarmSnapshot:
     """The snapshot that `save` wrote."""
     values: dict[str, Any] = msgpack.unpackb(zlib.decompress(path.read_bytes()))
-    values["cycles"] = tuple(cycle_from_dict(row) for row in values["cycles"])
-    values["toggles"] = from_dict(values["toggles"])
-    values["venue"] = VenueState(values["venue"])
-    values["nodes"] = tuple(_node(row) for row in values["nodes"])
-    values["orders"] = tuple(OrderRow(**{**row, "state": OrderState(row["state"])}) for row in values["orders"])
-    values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
-    values["events"] = tuple(EventRow(**{**row, "severity": Severity(row["severity"])}) for row in values["events"])
-    values["captions"] = tuple(values["captions"])
-    values["instruments"] = tuple(values["instruments"])
-    return SwarmSnapshot(**values)
-
-
-def _node(row: dict[str, Any]) -> NodeStatus:
-    replica = row["replica"]
-    matches = tuple((peer, index) for peer, index in replica["peer_match_index"])
-    replica |= {"mode": Mode(replica["mode"]), "peer_match_index": matches, "evidence": tuple(replica["evidence"])}
-    links = tuple(PeerLink(**link) for link in row["links"])
-    return NodeStatus(**{**row, "replica": ReplicaStatus(**replica), "links": links})
+    cycles = tuple(cycle_from_dict(row) for row in values["cycles"])
+    return replace(snapshot_from_dict(values), cycles=cycles)
 
 
 class RecordedClient:
     """Plays the recording to the monitor: `show(n)` makes the snapshot as of its first n cycles the present one."""
 
     owns_swarm = True
+    seekable = False
 
     def __init__(self, recording: SwarmSnapshot) -> None:
         self._recording = recording
@@ -95,6 +69,16 @@ class RecordedClient:
 
     def snapshot(self) -> SwarmSnapshot:
         return self._snapshot
+
+    @property
+    def cycles(self) -> Sequence[CycleRecord]:
+        return self._snapshot.cycles
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        raise RuntimeError("this is a recording")
+
+    def keep_experiment(self, values: dict[str, object]) -> None:
+        raise RuntimeError("this is a recording")
 
     async def press(self, key: str) -> str:
         return f"{key}: this is a recording"

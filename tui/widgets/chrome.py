@@ -15,12 +15,16 @@ class Mode:
     """What the screen itself is doing; beside the swarm's state it decides what the keys do."""
 
     frozen_at_ns: int | None = None
+    now_ns: int = 0
     profiling_s: float | None = None
     """Seconds asked for, while a profile snapshot is being taken."""
     note: str = ""
     """The answer to the last key, shown for a few seconds."""
     next_tab: str = ""
     """What `tab` shows; empty where all panes are on the screen."""
+    screen: str = "monitor"
+    experimenting: bool = False
+    replaying: bool = False
     owns_swarm: bool = True
     started: bool = True
     """False while no cycle has run: there is nothing to freeze or profile yet."""
@@ -33,7 +37,7 @@ class StatusLine(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot
-        left = [Part(" tradetui ", "strong")]
+        left = [Part(f" tradetui {self.mode.screen} ", "strong")]
         if self.mode.note:
             left.append(Part(f" {plain(self.mode.note)}", "accent"))
             return [row_of(left, self._right(view), width)]
@@ -49,10 +53,14 @@ class StatusLine(Panel):
 
     def _right(self, view: View) -> Row:
         parts: list[Part] = []
+        if self.mode.replaying:
+            parts.append(Part(f" REPLAY {clock(view.now_ns)} ", "caution"))
+        if self.mode.experimenting:
+            parts.append(Part(" experiment… ", "caution", "app.show('compare')"))
         if self.mode.profiling_s is not None:
             parts.append(Part(f" profiling {self.mode.profiling_s:g} s… ", "caution"))
         if self.mode.frozen_at_ns is not None:
-            parts.append(Part(f" FROZEN {age((view.now_ns - self.mode.frozen_at_ns) / 1e9)} ", "alarm"))
+            parts.append(Part(f" FROZEN {age((self.mode.now_ns - self.mode.frozen_at_ns) / 1e9)} ", "alarm"))
         parts.append(Part(f" {_trading(view)} ", "good" if _trading(view) == "trading" else "warning"))
         return tuple(parts)
 
@@ -109,11 +117,15 @@ class KeyBar(Panel):
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         mode = self.mode
         frozen = mode.frozen_at_ns is not None
-        keys: list[tuple[str, str, str]] = []
+        keys: list[tuple[str, str, str]] = [("1-5", "screens" if width >= 100 else "", "app.next_screen")]
         if mode.next_tab:
             keys.append(("tab", mode.next_tab, "app.next_tab"))
         if mode.started or frozen:
             keys.append(("space", "go on" if frozen else "freeze", "app.freeze"))
+        if mode.replaying:
+            keys.append(("← →", "seek", ""))
+        elif mode.started:
+            keys.append(("a", "stop" if mode.experimenting else "A/B", "app.experiment"))
         keys.append(("?", "help", "app.help"))
         if mode.started and mode.profiling_s is None:
             keys.append(("e", "profile", "app.export"))
@@ -122,7 +134,7 @@ class KeyBar(Panel):
         gap = "   " if width >= 100 else " "
         parts: list[Part] = []
         for key, label, action in keys:
-            parts += [Part(f" {key} ", "key", action), Part(f" {label}{gap}", "muted", action)]
+            parts += [Part(f" {key} ", "key", action), Part(f" {label}{gap}" if label else " ", "muted", action)]
         return [tuple(parts)]
 
 

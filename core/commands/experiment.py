@@ -1,0 +1,127 @@
+"""`tradetui experiment`: an interleaved experiment without a screen, on the running swarm or on one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from core.attach import SwarmClient, stop_session
+from core.commands.start import start_swarm
+from core.config import Settings
+from core.experiment_log import ExperimentState, state_of, to_dict
+from core.experiment_run import run_experiment
+from core.factorial import Design, pair_design, toggle_design
+from core.interleaved import InterleavedExperiment, Plan
+from core.profile_export import machine
+from core.session import Session, SessionError, create_session
+from core.statistics import span_table, under
+from core.what_if import what_if
+
+FIRST_CYCLES = 30
+"""Before an experiment: the projection wants a profile."""
+START_TIMEOUT_S = 180.0
+
+
+async def run_experiments(
+    settings: Settings,
+    session: Session | None,
+    experiments: list[str],
+    replicates_max: int | None,
+    json_file: Path | None,
+    console: Console,
+) -> None:
+    """Run each of `experiments` (keys such as `b` or `bp`, or `aa`) one after another and print its result.
+
+    Without a session a swarm is started with `settings` and stopped at the end. Raises SessionError when the swarm
+    fails, ValueError for keys that are no toggles.
+    """
+    plan = Plan() if replicates_max is None else Plan(replicates_max=replicates_max)
+    supervisor = None
+    own = session is None
+    if session is None:
+        session = create_session(settings)
+        supervisor = start_swarm(settings, owned=True, session=session).supervisor
+    client = SwarmClient(session, owns_swarm=own)
+    try:
+        await client.connect()
+        await _first_cycles(client)
+        states = [await _one(client, settings, keys, plan, console) for keys in experiments]
+    finally:
+        await client.close()
+        if own:
+            await stop_session(session)
+            if supervisor is not None:
+                await asyncio.to_thread(supervisor.wait)
+    if json_file is not None:
+        document = {
+            "machine": machine(),
+            "settings": settings.model_dump(),
+            "experiments": [to_dict(s) for s in states],
+        }
+        json_file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+async def _first_cycles(client: SwarmClient) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while len(client.cycles) < FIRST_CYCLES:
+        if client.phase.startswith("failed") or time.monotonic() > deadline:
+            raise SessionError(f"no {FIRST_CYCLES} cycles yet: {client.phase or 'no word from the swarm'}")
+        await asyncio.sleep(0.1)
+
+
+def design_of(client: SwarmClient, keys: str) -> Design:
+    """`aa` compares the present settings with themselves: a test of the method. Raises ValueError for bad keys."""
+    base = client.snapshot().toggles
+    return pair_design(base, base) if keys == "aa" else toggle_design(base, tuple(keys))
+
+
+async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, console: Console) -> ExperimentState:
+    snapshot = client.snapshot()
+    table = span_table(under(snapshot.cycles, snapshot.toggles, 200))
+    design = design_of(client, keys)
+    projection = what_if(table, snapshot.toggles, design.keys, settings.batch_max, settings.orders_in_flight)
+    experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
+    started_ns = time.time_ns()
+    work = asyncio.create_task(run_experiment(client, experiment))
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(keys, total=1.0)
+        while not work.done():
+            progress.update(
+                task, completed=experiment.progress, description=f"{keys}: {experiment.replicates} replicates"
+            )
+            await asyncio.wait({work}, timeout=0.2)
+    await work
+    state = state_of(experiment, projection, snapshot.captions, started_ns, time.time_ns())
+    client.keep_experiment(to_dict(state))
+    for line in lines_of(state):
+        console.print(line, highlight=False, markup=False)
+    return state
+
+
+def lines_of(state: ExperimentState) -> list[str]:
+    """What a terminal is told of a finished experiment."""
+    if state.result is None:
+        return [f"{state.label}: {state.failure}"]
+    lines = [_line(state, each) for each in state.result.contrasts]
+    if state.failure:
+        lines.append(f"  ended early: {state.failure}")
+    return lines
+
+
+def _line(state: ExperimentState, each: Any) -> str:
+    assert state.result is not None
+    ratio, result = each.ratio, state.result
+    name = state.label if len(result.design.cells) == 2 else each.contrast.name
+    times = " → ".join(f"{ms:.2f}" for ms in result.cell_ms) + " ms" if len(result.cell_ms) == 2 else ""
+    took_s = (state.ended_ns - state.started_ns) / 1e9
+    return (
+        f"{name}: {each.verdict}, {ratio.ratio:.3f}× ({ratio.low:.3f}–{ratio.high:.3f})  {times}  "
+        f"at most {state.projection.ratio:.2f}× expected; {result.cycles} cycles, {result.replicates} replicates, "
+        f"{took_s:.0f} s"
+    )

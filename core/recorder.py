@@ -1,0 +1,88 @@
+"""The recorder process: attaches like a monitor, asks for news twice a second, and writes them once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from core.attach import SwarmClient
+from core.recording import Recording
+from core.records import EventRow, OrderRow, Severity, SwarmSnapshot
+from core.session import Session
+from core.statistics import newer_than
+
+WRITE_INTERVAL_S = 1.0
+PUSH_INTERVAL_S = 0.5
+CYCLES_KEPT = 8_192
+ORDERS_KNOWN = 1_000
+
+
+def recording_file(session: Session) -> Path:
+    """Where the recording of a session is."""
+    return session.directory / "recording.duckdb"
+
+
+class Recorder:
+    """Finds out what is new since the last write."""
+
+    def __init__(self, recording: Recording, bytes_max: int) -> None:
+        self._recording = recording
+        self._bytes_max = bytes_max
+        self._last_cycle = recording.last_cycle()
+        self._last_event: EventRow | None = None
+        self._orders: dict[str, OrderRow] = {}
+
+    def write(self, snapshot: SwarmSnapshot) -> int:
+        """Append what is new; returns how many old cycles had to go for it. Blocks for some ms."""
+        cycles = newer_than(snapshot.cycles, self._last_cycle)
+        events = self._new_events(snapshot.events)
+        orders = [order for order in reversed(snapshot.orders) if self._orders.get(order.client_order_id) != order]
+        if not cycles and not events and not orders and not snapshot.nodes:
+            return 0
+        self._recording.append(snapshot, cycles, events, orders)
+        if cycles:
+            self._last_cycle = cycles[-1].cycle
+        for order in orders:
+            self._orders.pop(order.client_order_id, None)
+            self._orders[order.client_order_id] = order
+        while len(self._orders) > ORDERS_KNOWN:
+            del self._orders[next(iter(self._orders))]
+        if self._recording.bytes_on_disk() > self._bytes_max:
+            return self._recording.drop_older_half()
+        return 0
+
+    def _new_events(self, events: tuple[EventRow, ...]) -> list[EventRow]:
+        fresh: list[EventRow] = []
+        for event in reversed(events):
+            if event is self._last_event:
+                break
+            fresh.append(event)
+        if events:
+            self._last_event = events[-1]
+        fresh.reverse()
+        return fresh
+
+
+async def run_recorder_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The body of process `recorder`: run until `stopping` is set."""
+    settings = session.settings()
+    recording = Recording(recording_file(session))
+    recorder = Recorder(recording, settings.recording_mb_max * 1_000_000)
+    client = SwarmClient(session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S)
+    await client.connect()
+    ready()
+    try:
+        while not stopping.is_set():
+            try:
+                async with asyncio.timeout(WRITE_INTERVAL_S):
+                    await stopping.wait()
+            except TimeoutError:
+                pass
+            dropped = await asyncio.to_thread(recorder.write, client.snapshot())
+            if dropped:
+                text = f"the recording reached {settings.recording_mb_max} MB: its oldest {dropped:,} cycles went"
+                session.add_event(Severity.WARNING, "recorder", text)
+    finally:
+        await client.close()
+        recording.close()

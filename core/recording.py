@@ -1,0 +1,236 @@
+"""The recording of a session: cycles, states, events and orders in one DuckDB file, bounded on disk.
+
+Cycles are plain columns, one a span and kind of time: SQL and Parquet readers need nothing of ours. The state of the
+swarm (nodes, consensus, positions, totals) is kept once a second as MessagePack, for replay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgpack
+import numpy as np
+
+from core.records import CycleRecord, EventRow, OrderRow, SwarmSnapshot
+from core.snapshot_record import event_from_dict, order_from_dict, snapshot_from_dict, snapshot_to_dict
+from core.spans import NAMES
+from core.toggles import from_dict
+
+SCALARS = (
+    "cycle", "step", "lap", "leader", "epoch", "term", "started_ns", "wall_ms", "untimed_ms", "rounds", "messages",
+    "datagrams", "bytes_on_wire", "decisions_committed", "decisions_denied", "orders_sent", "orders_filled",
+    "orders_rejected",
+)  # fmt: skip
+ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
+_ENDED_NS = "started_ns + CAST(floor(wall_ms * 1e6) AS BIGINT)"
+TABLES = {"cycles": "started_ns", "states": "taken_ns", "events": "time_ns", "orders": "seen_ns"}
+"""Each table with its column of Unix time, ns."""
+
+
+class RecordingError(RuntimeError):
+    """The file is no recording, or cannot be opened; the text says why."""
+
+
+def _cycle_columns() -> list[str]:
+    wide = [f"{name}_{array}" for array in ARRAYS for name in NAMES]
+    return [*SCALARS, "toggles", *wide]
+
+
+def _type(column: str) -> str:
+    if column == "toggles":
+        return "VARCHAR"
+    return "DOUBLE" if column.endswith("_ms") else "BIGINT"
+
+
+class Recording:
+    """One open file. Not thread-safe: one thread at a time."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or (unless `read_only`) makes the file. Raises RecordingError."""
+        if read_only and not path.is_file():
+            raise RecordingError(f"{path} does not exist")
+        try:
+            self._db = duckdb.connect(str(path), read_only=read_only)
+            if not read_only:
+                self._make_tables()
+            self._db.execute("SELECT cycle, toggles FROM cycles LIMIT 1")
+        except duckdb.IOException as error:
+            raise RecordingError(f"{path} cannot be opened (a running session still writes it?): {error}") from None
+        except duckdb.Error as error:
+            raise RecordingError(f"{path} is no recording: {error}") from None
+        self.path = path
+
+    def _make_tables(self) -> None:
+        columns = ", ".join(f'"{column}" {_type(column)}' for column in _cycle_columns())
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS cycles ({columns})")
+        self._db.execute("CREATE TABLE IF NOT EXISTS states (taken_ns BIGINT, state BLOB)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS events (time_ns BIGINT, severity VARCHAR, source VARCHAR, text VARCHAR)"
+        )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS orders (seen_ns BIGINT, client_order_id VARCHAR, step BIGINT,"
+            " instrument VARCHAR, side VARCHAR, quantity DOUBLE, limit_price DOUBLE, state VARCHAR,"
+            " filled_quantity DOUBLE, average_price DOUBLE, fee DOUBLE, reason VARCHAR)"
+        )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def last_cycle(self) -> int:
+        """The newest cycle's number, 0 for none."""
+        return int(self._one("SELECT coalesce(max(cycle), 0) FROM cycles"))
+
+    def _one(self, query: str, *values: object) -> Any:
+        row = self._db.execute(query, values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def append(
+        self,
+        snapshot: SwarmSnapshot,
+        cycles: Sequence[CycleRecord],
+        events: Sequence[EventRow],
+        orders: Sequence[OrderRow],
+    ) -> None:
+        """Write what is new at `snapshot.taken_ns`: one transaction."""
+        self._db.begin()
+        if cycles:
+            self._insert("cycles", _columns_of(cycles))
+        bare = replace(snapshot, cycles=(), events=(), orders=())
+        self._db.execute("INSERT INTO states VALUES (?, ?)", (snapshot.taken_ns, msgpack.packb(snapshot_to_dict(bare))))
+        for event in events:
+            self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", tuple(asdict(event).values()))
+        if orders:
+            self._insert("orders", {"seen_ns": np.full(len(orders), snapshot.taken_ns)} | _order_columns(orders))
+        self._db.commit()
+
+    def _insert(self, table: str, columns: dict[str, Any]) -> None:
+        """All columns at once: row by row DuckDB takes ten times as long."""
+        self._db.register("fresh", columns)
+        self._db.execute(f"INSERT INTO {table} SELECT * FROM fresh")
+        self._db.unregister("fresh")
+
+    def bytes_on_disk(self) -> int:
+        return self.path.stat().st_size
+
+    def drop_older_half(self) -> int:
+        """Forget the older half of the cycles and what belongs to their time; returns how many cycles went.
+
+        The file does not shrink; what comes next uses the room.
+        """
+        before = self._one("SELECT count(*) FROM cycles")
+        middle_ns = self._one("SELECT coalesce(CAST(median(started_ns) AS BIGINT), 0) FROM cycles")
+        for table, time in TABLES.items():
+            self._db.execute(f"DELETE FROM {table} WHERE {time} < ?", (middle_ns,))
+        self._db.execute("CHECKPOINT")
+        return int(before - self._one("SELECT count(*) FROM cycles"))
+
+    def export_parquet(self, directory: Path) -> list[Path]:
+        """Each table as a Parquet file in `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for table in TABLES:
+            path = directory / f"{table}.parquet"
+            self._db.execute(f"COPY {table} TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
+            paths.append(path)
+        return paths
+
+    # Reading back.
+
+    def span_ns(self) -> tuple[int, int]:
+        """Unix time of the first and of the last state. Raises RecordingError for an empty recording."""
+        first, last, cycles = self._db.execute(
+            "SELECT min(taken_ns), max(taken_ns), (SELECT count(*) FROM cycles) FROM states"
+        ).fetchall()[0]
+        if first is None or not cycles:
+            raise RecordingError(f"{self.path} holds no cycle")
+        return int(first), int(last)
+
+    def end_of_cycle_ns(self, cycle: int) -> int:
+        """When the cycle ended. Raises RecordingError where it was not recorded."""
+        found = self._one(f"SELECT max({_ENDED_NS}) FROM cycles WHERE cycle = ?", cycle)
+        if found is None:
+            raise RecordingError(f"{self.path} does not hold cycle {cycle}")
+        return int(found)
+
+    def snapshot(self, at_ns: int, keep_cycles: int, keep_events: int, keep_orders: int) -> SwarmSnapshot:
+        """The swarm as it was known at `at_ns` (Unix time); the first state for a time before it."""
+        packed = self._db.execute(
+            "SELECT state FROM states WHERE taken_ns <= greatest(?, (SELECT min(taken_ns) FROM states))"
+            " ORDER BY taken_ns DESC LIMIT 1",
+            (at_ns,),
+        ).fetchone()
+        assert packed is not None
+        state = snapshot_from_dict(msgpack.unpackb(packed[0]))
+        cycles = self._cycles(at_ns, keep_cycles)
+        events = self._rows(
+            "SELECT * FROM events WHERE time_ns <= ? ORDER BY time_ns DESC, rowid DESC LIMIT ?", at_ns, keep_events
+        )
+        orders = self._rows(
+            "SELECT * EXCLUDE (seen_ns, last) FROM (SELECT *, rowid AS place, row_number() OVER (PARTITION BY"
+            " client_order_id ORDER BY seen_ns DESC, rowid DESC) AS last FROM orders WHERE seen_ns <= ?) WHERE last = 1"
+            " ORDER BY place DESC LIMIT ?",
+            at_ns,
+            keep_orders,
+        )
+        for row in orders:
+            del row["place"]
+        return replace(
+            state,
+            taken_ns=max(at_ns, state.taken_ns),
+            cycles=cycles,
+            cycles_total=cycles[-1].cycle if cycles else 0,
+            toggles=cycles[-1].toggles if cycles else state.toggles,
+            events=tuple(event_from_dict(row) for row in reversed(events)),
+            orders=tuple(order_from_dict(row) for row in orders),
+        )
+
+    def _cycles(self, at_ns: int, keep: int) -> tuple[CycleRecord, ...]:
+        rows = self._rows(
+            f"SELECT * FROM (SELECT * FROM cycles WHERE {_ENDED_NS} <= ? ORDER BY cycle DESC LIMIT ?) ORDER BY cycle",
+            at_ns,
+            keep,
+        )
+        return tuple(_cycle_of(row) for row in rows)
+
+    def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        found = self._db.execute(query, values)
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _columns_of(cycles: Sequence[CycleRecord]) -> dict[str, Any]:
+    """One 1-D array a column, in the order of the table."""
+    table: dict[str, Any] = {}
+    for name in SCALARS:
+        kind = np.float64 if _type(name) == "DOUBLE" else np.int64
+        table[name] = np.array([getattr(record, name) for record in cycles], kind)
+    table["toggles"] = np.array([json.dumps(record.toggles.as_dict()) for record in cycles], object)
+    for array in ARRAYS:
+        values = np.array([getattr(record, array) for record in cycles])
+        for k, name in enumerate(NAMES):
+            table[f"{name}_{array}"] = np.ascontiguousarray(values[:, k])
+    return table
+
+
+def _order_columns(orders: Sequence[OrderRow]) -> dict[str, Any]:
+    rows = [asdict(order) for order in orders]
+    columns: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [str(row[name]) if isinstance(row[name], str) else row[name] for row in rows]
+        columns[name] = np.array(values, object if isinstance(values[0], str) else None)
+    return columns
+
+
+def _cycle_of(row: dict[str, Any]) -> CycleRecord:
+    values: dict[str, Any] = {name: row[name] for name in SCALARS}
+    values["toggles"] = from_dict(json.loads(row["toggles"]))
+    for array in ARRAYS:
+        kind = np.int64 if array == "count" else np.float64
+        values[array] = np.array([row[f"{name}_{array}"] for name in NAMES], kind)
+    return CycleRecord(**values)

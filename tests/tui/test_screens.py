@@ -1,0 +1,191 @@
+"""Every screen at three sizes against its stored text, and the keys that lead to them and through an experiment.
+
+`UPDATE_SNAPSHOTS=1 pytest tests/tui/test_screens.py` writes the texts anew; look at what changed before keeping it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.interleaved import InterleavedExperiment
+from tests.tui.fixtures import FakeClient, FakeSession
+from tests.tui.test_monitor import SIZES, screen_text, settle
+from tui.app import MonitorApp
+from tui.experiment_dialog import ExperimentDialog
+from tui.history import KEPT, ViewHistory
+from tui.screens import KEY_OF_SCREEN
+from tui.view import ViewBuilder
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def monitor(cycles: int = 120) -> tuple[MonitorApp, FakeClient]:
+    session = FakeSession(seed=11, cycles=cycles)
+    client = FakeClient(session)
+    return MonitorApp(client, Path("profiles"), clock_ns=lambda: session.now_ns, tick_s=0.0), client
+
+
+def play(app: MonitorApp, client: FakeClient, keys: tuple[str, ...]) -> InterleavedExperiment:
+    """Run an experiment on the invented session, to its end, without waiting for a clock."""
+    session = client.session
+    experiment = app._experiments.start(app._live, keys, session.now_ns).experiment
+    while not experiment.finished:
+        session.toggles = experiment.wanted
+        session.advance(1)
+        experiment.observe(session.cycles[-1])
+    session.toggles = experiment.design.cells[0]
+    app._experiments.end(session.now_ns)
+    return experiment
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_screen_is_as_it_was_looked_at(size):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size) as pilot:
+            await settle(app, pilot)
+            for keys in (("b", "p"), ("b",)):
+                play(app, client, keys)
+            client.session.advance(220)
+            await settle(app, pilot)
+            return {mode: await show(app, pilot, key) for mode, key in KEY_OF_SCREEN.items()}
+
+    async def show(app, pilot, key):
+        await pilot.press(key)
+        return await settle(app, pilot)
+
+    for mode, text in asyncio.run(session()).items():
+        path = SNAPSHOTS / f"{mode}-{size[0]}x{size[1]}.txt"
+        lines = "\n".join(line.rstrip() for line in text.split("\n")) + "\n"
+        if os.environ.get("UPDATE_SNAPSHOTS"):
+            SNAPSHOTS.mkdir(exist_ok=True)
+            path.write_text(lines)
+        assert lines == path.read_text(), f"{path.name} has changed"
+
+
+def test_an_experiment_is_chosen_run_shown_kept_and_leaves_the_toggles_as_they_were():
+    async def session():
+        app, client = monitor()
+        before = client.session.toggles
+        async with app.run_test(size=SIZES[1], notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("a")
+            assert isinstance(app.screen, ExperimentDialog)
+            await pilot.press("enter")
+            assert isinstance(app.screen, ExperimentDialog), "nothing is chosen yet"
+            await pilot.press("p", "b", "p")
+            await pilot.pause()
+            text = screen_text(app)
+            assert "A/B" in text
+            assert "quic_coordination ÷20" in text
+            await pilot.press("enter")
+            text = await settle(app, pilot)
+            assert "experiment…" in text
+            assert app.current_mode == "compare"
+            await pilot.press("s")
+            assert "an experiment sets the toggles" in await settle(app, pilot)
+            assert client.pressed == []
+            deadline = time.monotonic() + 60
+            while app._experiments.running is not None:
+                assert time.monotonic() < deadline
+                client.session.advance(6)
+                await pilot.pause(0.02)
+            text = await settle(app, pilot)
+            assert "Last experiment" in text
+            assert "faster" in text
+            assert client.session.toggles == before
+            (kept,) = client.kept
+            assert kept["label"] == "b batching off→on"
+            assert kept["contrasts"][0]["ratio"] > 2.0
+            assert len(kept["spans"]) == 30
+
+    asyncio.run(session())
+
+
+def test_a_stops_an_experiment_and_puts_the_toggles_back():
+    async def session():
+        app, client = monitor()
+        before = client.session.toggles
+        async with app.run_test(size=SIZES[0], notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("a", "d", "enter")
+            for _ in range(30):
+                client.session.advance(5)
+                await pilot.pause(0.02)
+            await pilot.press("a")
+            await pilot.pause(0.1)
+            text = await settle(app, pilot)
+            assert "stopped by hand" in text
+            assert client.session.toggles == before
+            assert app._experiments.running is None
+            assert client.kept[0]["failure"] == "stopped by hand"
+
+    asyncio.run(session())
+
+
+def test_a_click_on_the_key_bar_goes_through_the_screens():
+    async def session():
+        app, _ = monitor()
+        async with app.run_test(size=SIZES[0]) as pilot:
+            await settle(app, pilot)
+            seen = [app.current_mode]
+            for _ in KEY_OF_SCREEN:
+                await pilot.click(offset=(2, SIZES[0][1] - 1))
+                await settle(app, pilot)
+                seen.append(app.current_mode)
+            assert seen == [*KEY_OF_SCREEN, "monitor"]
+
+    asyncio.run(session())
+
+
+def test_looking_back_over_the_sitting_and_returning():
+    async def session():
+        app, client = monitor(cycles=10)
+        async with app.run_test(size=SIZES[1]) as pilot:
+            steps = re.findall(r"step ([\d,]+)", await settle(app, pilot))[:1]
+            for _ in range(12):
+                client.session.advance(40)
+                text = await settle(app, pilot)
+                steps.append(re.findall(r"step ([\d,]+)", text)[0])
+            await pilot.press("left", "left", "left")
+            text = await settle(app, pilot)
+            assert "FROZEN" in text
+            assert f"step {steps[-3]}" in text
+            await pilot.press("home")
+            assert f"step {steps[0]}" in await settle(app, pilot)
+            await pilot.press("right")
+            assert f"step {steps[1]}" in await settle(app, pilot)
+            client.session.advance(40)
+            assert f"step {steps[1]}" in await settle(app, pilot), "the past stands still"
+            await pilot.press("end")
+            assert "FROZEN" not in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+def test_the_history_of_a_long_sitting_is_bounded_and_reaches_its_start():
+    session = FakeSession(seed=1, cycles=5)
+    builder, history = ViewBuilder(), ViewHistory()
+    first = builder.build(session.snapshot(), session.now_ns)
+    for second in range(3 * KEPT):
+        history.add(replace(first, now_ns=session.now_ns + second * 1_000_000_000))
+    assert len(history) <= KEPT
+    assert history.at(0).now_ns == session.now_ns
+    assert history.at(len(history) - 1).now_ns == session.now_ns + (3 * KEPT - 1) * 1_000_000_000
+    assert len(history.at(0).snapshot.cycles) == 1

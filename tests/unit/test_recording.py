@@ -1,0 +1,144 @@
+"""A recording gives back what was written, as of any moment, and the figures of it byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from core.profile_export import write_spans
+from core.recorder import Recorder
+from core.recording import Recording, RecordingError
+from core.records import SwarmSnapshot
+from core.replay import Replay, write_csv
+from core.telemetry_messages import cycle_to_dict
+from tests.tui.fixtures import FakeSession
+
+
+def record(path: Path, ticks: int = 12, bytes_max: int = 10**9) -> list[SwarmSnapshot]:
+    """Record an invented session, some cycles a tick; returns what a live monitor would have seen at each."""
+    session = FakeSession(seed=5)
+    recording = Recording(path)
+    recorder = Recorder(recording, bytes_max)
+    seen = []
+    for tick in range(ticks):
+        if tick == ticks // 2:
+            session.now_ns += 1  # after the monitor looked last
+            session.press("b")
+        session.advance(9)
+        snapshot = session.snapshot()
+        recorder.write(snapshot)
+        seen.append(snapshot)
+    recording.close()
+    return seen
+
+
+def opened(path: Path, now_s: list[float] | None = None) -> Replay:
+    times = now_s or [0.0]
+    return Replay(Recording(path, read_only=True), 1.0, clock=lambda: times[0])
+
+
+def test_each_moment_is_what_a_monitor_saw_then(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    live = record(path)
+    replay = opened(path)
+    for snapshot in live:
+        replay.seek(snapshot.taken_ns)
+        shown = replay.snapshot()
+        assert [cycle_to_dict(a) for a in shown.cycles] == [cycle_to_dict(b) for b in snapshot.cycles]
+        assert shown.nodes == snapshot.nodes
+        assert shown.positions == snapshot.positions
+        assert shown.events == snapshot.events
+        assert shown.orders == snapshot.orders
+        assert shown.toggles == snapshot.toggles
+        assert (shown.equity, shown.captions, shown.leader) == (snapshot.equity, snapshot.captions, snapshot.leader)
+
+
+def test_the_csv_is_the_same_byte_for_byte(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    live = record(path)
+    for snapshot in (live[3], live[-1]):
+        write_spans(tmp_path / "live.csv", snapshot)
+        write_csv(opened(path), snapshot.cycles[-1].cycle, tmp_path / "replayed.csv")
+        assert (tmp_path / "replayed.csv").read_bytes() == (tmp_path / "live.csv").read_bytes()
+    assert (tmp_path / "live.csv").read_text().startswith("span,cycles,count")
+
+
+def test_replay_goes_at_its_speed_and_stops_at_the_end(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    live = record(path)
+    now_s = [100.0]
+    replay = opened(path, now_s)
+    assert replay.now_ns == live[0].taken_ns
+    assert replay.snapshot().cycles[-1].cycle == 9
+    now_s[0] += (live[4].taken_ns - live[0].taken_ns) / 1e9
+    assert replay.snapshot().cycles[-1].cycle in (44, 45)
+    now_s[0] += 1e6
+    assert replay.snapshot().cycles[-1].cycle == 108
+    replay.seek(0)
+    assert replay.now_ns == live[0].taken_ns
+
+
+def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    session = FakeSession(seed=5, cycles=30)
+    for _ in range(2):
+        recording = Recording(path)
+        Recorder(recording, 10**9).write(session.snapshot())
+        assert recording.last_cycle() == session.cycle
+        recording.close()
+        session.advance(10)
+    replay = opened(path)
+    replay.seek(replay.last_ns)
+    assert [record.cycle for record in replay.snapshot().cycles] == list(range(1, 41))
+
+
+def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    live = record(path, ticks=30, bytes_max=1)
+    replay = opened(path)
+    replay.seek(replay.last_ns)
+    cycles = [record.cycle for record in replay.snapshot().cycles]
+    assert cycles[-1] == live[-1].cycles[-1].cycle
+    assert cycles == list(range(cycles[0], cycles[-1] + 1))
+    assert len(cycles) < 30
+
+
+def test_parquet_is_plain_to_read(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    live = record(path)
+    recording = Recording(path, read_only=True)
+    files = recording.export_parquet(tmp_path / "it's out")
+    assert [file.name for file in files] == ["cycles.parquet", "states.parquet", "events.parquet", "orders.parquet"]
+    name = str(files[0]).replace("'", "''")
+    walls = duckdb.sql(f"SELECT wall_ms, quic_consensus_exclusive_ms FROM '{name}' ORDER BY cycle").fetchnumpy()
+    assert np.array_equal(walls["wall_ms"], [record.wall_ms for record in live[-1].cycles])
+
+
+def test_what_is_no_recording_is_refused(tmp_path):
+    with pytest.raises(RecordingError, match="does not exist"):
+        Recording(tmp_path / "none", read_only=True)
+    (tmp_path / "text").write_text("hello " * 100)
+    with pytest.raises(RecordingError, match="recording"):
+        Recording(tmp_path / "text", read_only=True)
+    empty = Recording(tmp_path / "empty")
+    with pytest.raises(RecordingError, match="holds no cycle"):
+        empty.span_ns()
+    recording = Recording(tmp_path / "some")
+    Recorder(recording, 10**9).write(FakeSession(seed=1, cycles=3).snapshot())
+    with pytest.raises(RecordingError, match="cycle 99"):
+        recording.end_of_cycle_ns(99)
+
+
+def test_a_quiet_swarm_writes_no_cycle_twice(tmp_path):
+    session = FakeSession(seed=2, cycles=20)
+    recording = Recording(tmp_path / "recording.duckdb")
+    recorder = Recorder(recording, 10**9)
+    for second in range(3):
+        recorder.write(replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
+    snapshot = recording.snapshot(session.now_ns + 3 * 10**9, 100, 100, 100)
+    assert len(snapshot.cycles) == 20
+    assert len(snapshot.events) == len(session.events)

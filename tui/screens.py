@@ -1,0 +1,56 @@
+"""The other screens, keys `2` to `5`: which panels each has. Sizes and breakpoints are the stylesheet's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+
+from tui.monitor_screen import MonitorScreen
+from tui.panel_screen import PanelScreen
+from tui.widgets.compare import ExperimentPanel, ResultsPanel, SpanRatiosPanel
+from tui.widgets.life_cycle import LifeCyclePanel, ProfitPanel
+from tui.widgets.ranking import RankingPanel
+from tui.widgets.swarm import FaultsPanel, LinksPanel, NodesPanel
+from tui.widgets.trading import EventsPanel, OrdersPanel, PositionsPanel
+
+
+class CompareScreen(PanelScreen):
+    MODE = "compare"
+
+    def panels(self) -> Iterable[Widget]:
+        yield Vertical(ExperimentPanel(), ResultsPanel(), id="experiments")
+        yield SpanRatiosPanel()
+
+
+class SwarmScreen(PanelScreen):
+    MODE = "swarm"
+
+    def panels(self) -> Iterable[Widget]:
+        yield NodesPanel()
+        yield Horizontal(LinksPanel(), FaultsPanel(), EventsPanel(), id="beside")
+
+
+class OrdersScreen(PanelScreen):
+    MODE = "orders"
+
+    def panels(self) -> Iterable[Widget]:
+        yield Vertical(LifeCyclePanel(), ProfitPanel(), id="summary")
+        yield OrdersPanel()
+        yield PositionsPanel()
+
+
+class ProfileScreen(PanelScreen):
+    MODE = "profile"
+
+    def panels(self) -> Iterable[Widget]:
+        yield RankingPanel()
+
+
+SCREENS: dict[str, Callable[[], Screen[None]]] = {
+    screen.MODE: screen for screen in (MonitorScreen, CompareScreen, SwarmScreen, OrdersScreen, ProfileScreen)
+}
+"""By mode, in the order of the keys `1`, `2`, ..."""
+KEY_OF_SCREEN = {mode: str(number) for number, mode in enumerate(SCREENS, 1)}

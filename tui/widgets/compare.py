@@ -1,0 +1,225 @@
+"""The experiment: how far it is, what it found over all and per span, and what was found before."""
+
+from __future__ import annotations
+
+from math import isfinite, log
+
+from core.experiment_log import ExperimentState
+from core.interleaved import ContrastResult, Result, SpanResult, Verdict
+from core.paired_ratio import PairedRatio
+from core.spans import DEPTH
+from core.what_if import amdahl
+from tui.figures import age, clock, milliseconds
+from tui.view import View
+from tui.widgets.panel import Panel, Part, Row, row_of
+
+_STYLE = {
+    Verdict.FASTER: "good",
+    Verdict.SLOWER: "error",
+    Verdict.NO_DIFFERENCE: "strong",
+    Verdict.CANNOT_TELL: "warning",
+}
+_WORD = {
+    Verdict.FASTER: "faster",
+    Verdict.SLOWER: "slower",
+    Verdict.NO_DIFFERENCE: "no difference",
+    Verdict.CANNOT_TELL: "cannot tell",
+}
+SEPARATED = 1.5
+"""The axis of intervals reaches at least from 1/1.5 to 1.5, so that a tight interval around 1 looks tight."""
+
+
+def verdict_parts(each: ContrastResult) -> list[Part]:
+    """`2.31× faster (2.25–2.38)`; slower is turned round, so that the figure is always how many times."""
+    ratio = each.ratio
+    if each.verdict is Verdict.SLOWER:
+        ratio = PairedRatio(1.0 / ratio.ratio, 1.0 / ratio.high, 1.0 / ratio.low)
+    figure = f"{ratio.ratio:.3f}× " if ratio.ratio < 1.995 else f"{ratio.ratio:.2f}× "
+    digits = 3 if ratio.ratio < 1.995 else 2
+    return [
+        Part(figure, "strong"),
+        Part(_WORD[each.verdict], _STYLE[each.verdict]),
+        Part(f" ({ratio.low:.{digits}f}–{ratio.high:.{digits}f})"),
+    ]
+
+
+def interval_line(ratio: PairedRatio, width: int, reach: float) -> str:
+    """`ratio` with its interval on a log axis from 1/reach to reach; `┊` is 1. Exactly `width` characters."""
+
+    def cell(value: float) -> int:
+        return min(width - 1, max(0, round((log(value) / log(reach) + 1.0) / 2.0 * (width - 1))))
+
+    cells = [" "] * width
+    cells[cell(1.0)] = "┊"
+    low, high = cell(ratio.low), cell(ratio.high)
+    for x in range(low, high + 1):
+        cells[x] = "─"
+    cells[low], cells[high] = "├", "┤"
+    cells[cell(ratio.ratio)] = "●"
+    return "".join(cells)
+
+
+def _reach(ratios: list[PairedRatio]) -> float:
+    return max([SEPARATED, *(max(each.high, 1.0 / each.low) * 1.1 for each in ratios)])
+
+
+class ExperimentPanel(Panel):
+    """The running experiment, or the last one."""
+
+    def heading(self, view: View) -> str:
+        state = view.experiment
+        return "Experiment" if state is None or state.running else "Last experiment"
+
+    def rows(self, view: View, width: int, height: int) -> list[Row]:
+        state = view.experiment
+        if state is None:
+            return _nothing_yet(view, width)
+        out = [(Part(state.label, "strong"),), _progress(state, view, width)]
+        if state.result is not None:
+            out += _found(state, state.result, width, max(1, height - 5))
+        elif state.running:
+            out.append((Part("no interval before the sixth replicate", "muted"),))
+        projected = f"{state.projection.ratio:.2f}×" if isfinite(state.projection.ratio) else "no limit"
+        out.append(
+            (Part("what-if ", "muted"), Part(f"at most {projected}"), Part(f"  {state.projection.assumption}", "muted"))
+        )
+        if state.failure:
+            out.append((Part(f"ended early: {state.failure}", "warning"),))
+        elif state.running:
+            out.append((Part(" a ", "key", "app.experiment"), Part(" stop it", "muted", "app.experiment")))
+        return out
+
+
+def _nothing_yet(view: View, width: int) -> list[Row]:
+    return [
+        (
+            Part(" a ", "key", "app.experiment"),
+            Part(" compare a toggle, on and off in turn", "plain", "app.experiment"),
+        ),
+        (Part("blocks of cycles A B B A, until the 95 % interval is tight", "muted"),),
+        (Part("or it says that it cannot tell", "muted"),),
+    ]
+
+
+def _progress(state: ExperimentState, view: View, width: int) -> Row:
+    took_s = ((state.ended_ns or view.now_ns) - state.started_ns) / 1e9
+    cycles = state.result.cycles if state.result is not None else 0
+    text = f"{state.replicates} of at most {state.replicates_max} replicates"
+    if not state.running:
+        text = f"{state.replicates} replicates, {cycles:,} cycles, {age(took_s)}"
+        return (Part(text), Part(f"  {state.discarded:,} discarded", "muted"))
+    room = max(0, min(20, width - len(text) - 12))
+    done = round(state.progress * room)
+    return (Part("━" * done, "accent"), Part("─" * (room - done), "muted"), Part(f" {text}  {age(took_s)}"))
+
+
+def _found(state: ExperimentState, result: Result, width: int, room: int) -> list[Row]:
+    shown = result.contrasts[:room]
+    reach = _reach([each.ratio for each in shown])
+    out: list[Row] = []
+    if len(result.design.cells) == 2:
+        main = result.main
+        first, second = result.cell_ms
+        out.append((*verdict_parts(main), Part(f"  {milliseconds(first)} → {milliseconds(second)} ms", "muted")))
+        out.append((Part(interval_line(main.ratio, max(9, min(60, width)), reach), "accent"),))
+        return out
+    name = min(24, max(len(each.contrast.name) for each in shown) + 1)
+    for each in shown:
+        bar = interval_line(each.ratio, width - name - 34, reach) if width - name - 34 >= 9 else ""
+        label = each.contrast.name if len(each.contrast.name) < name else each.contrast.name[: name - 2] + "…"
+        out.append(row_of((Part(f"{label:<{name}}", "strong"), *verdict_parts(each)), (Part(bar, "accent"),), width))
+    return out
+
+
+class SpanRatiosPanel(Panel):
+    """Per span: median time under the first and the second setting, their ratio, and what that span alone gave."""
+
+    def heading(self, view: View) -> str:
+        state = view.experiment
+        if state is None or state.result is None or not state.result.spans:
+            return "Per span"
+        return f"Per span, {state.result.replicates} replicates: {state.label}"
+
+    def rows(self, view: View, width: int, height: int) -> list[Row]:
+        state = view.experiment
+        if state is None or state.result is None:
+            return [(Part("each span's time under both settings appears here", "muted"),)]
+        if not state.result.spans:
+            return _cells(state.result, height)
+        return _span_rows(state.result, width, height)
+
+
+def _cells(result: Result, height: int) -> list[Row]:
+    rows = [(Part("median cycle ms  setting", "muted"),)]
+    return rows + [
+        (Part(f"{milliseconds(ms):>15}  "), Part(toggles.label(), "muted"))
+        for toggles, ms in list(zip(result.design.cells, result.cell_ms, strict=True))[: height - 1]
+    ]
+
+
+def _span_rows(result: Result, width: int, height: int) -> list[Row]:
+    whole_ms = result.spans[0].first_ms
+    depths = (*DEPTH, 1)
+    order = range(len(result.spans))
+    if len(result.spans) > height - 1:  # those that moved the cycle most
+        moved = sorted(order[1:], key=lambda k: -abs(result.spans[k].first_own_ms - result.spans[k].second_own_ms))
+        order = [0, *sorted(moved[: max(0, height - 2)])]
+    name = 36 if width >= 96 else 28
+    bar = width - name - 47
+    reach = _reach([span.ratio for span in (result.spans[k] for k in order) if span.ratio is not None])
+    header = f"{'span':<{name}}{'first':>8}{'second':>8}{'ratio':>8}  {'95 % interval':<15}{'alone':>6}"
+    rows: list[Row] = [(Part(header, "muted"),)]
+    rows += [_span_row(result.spans[k], depths[k], whole_ms, name, bar, reach) for k in order]
+    return rows
+
+
+def _span_row(span: SpanResult, depth: int, whole_ms: float, name: int, bar: int, reach: float) -> Row:
+    label = "  " * depth + span.name if name > 28 else span.name
+    parts = [
+        Part(f"{label[: name - 1]:<{name}}", "strong" if depth == 0 else "plain" if depth == 1 else "muted"),
+        Part(f"{milliseconds(span.first_ms) if span.first_ms else '–':>8}"),
+        Part(f"{milliseconds(span.second_ms) if span.second_ms else '–':>8}"),
+    ]
+    ratio = span.ratio
+    if ratio is None:
+        return (*parts, Part(f"{'–':>8}  {'':<15}", "muted"), _alone(span, depth, whole_ms))
+    style = "good" if ratio.low > 1.0 else "error" if ratio.high < 1.0 else "muted"
+    mark = "faster" if ratio.low > 1.0 else "slower" if ratio.high < 1.0 else ""
+    parts += [
+        Part(f"{ratio.ratio:>8.2f}", style),
+        Part(f"  {f'{ratio.low:.2f}–{ratio.high:.2f}':<15}", style),
+        _alone(span, depth, whole_ms),
+    ]
+    if bar >= 18:
+        parts += [Part(f" {mark:<7}", style), Part(interval_line(ratio, bar - 8, reach), style)]
+    return tuple(parts)
+
+
+def _alone(span: SpanResult, depth: int, whole_ms: float) -> Part:
+    """By Amdahl: how many times as fast the cycle would be, had only this span's own time changed."""
+    if depth == 0 or whole_ms <= 0.0 or not span.second_own_ms or not span.first_own_ms:
+        return Part(f"{'':>6}")
+    gain = amdahl(min(1.0, span.first_own_ms / whole_ms), span.first_own_ms / span.second_own_ms)
+    return Part(f"{gain:>5.2f}×", "muted" if abs(gain - 1.0) < 0.01 else "plain")
+
+
+class ResultsPanel(Panel):
+    """Finished experiments of this sitting, the latest first."""
+
+    def heading(self, view: View) -> str:
+        return "Results kept in the session"
+
+    def rows(self, view: View, width: int, height: int) -> list[Row]:
+        if not view.results:
+            return [(Part("none yet", "muted"),)]
+        return [_result_row(state, width) for state in reversed(view.results[-height:])]
+
+
+def _result_row(state: ExperimentState, width: int) -> Row:
+    head = [Part(f"{clock(state.ended_ns)} ", "muted")] if width >= 60 else []
+    room = max(8, width - 44 - (9 if head else 0))
+    label = state.label if len(state.label) <= room else " ".join(state.keys)[:room]
+    head.append(Part(f"{label:<{room}} ", "strong"))
+    if state.result is None:
+        return (*head, Part(state.failure or "no result", "warning"))
+    return (*head, *verdict_parts(state.result.main))
