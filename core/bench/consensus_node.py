@@ -84,16 +84,21 @@ class Load:
         self.decided = 0
 
     def start(self) -> None:
-        for _ in range(self._in_flight):
-            self._start_next()
+        self._due = self._in_flight
+        self._start_due()
 
     def stop(self) -> None:
         self._stopped = True
 
-    def _start_next(self) -> None:
-        payloads = [_ID.pack(self._next_id + offset) + bytes(PAYLOAD_BYTES - _ID.size) for offset in range(self._batch)]
-        self._next_id += self._batch
-        self._waiting[self._next_id - 1] = time.perf_counter()
+    def _start_due(self) -> None:
+        """What became free in one turn of the loop goes in one call, as a node hands over what its clients ask."""
+        payloads: list[bytes] = []
+        for _ in range(self._due):
+            for _ in range(self._batch):
+                payloads.append(_ID.pack(self._next_id) + bytes(PAYLOAD_BYTES - _ID.size))
+                self._next_id += 1
+            self._waiting[self._next_id - 1] = time.perf_counter()
+        self._due = 0
         self._propose(payloads)
 
     def decided_payload(self, payload: bytes) -> None:
@@ -105,8 +110,10 @@ class Load:
         self.latencies_ms.append((time.perf_counter() - began) * 1e3)
         self.decided += self._batch
         if not self._stopped:
-            # Not from within the commit: the shell is applying its effects.
-            self._loop.call_soon(self._start_next)
+            if not self._due:
+                # Not from within the commit: the shell is applying its effects.
+                self._loop.call_soon(self._start_due)
+            self._due += 1
 
 
 class BenchNode:
