@@ -36,6 +36,10 @@ I3  A finalized B = (v, h) is in the chain of every notarized B' = (v', h') with
 I4  No two finalized digests at one height: both are notarized, and by I3 one is in the other's chain.
 I5  Progress: let H be the highest N of the honest for view v. Its sender holds the notarization of (v, H - 1) (R4) and
     sends it along. The q lowest N are at most H, so the next leader can extend it, or an older view where H = 0.
+
+The tests: `test_r1_...` to `test_r7_...` of `tests/unit/test_bft.py` and, for R8,
+`test_a_leader_that_restarts_gives_up_the_view_that_it_proposed_in`; the simulation checks I4 and the certificates after
+every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` play the attacks on a view change.
 """
 
 from __future__ import annotations
