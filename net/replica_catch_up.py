@@ -240,5 +240,5 @@ class ReplicaCatchUp(ReplicaOrdering):
         self._absorb(effects, now)
         if not same_epoch:
             self._begin_epoch(now)
-        # What was decided before the checkpoint is not known here: all that waits is handed over again.
-        self._submissions.handed_to = None
+        # What was decided before the checkpoint is not known here.
+        self._submissions.begin_slowly()

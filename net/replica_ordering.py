@@ -33,8 +33,9 @@ class ReplicaOrdering(ReplicaLog):
     # -- submissions -----------------------------------------------------------------------------------------------
 
     def _submit(self, contents: list[Content], now: float) -> None:
-        self._submissions.add(contents)
-        if self._submissions.handed_to is not None and self._submissions.handed_to == self._leader_key():
+        waiting = self._submissions
+        waiting.add(contents)
+        if waiting.handed_to is not None and waiting.handed_to == self._leader_key() and not waiting.is_slow:
             self._hand_over(contents, now)
 
     def _leader_key(self) -> tuple[int, int, int] | None:
@@ -63,10 +64,12 @@ class ReplicaOrdering(ReplicaLog):
             if key is not None:
                 if self._auto is not None:
                     self._auto.clear()
-                self._hand_over(self._submissions.all(), now)
+                self._hand_over(self._submissions.next(), now)
         elif not self._submissions:
             self._submissions.handed_to = self._leader_key()
             self._hand_over_at = None
+        elif self._submissions.owes_more and self._submissions.handed_to is not None:
+            self._hand_over(self._submissions.next(), now)
         if self._hand_over_at is None and self._submissions and self._submissions.handed_to is not None:
             self._hand_over_at = now + self._settings.progress_timeout_s
 
@@ -95,7 +98,7 @@ class ReplicaOrdering(ReplicaLog):
     def _hand_over_again(self, now: float) -> None:
         """Handed over long ago and still not decided: a forward was lost, or the leader ignores us."""
         self._hand_over_at = None
-        waiting = self._submissions.all()
+        waiting = self._submissions.next()
         if not waiting:
             return
         self._hand_over_at = now + self._settings.progress_timeout_s

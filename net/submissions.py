@@ -19,9 +19,13 @@ class Submissions:
     They are handed to a leader once; when the leader, its term or the epoch changes, all that is still here is handed
     over again. So a submission is ordered at least once; where a leader died between append and commit it may be
     ordered twice, and the state machine above must know its own decisions again.
+
+    A node that goes on from a checkpoint cannot know what of its own was decided behind the checkpoint. All of it at
+    once might drive the log so far ahead that the node falls behind it and must go on from a checkpoint again, without
+    end. So it begins slowly: the oldest alone, and twice as many whenever those are seen to be decided.
     """
 
-    __slots__ = ("_count", "_counts", "_limit", "handed_to")
+    __slots__ = ("_count", "_counts", "_limit", "_slow", "_under_way", "handed_to", "owes_more")
 
     def __init__(self, limit: int) -> None:
         self._counts: dict[Content, int] = {}
@@ -29,6 +33,10 @@ class Submissions:
         self._limit = limit
         self.handed_to: tuple[int, int, int] | None = None
         """Epoch, term and leader that everything here was handed to; None: hand all of it over again."""
+        self.owes_more = False
+        """Whether those that were under way are decided, and the next may be handed over."""
+        self._slow: int | None = None
+        self._under_way = 0
 
     def __len__(self) -> int:
         return self._count
@@ -54,7 +62,33 @@ class Submissions:
         else:
             self._counts[content] = count - 1
         self._count -= 1
+        if self._slow is not None:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._slow *= 2
+                self.owes_more = True
+        if not self._count:
+            self._slow = None
         return True
+
+    def begin_slowly(self) -> None:
+        """What became of everything here is not known: hand it over again, a little at a time."""
+        self._slow = 1 if self._count else None
+        self.handed_to = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether what is added now waits for what was there before."""
+        return self._slow is not None
+
+    def next(self) -> list[Content]:
+        """What should be under way from now on: everything, or while it is slow the oldest few."""
+        waiting = self.all()
+        self.owes_more = False
+        if self._slow is not None and self._slow >= len(waiting):
+            self._slow = None
+        self._under_way = len(waiting) if self._slow is None else self._slow
+        return waiting[: self._under_way]
 
     def all(self) -> list[Content]:
         """Everything that waits, in the order of submission."""
