@@ -34,17 +34,21 @@ FAILOVER_LOAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`in_flight` proposals at once, each of `batch` payloads."""
+    """`in_flight` proposals at once, each of `batch` payloads.
+
+    `sequential`: the baseline, one decision through all rounds before the next, every vote to everybody.
+    """
 
     mode: str
     nodes: int
     in_flight: int
     batch: int
     durable: bool
+    sequential: bool = False
 
     @property
     def label(self) -> str:
-        disk = "durable" if self.durable else "in memory"
+        disk = ("durable" if self.durable else "in memory") + (", sequential" if self.sequential else "")
         return f"{self.mode.lower()} n={self.nodes} {self.in_flight}×{self.batch} {disk}"
 
 
@@ -73,8 +77,13 @@ def cases_of(
     batches: Sequence[int],
     durable: Sequence[bool],
 ) -> list[Case]:
-    """Every combination."""
-    return [Case(*values) for values in itertools.product(modes, nodes, in_flight, batches, durable)]
+    """Every combination; and the sequential baseline of every mode whose pipeline is among them."""
+    cases = [Case(*values) for values in itertools.product(modes, nodes, in_flight, batches, durable)]
+    return cases + [Case(mode, PEER_NODES, 1, 1, True, sequential=True) for mode in modes if _pipelined(mode) in cases]
+
+
+def _pipelined(mode: str) -> Case:
+    return Case(mode, PEER_NODES, 16, 1, True)
 
 
 async def bench_consensus(
@@ -109,8 +118,9 @@ async def bench_consensus(
     for mode in dict.fromkeys(case.mode for case in cases) if failovers else ():
         outages[mode] = await measure_failovers(mode, failovers, console)
     rows = [row for case, runs in measured.items() for row in _rows(case, runs, theirs)]
+    rows += _rows_between_our_own(measured)
     console.print(_table(results))
-    console.print(table_of("decisions/s beside other people's consensus", rows))
+    console.print(table_of("beside other people's consensus, and one of ours beside another", rows))
     for mode, times in outages.items():
         console.print(
             f"{mode.lower()}: a killed leader costs {statistics.median(times):.3f} s (median of {len(times)}, "
@@ -128,7 +138,8 @@ async def bench_consensus(
 
 def _load_of(case: Case) -> int:
     """The payloads at once of a case that others are compared with; 0: of another."""
-    return case.batch if case.nodes == PEER_NODES and case.in_flight == 1 and case.batch in PEER_LOADS else 0
+    comparable = case.nodes == PEER_NODES and case.in_flight == 1 and not case.sequential
+    return case.batch if comparable and case.batch in PEER_LOADS else 0
 
 
 def _rate(run: dict[str, Any]) -> float:
@@ -151,11 +162,32 @@ def _rows(case: Case, runs: list[dict[str, Any]], theirs: dict[tuple[Peer, int],
     ]
 
 
+def _rows_between_our_own(measured: dict[Case, list[dict[str, Any]]]) -> list[Row]:
+    """Pipelined against sequential, and what a decision costs by Raft against Byzantine, in the same repetitions."""
+    rows = []
+    for mode in dict.fromkeys(case.mode for case in measured):
+        one, many = measured.get(Case(mode, PEER_NODES, 1, 1, True, sequential=True)), measured.get(_pipelined(mode))
+        if one and many and len(one) >= ROUNDS_MIN:
+            rates = ([_rate(run) for run in many], [_rate(run) for run in one])
+            name = f"{mode.lower()}.pipelined"
+            rows.append(row_of_pairs(name, "decisions/s", rates[0], "sequential", rates[1], higher_is_better=True))
+    raft, bft = (measured.get(Case(mode, PEER_NODES, 1, 1, True)) for mode in ("RAFT", "BFT"))
+    if raft and bft and len(raft) >= ROUNDS_MIN:
+        times = ([_p50(run) for run in raft], [_p50(run) for run in bft])
+        rows.append(row_of_pairs("raft.consensus_time", "ms", times[0], "Byzantine", times[1]))
+    return rows
+
+
+def _p50(run: dict[str, Any]) -> float:
+    return float(run["latencies_ms"][len(run["latencies_ms"]) // 2])
+
+
 async def _measure(case: Case, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tradetui-bench-") as folder:
         durability = "fdatasync" if case.durable else "none"
+        baseline = {"relay_votes": False, "bft_window": 1, "window_entries": 1} if case.sequential else {}
         async with running_cluster(
-            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch
+            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch, **baseline
         ) as cluster:
             leader = await cluster.leader()
             run = await cluster.ask(
