@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-GROUPS: Final = ("batch", "nearest", "topk", "pair", "path", "subsequence")
+GROUPS: Final = ("batch", "nearest", "topk", "pair", "path", "subsequence", "risk")
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Set before numpy is loaded, or its matrix products have a thread a core already."""
