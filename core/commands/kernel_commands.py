@@ -1,4 +1,4 @@
-"""`tradetui bench kernels`: its arguments, and one core to run on."""
+"""Arguments of `tradetui bench kernels` and `tradetui risk`; numpy is loaded only when one of them runs."""
 
 from __future__ import annotations
 
@@ -49,4 +49,26 @@ def run_kernel_bench(arguments: argparse.Namespace, console: Console) -> int:
     except (DisagreementError, OSError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 1
+    return 0
+
+
+def risk_flags(commands: Any) -> None:
+    """Add `risk` to the commands of `tradetui`."""
+    risk = commands.add_parser("risk", help="value at risk of a recording by every method, each with its backtest")
+    risk.add_argument("--data", default="us-stocks", metavar="SOURCE", help="a shipped market or a path")
+    risk.add_argument("--level", type=float, default=0.99, help="of confidence, above 0.5")
+    risk.add_argument("--steps", type=int, default=250, help="of the backtest")
+    risk.add_argument("--json", type=Path, metavar="FILE")
+
+
+def run_risk(arguments: argparse.Namespace, console: Console) -> int:
+    """Exit code 2 where the recording or an argument is refused."""
+    from core.commands.risk import show_risk
+    from core.market.errors import MarketDataError
+
+    try:
+        show_risk(arguments.data, arguments.level, arguments.steps, arguments.json, console)
+    except (MarketDataError, ValueError, OSError) as error:
+        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
+        return 2
     return 0
