@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from core.commands.kernel_commands import kernel_flags, risk_flags, run_kernel_bench, run_risk
+from core.commands.kernel_commands import kernel_flags, mine_flags, risk_flags, run_kernel_bench, run_mine, run_risk
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("gateway", "venue"):
         _session_flag(commands.add_parser(name, help=f"the {name} process of a session"))
     risk_flags(commands)
+    mine_flags(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
@@ -127,8 +128,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.commands.doctor import doctor
 
         return 0 if doctor(_load(arguments), console) else 1
-    if command == "risk":
-        return run_risk(arguments, console)
+    if command in ("risk", "mine"):
+        return (run_risk if command == "risk" else run_mine)(arguments, console)
     if command == "stop":
         return _stop(arguments, console)
     if command == "bench" and arguments.subject == "kernels":

@@ -1,4 +1,4 @@
-"""Arguments of `tradetui bench kernels` and `tradetui risk`; numpy is loaded only when one of them runs."""
+"""Arguments of `tradetui bench kernels`, `risk` and `mine`; numpy is loaded only when one of them runs."""
 
 from __future__ import annotations
 
@@ -71,4 +71,45 @@ def run_risk(arguments: argparse.Namespace, console: Console) -> int:
     except (MarketDataError, ValueError, OSError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 2
+    return 0
+
+
+def mine_flags(commands: Any) -> None:
+    """Add `mine` to the commands of `tradetui`."""
+    mine = commands.add_parser("mine", help="build a pattern library from history, and judge it out of sample")
+    mine.add_argument("--data", default="us-stocks", metavar="SOURCE", help="a shipped market or a path")
+    mine.add_argument("--out", type=Path, default=Path("patterns.npz"), metavar="FILE")
+    mine.add_argument("--window", type=int, default=64, help="steps of a pattern")
+    mine.add_argument("--k", type=int, default=1_000, help="patterns")
+    mine.add_argument("--horizon", type=int, default=1, help="steps of the return that follows")
+    mine.add_argument("--stride", type=int, default=1, help="steps between candidates")
+    mine.add_argument("--iterations", type=int, default=5, help="of the clustering, at most")
+    mine.add_argument("--seed", type=int, default=1, help="of the shuffled returns")
+    mine.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    mine.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:port, in place of processes"
+    )
+
+
+def run_mine(arguments: argparse.Namespace, console: Console) -> int:
+    """Exit code 2 where the recording or an argument is refused, 1 where workers cannot be had."""
+    from core.commands.mine import mine_library
+    from core.market.errors import MarketDataError
+    from core.mining import MiningSettings
+    from core.mining_workers import WorkersError
+
+    settings = MiningSettings(
+        source=arguments.data,
+        window=arguments.window,
+        patterns=arguments.k,
+        horizon=arguments.horizon,
+        stride=arguments.stride,
+        iterations=arguments.iterations,
+        seed=arguments.seed,
+    )
+    try:
+        mine_library(settings, arguments.processes, arguments.scheduler, arguments.out, console)
+    except (MarketDataError, ValueError, OSError, WorkersError) as error:
+        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
+        return 1 if isinstance(error, WorkersError) else 2
     return 0
