@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from core.commands.bench_consensus import add_consensus_benches
-from core.commands.bench_kernels import add_kernel_bench
 from core.commands.bench_transport import add_transport_benches
+from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.config import ConfigError, Settings, load_settings
@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
     add_keys_command(commands)
     add_order_commands(commands)
+    add_kernel_commands(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     _settings_flags(doctor)
     return parser
