@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """What sends a batch off when batching is on: `off`, `timer`, or `adaptive` (as timer, and at once when idle)."""
     link: str = ""
     """Injected between nodes and gateway: `delay=4ms,jitter=1ms,loss=0.5%`, or `0-1:delay=40ms;1-2:loss=1%` by pair."""
+    http_port: Annotated[int, Field(ge=0, le=65_000)] = 0
+    """Node k serves plain HTTP on loopback at this port + k, for Prometheus; 0: HTTP/3 alone."""
     congestion_control: Literal["reno", "cubic"] = "reno"
     """What QUIC does about congestion."""
     orders_in_flight: Annotated[int, Field(ge=1, le=64)] = 8

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
+from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.essential import essential
 from core.faults import EquivocatingWire
@@ -42,6 +43,7 @@ from core.trader import Trader
 from core.trading_state import TradingChange, TradingState, decode_trading
 from core.transport import listen_address, transport_settings
 from net.certificate import with_word
+from net.http import PlainHttpServer
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
@@ -97,6 +99,11 @@ class Node:
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
+        pages = ControlPages(
+            load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
+        )
+        self._endpoint.http_answer = pages.answer
+        self._http = PlainHttpServer(pages.answer)
         self._opinions = Opinions(
             node, self._fellow_voters(), self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
         )
@@ -158,6 +165,8 @@ class Node:
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
         await self._endpoint.start()
+        if self._settings.http_port:
+            await self._http.start(self._settings.http_port + self._node)
         wire: Wire = self._endpoint
         if self._settings.fault_equivocate_node == self._node:
             sign, replica = self._identity.sign, self._replica
@@ -180,6 +189,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._telemetry.close()
+        await self._http.close()
         if self._shell is not None:
             self._shell.stop()
         await self._endpoint.close()

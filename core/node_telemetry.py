@@ -64,6 +64,10 @@ class NodeTelemetry:
         self._event_number += 1
         self._events.append((self._event_number, EventRow(time.time_ns(), severity, source or self._source, text)))
 
+    def events(self) -> tuple[EventRow, ...]:
+        """The newest lines, oldest first."""
+        return tuple(event for _, event in self._events)
+
     async def _push_forever(self) -> None:
         tick = 0
         while True:

@@ -79,6 +79,11 @@ class Session:
         return self.directory / "keys" / "venue.json"
 
     @property
+    def http_token_file(self) -> Path:
+        """Who shows what is in it may read every node's pages."""
+        return self.directory / "keys" / "http.token"
+
+    @property
     def venue_port_file(self) -> Path:
         return self.directory / "venue" / "port"
 

@@ -18,6 +18,7 @@ from aioquic.quic import events
 
 from net import framing
 from net.framing import FrameError, Framer, LinkFrame
+from net.http import HTTP3_ALPN, Http3Server
 from net.identity import Identity, Roster, verify_signature
 from net.messages import Application, Channel, GossipDelta, GossipDigest, Message
 from net.quic_connection import LinkConnection
@@ -31,6 +32,7 @@ UNPROVEN_FRAME_BYTES_MAX: Final = 2_048
 EARLY_MESSAGE_BYTES_MAX: Final = UNPROVEN_FRAME_BYTES_MAX - 16
 APPLICATION_ERROR: Final = 1
 _LINK_FRAME_MAX: Final = 15
+_ROUTING_EVENTS: Final = (events.ConnectionIdIssued, events.ConnectionIdRetired)
 
 
 class StreamKind(IntEnum):
@@ -79,6 +81,7 @@ class Refusal:
     NOT_ADDRESSED: Final = "proof is addressed to another member"
     WRONG_SIGNATURE: Final = "wrong signature"
     TICKET_MISMATCH: Final = "identity differs from the resumed session's"
+    NO_HTTP: Final = "serves no HTTP"
     SPOKE_BEFORE_PROOF: Final = "spoke before the proof"
     MALFORMED_PROOF: Final = "malformed proof"
     NO_PROOF: Final = "no proof in time"
@@ -100,6 +103,7 @@ class LinkHost(Protocol):
     def link_up(self, link: Link, peer: int) -> None: ...
     def link_closed(self, link: Link, reason: str, refused: bool) -> None: ...
     def deliver(self, peer: int, body: bytes) -> None: ...
+    def serve_http(self, quic: LinkConnection) -> Http3Server | None: ...
     def deliver_early(self, link: Link, peer: int, body: bytes) -> bool: ...
 
 
@@ -121,6 +125,7 @@ class Link:
         "dirty",
         "first_message_at",
         "first_word_at",
+        "http",
         "last_heard_at",
         "last_ping_at",
         "last_sent_at",
@@ -159,6 +164,7 @@ class Link:
         self.peer = peer
         self.state = LinkState.HANDSHAKE
         self.resumed = False
+        self.http: Http3Server | None = None
         self.tickets = tickets
         """Given or received on this connection; worth nothing until the other side has proven who it is."""
         self.redeemed_from = redeemed_from
@@ -191,7 +197,9 @@ class Link:
         next_event = self.quic.next_event
         while self.state is not LinkState.CLOSED and (event := next_event()) is not None:
             kind = type(event)
-            if isinstance(event, events.StreamDataReceived):
+            if self.http is not None and kind not in _ROUTING_EVENTS:
+                self._on_http(event)
+            elif isinstance(event, events.StreamDataReceived):
                 self._on_stream_data(event.stream_id, event.data, event.end_stream)
             elif isinstance(event, events.DatagramFrameReceived):
                 self._on_datagram(event.data)
@@ -215,6 +223,10 @@ class Link:
 
     def _on_handshake(self, event: events.HandshakeCompleted) -> None:
         self.state = LinkState.PROVING
+        if event.alpn_protocol == HTTP3_ALPN:
+            self.http = self._host.serve_http(self.quic)
+            if self.http is None:
+                self.close(Refusal.NO_HTTP, refused=True)
         if not self.dials:
             return
         assert self.peer is not None
@@ -267,6 +279,15 @@ class Link:
         except FrameError as error:
             unproven = not self.dials and self.state is not LinkState.UP
             self.close(Refusal.MALFORMED_PROOF if unproven else str(error), refused=unproven)
+
+    def _on_http(self, event: events.QuicEvent) -> None:
+        """A connection that speaks HTTP/3 proves nothing and never comes up; its requests carry a token."""
+        assert self.http is not None
+        try:
+            self.http.handle(event)
+        except Exception:
+            self.close("malformed HTTP", refused=True)
+        self._host.mark_dirty(self)
 
     def _on_datagram(self, body: bytes) -> None:
         if self.state is LinkState.UP and self.peer is not None and body and body[0] > _LINK_FRAME_MAX:

@@ -24,6 +24,7 @@ from aioquic import tls
 
 from net import framing
 from net.admission import Admission, Admitted
+from net.http import Answerer, Http3Server
 from net.identity import Identity, Roster, RosterEntry
 from net.link import EARLY_MESSAGE_BYTES_MAX, Link, LinkState, Refusal, stream_kind
 from net.link_model import PLAIN
@@ -88,6 +89,8 @@ class Endpoint:
         self.messages_malformed = 0
         self.refusals: Counter[str] = Counter()
         """Refused handshakes by reason, both those refused here and those of our dials."""
+        self.http_answer: Answerer | None = None
+        """Answers requests over HTTP/3 on the same port; None: HTTP/3 is refused."""
         self.early_message: Callable[[int], Message | None] = lambda peer: None
         """An idempotent message to `peer` that may ride in early data, where a dial resumes."""
         self.instrument = instrument
@@ -440,6 +443,10 @@ class Endpoint:
             peer.early = None
         return True
 
+    def serve_http(self, quic: LinkConnection) -> Http3Server | None:
+        """For a connection that asked for HTTP/3; None where nothing is served."""
+        return None if self.http_answer is None else Http3Server(quic, self.http_answer)
+
     def _hand_up(self, peer: int, message: Message) -> None:
         try:
             self._on_message(peer, message)
@@ -636,6 +643,6 @@ class Endpoint:
                 if now - link.started_at > (settings.handshake_s if answered else settings.unanswered_dial_s):
                     link.close(Refusal.NO_ANSWER, refused=False)
             elif now - link.started_at > settings.proof_s:
-                link.close(Refusal.NO_PROOF, refused=True)
+                link.close(Refusal.NO_PROOF if link.http is None else "served", refused=link.http is None)
         self.flush()
         self._arm_sweep()

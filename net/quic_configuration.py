@@ -9,6 +9,7 @@ from typing import Final
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 
+from net.http import HTTP3_ALPN
 from net.identity import Identity, self_signed_certificate
 from net.transport import TransportSettings
 from net.udp import Address, is_loopback
@@ -57,7 +58,7 @@ class Configurations:
 
     def _common(self, datagram_bytes: int, *, is_client: bool) -> QuicConfiguration:
         return QuicConfiguration(
-            alpn_protocols=[ALPN],
+            alpn_protocols=[ALPN] if is_client else [ALPN, HTTP3_ALPN],
             congestion_control_algorithm=self._settings.congestion_control,
             connection_id_length=CONNECTION_ID_BYTES,
             idle_timeout=IDLE_TIMEOUT_S,

@@ -38,8 +38,11 @@ def test_a_key_is_made_once_shown_and_put_into_a_roster(
     assert entry == RosterEntry(3, "node-3", "node", bytes.fromhex(public_key), ("192.0.2.1", 7_000), 1_893_456_000.0)
     assert tradetui(monkeypatch, "keys", "roster", str(roster_file)) == 0
     assert public_key[:16] in capsys.readouterr().out.replace("\n", "")
+    assert tradetui(monkeypatch, "keys", "roster", str(roster_file), "--remove", "3") == 2, "it would be empty"
+    other = ("--add", "desk", "--id", "200", "--role", "operator", "--public-key", "11" * 32)
+    assert tradetui(monkeypatch, "keys", "roster", str(roster_file), *other) == 0
     assert tradetui(monkeypatch, "keys", "roster", str(roster_file), "--remove", "3") == 0
-    assert len(Roster.load(roster_file)) == 0
+    assert [entry.name for entry in Roster.load(roster_file)] == ["desk"]
 
 
 @pytest.mark.parametrize(
