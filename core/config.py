@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
+    gateway_protocol: Literal["binance", "fix"] = "binance"
+    """What the gateway speaks with the venue: Binance Spot's WebSocket API, or FIX 4.4."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
