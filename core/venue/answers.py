@@ -14,6 +14,7 @@ from core.orders.scale import MarketScale
 from core.venue.account import Account, VenueOrder
 from core.venue.events import OrderAccepted, OrderEnded, OrderReplaced, OrderStatus, Traded, VenueEvent
 from core.venue.exchange import PRICE_TICKS_MAX, QUANTITY_LOTS_MAX, Happened
+from core.venue.liquidity import Level
 from core.venue.order_book import BUY
 from core.venue.settings import ExchangeSettings
 
@@ -120,6 +121,37 @@ class Answers:
             "isBestMatch": True,
         }
 
+    def public_trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
+        """A row of trades.recent; `order` is the one of `trade`."""
+        scale, value = self._scale, trade.price_ticks * trade.quantity_lots
+        return {
+            "id": trade.trade_id,
+            "price": scale.tick.text(trade.price_ticks),
+            "qty": scale.lot.text(trade.quantity_lots),
+            "quoteQty": scale.quantum.text(value),
+            "time": trade.time_ms,
+            "isBuyerMaker": (order.side == BUY) == trade.is_maker,
+            "isBestMatch": True,
+        }
+
+    def aggregate_trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
+        """A row of trades.aggregate; `order` is the one of `trade`."""
+        row = self.public_trade(order, trade)
+        number = {"a": row["id"], "f": row["id"], "l": row["id"]}
+        return number | {"p": row["price"], "q": row["qty"], "T": row["time"], "m": row["isBuyerMaker"], "M": True}
+
+    def book_ticker(self, instrument: int, bids: Sequence[Level], asks: Sequence[Level]) -> dict[str, Any]:
+        """The result of ticker.book; an empty side is 0."""
+        scale = self._scale
+        (bid, bid_lots), (ask, ask_lots) = (bids or [(0, 0)])[0], (asks or [(0, 0)])[0]
+        return {
+            "symbol": scale.instruments[instrument],
+            "bidPrice": scale.tick.text(bid),
+            "bidQty": scale.lot.text(bid_lots),
+            "askPrice": scale.tick.text(ask),
+            "askQty": scale.lot.text(ask_lots),
+        }
+
     def account(self, account: Account, now_ms: int) -> dict[str, Any]:
         """The result of account.status. A margin account's `free` may be negative."""
         scale, settings = self._scale, self._settings
@@ -170,6 +202,11 @@ class Answers:
                 "status": "HALT" if name in halted else "TRADING",
                 "baseAsset": name,
                 "quoteAsset": scale.quote_asset,
+                "baseAssetPrecision": 8,
+                "quoteAssetPrecision": 8,
+                "quotePrecision": 8,
+                "permissions": [],
+                "permissionSets": [["SPOT"]],
                 "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
                 "isSpotTradingAllowed": True,
                 "defaultSelfTradePreventionMode": str(self._settings.self_trade_prevention),

@@ -15,6 +15,7 @@ from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
 from core.venue.fix_server import FixServer
 from core.venue.journal import VenueJournal
+from core.venue.rest import RestServer
 from core.venue.server import VenueServer, unix_ms
 from core.venue.settings import VenueSettings
 
@@ -63,6 +64,9 @@ class Venue:
             self.server.delayed,
             self.advance_to,
         )
+        self.rest = RestServer(api, self.server.publish, self.server.delayed, unix_ms)
+        self.rest_port = 0
+        """Where REST requests are answered, once started."""
         self.fix_port = 0
         """Where FIX sessions are accepted, once started."""
         self.server.add_listener(self.fix.published)
@@ -82,12 +86,14 @@ class Venue:
         return self.exchange.step
 
     async def start(self) -> int:
-        """Listen, for FIX too. Returns the port of the Binance interface."""
+        """Listen, for REST and FIX too. Returns the port of the WebSocket interface."""
+        self.rest_port = await self.rest.start(self.settings.host, self.settings.rest_port)
         self.fix_port = await self.fix.start(self.settings.host, self.settings.fix_port)
         return await self.server.start(self.settings.host, self.settings.port)
 
     async def stop(self) -> None:
         await self.fix.stop()
+        await self.rest.stop()
         await self.server.stop()
         self.journal.close()
 

@@ -103,6 +103,8 @@ class VenueSettings:
     host: str = LOOPBACK
     port: int = 0
     """0 takes a free one; `ready` is told which."""
+    rest_port: int = 0
+    """Of the REST interface; 0 takes a free one."""
     fix_port: int = 0
     """Of the FIX interface; 0 takes a free one."""
     exchange: ExchangeSettings = field(default_factory=ExchangeSettings)
