@@ -90,6 +90,14 @@ class Settings(BaseSettings):
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    order_rate_max_s: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
+    """Orders a second, by each node's own clock; beyond it the node vetoes."""
+    var_budget_fraction: Annotated[float, Field(gt=0, le=10)] = 0.10
+    """Value at risk one step ahead at 97.5 % with the order, fraction of equity; beyond it a node vetoes."""
+    daily_loss_fraction_max: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Loss of equity since the start of the UTC day; beyond it a node lets positions be reduced only."""
+    clock_skew_max_ms: Annotated[float, Field(gt=0, le=60_000)] = 1_000.0
+    """Between a proposer's clock and a judging node's; beyond it the node vetoes."""
     kill_after_link_loss_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     """A venue that was there and is away for so long pulls the kill switch; 0: trading only pauses."""
     fault_equivocate_node: Annotated[int, Field(ge=-1, le=9)] = -1
