@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """Injected: share of requests to the venue, or of its answers, that are lost; shown wherever its results are."""
     venue_disconnect_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Injected: share of requests upon which the venue cuts the link; shown wherever its results are."""
+    venue_cancel_on_disconnect: bool = False
+    """The venue cancels the gateway's open orders when its link is gone."""
     venue_halts: str = ""
     """Market steps at which trading of an instrument rests: `AAPL:100-120,MSFT:300-310`."""
     venue_spread_bps: Annotated[float, Field(ge=0, le=1_000)] = 2.0

@@ -28,6 +28,7 @@ def venue_settings(session: Session, settings: Settings, scale: MarketScale) -> 
         directory=session.folder("venue"),
         keys_file=session.venue_keys_file,
         starting_cash=settings.starting_cash,
+        cancel_on_disconnect=settings.venue_cancel_on_disconnect,
         port=_last_port(session.venue_port_file),
         fix_port=_last_port(session.venue_fix_port_file),
         exchange=ExchangeSettings(

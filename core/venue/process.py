@@ -41,6 +41,7 @@ class Venue:
     def __init__(self, settings: VenueSettings, scale: MarketScale, prices: PriceSource, first_step: int = 0) -> None:
         """Recovers from the journal. Raises JournalError, CredentialsError, OSError."""
         self.settings = settings
+        self._stopping = False
         self._prices = prices
         settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         credentials = load_or_create_credentials(settings.keys_file)
@@ -70,6 +71,7 @@ class Venue:
         self.fix_port = 0
         """Where FIX sessions are accepted, once started."""
         self.server.add_listener(self.fix.published)
+        self.server.on_unlinked = self.fix.on_unlinked = self._unlinked
         if TRADER not in self.exchange.accounts:
             cash = round(settings.starting_cash / float(scale.quantum.step))
             self.exchange.open_account(TRADER, cash, unix_ms())
@@ -77,6 +79,16 @@ class Venue:
             self.advance_to(first_step)
         else:
             prices.advance_to(self.exchange.step)
+        self.server.publish()
+
+    def _unlinked(self, owner: int) -> None:
+        """Cancel on disconnect, where it is set and no other link is left; not while the venue itself goes."""
+        left = self.server.owners() | self.fix.owners()
+        if not self.settings.cancel_on_disconnect or owner in left or self._stopping:
+            return
+        for order in self.exchange.open_orders(owner):
+            cancel_id = f"disconnect-{self.exchange.events_total + 1}"
+            self.exchange.cancel(owner, order.order_id, None, cancel_id, unix_ms())
         self.server.publish()
 
     def advance_to(self, step: int) -> int:
@@ -92,6 +104,7 @@ class Venue:
         return await self.server.start(self.settings.host, self.settings.port)
 
     async def stop(self) -> None:
+        self._stopping = True
         await self.fix.stop()
         await self.rest.stop()
         await self.server.stop()

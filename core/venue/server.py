@@ -95,6 +95,8 @@ class VenueServer:
         self._connections: set[WebSocketConnection] = set()
         self._server: asyncio.Server | None = None
         self._faults = 0
+        self.on_unlinked: Callable[[int], None] = lambda owner: None
+        """Told which account lost a link that it subscribed on."""
         self._listeners: list[Callable[[list[Happened]], None]] = []
 
     async def start(self, host: str, port: int) -> int:
@@ -125,6 +127,11 @@ class VenueServer:
         injection = self._injection
         jitter = injection.jitter_ms * self._random.random() if injection.jitter_ms else 0.0
         return (injection.latency_ms + jitter) / 1e3
+
+    def owners(self) -> set[int]:
+        """Accounts with a link that they subscribed on."""
+        found = (client.session.subscribed for client in self._clients.values())
+        return {owner for owner in found if owner is not None}
 
     def add_listener(self, listener: Callable[[list[Happened]], None]) -> None:
         """Another front end: it hears what happened once that is in the journal."""
@@ -190,3 +197,5 @@ class VenueServer:
         client = self._clients.pop(connection, None)
         if client is not None:
             client.stop()
+            if client.session.subscribed is not None:
+                self.on_unlinked(client.session.subscribed)
