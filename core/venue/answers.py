@@ -35,12 +35,12 @@ class Answers:
     """Builds results for one market."""
 
     def __init__(self, scale: MarketScale, settings: ExchangeSettings) -> None:
-        self._scale = scale
+        self.scale = scale
         self._settings = settings
 
     def order(self, order: VenueOrder) -> dict[str, Any]:
         """The fields that every answer about an order has."""
-        scale = self._scale
+        scale = self.scale
         return {
             "symbol": scale.instruments[order.instrument],
             "orderId": order.order_id,
@@ -61,7 +61,7 @@ class Answers:
         """The result of order.place; `response` is ACK, RESULT or FULL."""
         if response == "ACK":
             result = {
-                "symbol": self._scale.instruments[order.instrument],
+                "symbol": self.scale.instruments[order.instrument],
                 "orderId": order.order_id,
                 "orderListId": -1,
                 "clientOrderId": order.client_order_id,
@@ -77,10 +77,10 @@ class Answers:
 
     def _fill(self, trade: Traded) -> dict[str, Any]:
         return {
-            "price": self._scale.tick.text(trade.price_ticks),
-            "qty": self._scale.lot.text(trade.quantity_lots),
-            "commission": self._scale.quantum.text(trade.fee_quanta),
-            "commissionAsset": self._scale.quote_asset,
+            "price": self.scale.tick.text(trade.price_ticks),
+            "qty": self.scale.lot.text(trade.quantity_lots),
+            "commission": self.scale.quantum.text(trade.fee_quanta),
+            "commissionAsset": self.scale.quote_asset,
             "tradeId": trade.trade_id,
         }
 
@@ -110,11 +110,11 @@ class Answers:
     def trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
         """A row of myTrades."""
         return self._fill(trade) | {
-            "symbol": self._scale.instruments[order.instrument],
+            "symbol": self.scale.instruments[order.instrument],
             "id": trade.trade_id,
             "orderId": order.order_id,
             "orderListId": -1,
-            "quoteQty": self._scale.quantum.text(trade.price_ticks * trade.quantity_lots),
+            "quoteQty": self.scale.quantum.text(trade.price_ticks * trade.quantity_lots),
             "time": trade.time_ms,
             "isBuyer": order.side == BUY,
             "isMaker": trade.is_maker,
@@ -123,7 +123,7 @@ class Answers:
 
     def public_trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
         """A row of trades.recent; `order` is the one of `trade`."""
-        scale, value = self._scale, trade.price_ticks * trade.quantity_lots
+        scale, value = self.scale, trade.price_ticks * trade.quantity_lots
         return {
             "id": trade.trade_id,
             "price": scale.tick.text(trade.price_ticks),
@@ -142,7 +142,7 @@ class Answers:
 
     def book_ticker(self, instrument: int, bids: Sequence[Level], asks: Sequence[Level]) -> dict[str, Any]:
         """The result of ticker.book; an empty side is 0."""
-        scale = self._scale
+        scale = self.scale
         (bid, bid_lots), (ask, ask_lots) = (bids or [(0, 0)])[0], (asks or [(0, 0)])[0]
         return {
             "symbol": scale.instruments[instrument],
@@ -154,7 +154,7 @@ class Answers:
 
     def account(self, account: Account, now_ms: int) -> dict[str, Any]:
         """The result of account.status. A margin account's `free` may be negative."""
-        scale, settings = self._scale, self._settings
+        scale, settings = self.scale, self._settings
         locked = account.locked_cash(settings)
         balances = [_balance(scale.quote_asset, scale.quantum.text(account.cash - locked), scale.quantum.text(locked))]
         for instrument, lots in enumerate(account.base):
@@ -175,7 +175,7 @@ class Answers:
         self, now_ms: int, step: int, captions: Sequence[str], halted: Collection[str] = ()
     ) -> dict[str, Any]:
         """The result of exchangeInfo; `halted` names the symbols whose trading rests."""
-        scale = self._scale
+        scale = self.scale
         filters = [
             {
                 "filterType": "PRICE_FILTER",
@@ -229,7 +229,7 @@ class Answers:
         event, order = happened.event, happened.order
         if order is None:
             return None
-        scale = self._scale
+        scale = self.scale
         trade = event if isinstance(event, Traded) else None
         kind = execution_type(event, order)
         cancel_id = event.cancel_client_order_id if isinstance(event, OrderEnded) else ""

@@ -100,6 +100,33 @@ def test_watch_orders_and_trades(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_watch_the_market(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with connected(tmp_path) as (exchange, venue):
+            await exchange.load_markets()
+            trades = asyncio.ensure_future(exchange.watch_trades(SYMBOL))
+            tickers = asyncio.ensure_future(exchange.watch_bids_asks([SYMBOL]))
+            first = asyncio.ensure_future(exchange.watch_order_book(SYMBOL))
+            await asyncio.sleep(0.3)
+            for _ in range(3):
+                await exchange.create_order(SYMBOL, "market", "buy", 3)
+                await asyncio.sleep(0.05)
+            traded = (await asyncio.wait_for(trades, 10))[-1]
+            assert (traded["side"], traded["amount"], traded["price"]) == ("buy", 3.0, 100.01)
+            ticker = (await asyncio.wait_for(tickers, 10))[SYMBOL]
+            assert (ticker["bid"], ticker["ask"]) == (99.99, 100.01)
+            await asyncio.wait_for(first, 10)
+            venue.advance_to(1)
+            venue.server.publish()
+            await asyncio.sleep(0.1)
+            watched = exchange.orderbooks[SYMBOL]
+            real = await exchange.fetch_order_book(SYMBOL)
+            assert watched["bids"][0][:2] == real["bids"][0][:2]
+            assert [level[:2] for level in watched["asks"]] == [level[:2] for level in real["asks"]]
+
+    asyncio.run(work())
+
+
 def test_a_wrong_secret_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
         async with connected(tmp_path, secret="wrong") as (exchange, _):
