@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
+    gateway_protocol: Literal["binance", "fix"] = "binance"
+    """What the gateway speaks with the venue: Binance Spot's WebSocket API, or FIX 4.4."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
@@ -84,12 +86,22 @@ class Settings(BaseSettings):
     """Injected: share of requests to the venue, or of its answers, that are lost; shown wherever its results are."""
     venue_disconnect_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Injected: share of requests upon which the venue cuts the link; shown wherever its results are."""
+    venue_cancel_on_disconnect: bool = False
+    """The venue cancels the gateway's open orders when its link is gone."""
     venue_halts: str = ""
     """Market steps at which trading of an instrument rests: `AAPL:100-120,MSFT:300-310`."""
     venue_spread_bps: Annotated[float, Field(ge=0, le=1_000)] = 2.0
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    order_rate_max_s: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
+    """Orders a second, by each node's own clock; beyond it the node vetoes."""
+    var_budget_fraction: Annotated[float, Field(gt=0, le=10)] = 0.10
+    """Value at risk one step ahead at 97.5 % with the order, fraction of equity; beyond it a node vetoes."""
+    daily_loss_fraction_max: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Loss of equity since the start of the UTC day; beyond it a node lets positions be reduced only."""
+    clock_skew_max_ms: Annotated[float, Field(gt=0, le=60_000)] = 1_000.0
+    """Between a proposer's clock and a judging node's; beyond it the node vetoes."""
     kill_after_link_loss_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     """A venue that was there and is away for so long pulls the kill switch; 0: trading only pauses."""
     fault_equivocate_node: Annotated[int, Field(ge=-1, le=9)] = -1

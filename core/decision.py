@@ -54,6 +54,14 @@ class Veto(IntEnum):
     """The kill switch: nothing is ordered."""
     REDUCING = 10
     """Only what brings a position closer to zero is ordered."""
+    ORDER_RATE = 11
+    """More orders a second than the peer lets pass."""
+    VAR_BUDGET = 12
+    """The value at risk, with this order, is beyond its budget by the peer's own feed."""
+    DAILY_LOSS = 13
+    """The loss of the day is beyond its limit by the peer's own marks."""
+    CLOCK_SKEW = 14
+    """The proposer's clock and the peer's are too far apart."""
 
 
 PROPOSAL_DTYPE: Final = np.dtype(

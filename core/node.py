@@ -214,6 +214,8 @@ class Node:
         self._gossip.applied()
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
+        if applied.accepted and not recovered:
+            self._trader.accepted(len(applied.accepted))
         if applied.closed_trades:
             self._trader.remember(applied.closed_trades)
         if recovered:

@@ -7,6 +7,8 @@ leader goes on as soon as the opinions of a quorum, its own included, are there.
 from __future__ import annotations
 
 import asyncio
+import struct
+import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
@@ -19,6 +21,7 @@ from core.payload import OPINION_LAYOUT, PROPOSAL_LAYOUT, SignedOpinions, opinio
 from net.messages import Application, Channel
 
 REQUESTS_IN_FLIGHT_MAX = 256
+_ASKED = struct.Struct("<Q")  # Unix, nanoseconds
 ASK_AGAIN_S = 0.3
 """A request is repeated to peers that did not answer (they may have been reconnecting)."""
 
@@ -52,14 +55,17 @@ class Opinions:
         quorum: int,
         wire: Wire,
         sign: Callable[[bytes], bytes],
-        judge: Callable[[int, NDArray[np.void]], NDArray[np.void]],
+        judge: Callable[[int, NDArray[np.void], int], NDArray[np.void]],
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`judge(step, proposals)` gives this node's own opinions, OPINION_DTYPE[k]. `quorum` counts this node too."""
+        """`judge(step, proposals, proposed_ns)` gives this node's own opinions, OPINION_DTYPE[k], on what was asked at
+        `proposed_ns` by the proposer's clock. `quorum` counts this node too."""
         self._node = node
         self.set_voters(peers, quorum)
         self._wire = wire
         self._sign = sign
         self._judge = judge
+        self._clock_ns = clock_ns
         self._requests: dict[int, _Request] = {}
         self._last_id = 0
 
@@ -78,9 +84,7 @@ class Opinions:
             raise RuntimeError(f"more than {REQUESTS_IN_FLIGHT_MAX} opinion requests are open")
         self._last_id += 1
         request_id = self._last_id
-        message = Application(
-            Channel.OPINION, OpinionKind.REQUEST, request_id, step, PROPOSAL_LAYOUT, proposals.tobytes(), b""
-        )
+        message = self._request(request_id, step, proposals)
         request = _Request(proposals, message, asyncio.get_running_loop().create_future())
         self._requests[request_id] = request
         try:
@@ -90,9 +94,15 @@ class Opinions:
                 if done:
                     return tuple(request.answers.values())
                 late = [peer for peer in self._peers if peer not in request.answers]
-                self._wire.broadcast(late, message, round_id=request_id)
+                self._wire.broadcast(late, self._request(request_id, step, proposals), round_id=request_id)
         finally:
             del self._requests[request_id]
+
+    def _request(self, request_id: int, step: int, proposals: NDArray[np.void]) -> Application:
+        """The body is the time of asking, by this node's clock."""
+        body = _ASKED.pack(self._clock_ns())
+        records = proposals.tobytes()
+        return Application(Channel.OPINION, OpinionKind.REQUEST, request_id, step, PROPOSAL_LAYOUT, records, body)
 
     def deliver(self, sender: int, message: Application) -> None:
         """A message on `Channel.OPINION` from an authenticated node."""
@@ -103,9 +113,9 @@ class Opinions:
 
     def _answer(self, sender: int, message: Application) -> None:
         proposals = np.frombuffer(message.records, PROPOSAL_DTYPE)
-        if proposals.size == 0 or (proposals["step"] != message.step).any():
+        if proposals.size == 0 or (proposals["step"] != message.step).any() or len(message.body) != _ASKED.size:
             return
-        opinions = self._judge(message.step, proposals)
+        opinions = self._judge(message.step, proposals, _ASKED.unpack(message.body)[0])
         signature = self._sign(opinion_bytes(self._node, proposals, opinions))
         answer = Application(
             Channel.OPINION,

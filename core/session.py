@@ -87,6 +87,10 @@ class Session:
     def venue_port_file(self) -> Path:
         return self.directory / "venue" / "port"
 
+    @property
+    def venue_fix_port_file(self) -> Path:
+        return self.directory / "venue" / "fix-port"
+
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
 

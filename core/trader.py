@@ -7,6 +7,7 @@ talks to the network.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.config import Settings
+from core.decision import Veto
 from core.judgement import judge
 from core.market.events import MarketData
 from core.market.feed import Feed, Step
@@ -23,6 +25,7 @@ from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
 from core.news.lexicon import score
 from core.patterns import build_library
 from core.portfolio import ClosedTrade
+from core.pretrade import PreTradeLimits, PreTradeRisk
 from core.records import Severity
 from core.strategy.agents import AGENTS, AgentInputs, agent_inputs, all_votes
 from core.strategy.decide import combine, propose
@@ -72,6 +75,14 @@ class Trader:
         self._headlines = headline_feed(settings, symbols)
         self._sentiment = SentimentAggregator(symbols)
         self._bank = ReasoningBank(folder / "memory.sqlite", len(symbols), DIMENSIONS, len(AGENTS))
+        self._pretrade = PreTradeRisk(
+            PreTradeLimits(
+                settings.order_rate_max_s,
+                settings.var_budget_fraction,
+                settings.daily_loss_fraction_max,
+                settings.clock_skew_max_ms,
+            )
+        )
         self._closed_trades: list[ClosedTrade] = []
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
         self._step: Step | None = None
@@ -231,7 +242,7 @@ class Trader:
 
     # What a follower does.
 
-    def judge(self, step: int, proposals: NDArray[np.void]) -> NDArray[np.void]:
+    def judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
         """This node's own opinions on another's proposals, OPINION_DTYPE[k], from its own feed at that step.
 
         The feed never goes back: proposals of an earlier step than it has reached are judged stale.
@@ -245,7 +256,16 @@ class Trader:
         opinions: NDArray[np.void] = judge(
             proposals, self.step, inputs, self.marks, state.portfolio, state.limits, self._bank
         )
+        passed = np.flatnonzero(opinions["veto"] == Veto.NONE)
+        if len(passed):
+            opinions["veto"][passed] = self._pretrade.check(
+                proposals[passed], state.portfolio, self.marks, inputs.returns, proposed_ns, time.time_ns()
+            )
         return opinions
+
+    def accepted(self, orders: int) -> None:
+        """So many orders were committed just now: this node counts their rate."""
+        self._pretrade.accepted(orders, time.time_ns())
 
     def remember(self, trades: Sequence[ClosedTrade]) -> None:
         """Trades that closed; `learn` judges them at its next call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from core.config import ConfigError, Settings, parse_halts
 from core.market.load import load_market
@@ -27,7 +28,9 @@ def venue_settings(session: Session, settings: Settings, scale: MarketScale) -> 
         directory=session.folder("venue"),
         keys_file=session.venue_keys_file,
         starting_cash=settings.starting_cash,
-        port=_last_port(session),
+        cancel_on_disconnect=settings.venue_cancel_on_disconnect,
+        port=_last_port(session.venue_port_file),
+        fix_port=_last_port(session.venue_fix_port_file),
         exchange=ExchangeSettings(
             liquidity=LiquiditySettings(
                 spread_bps=settings.venue_spread_bps, depth_per_level=settings.venue_depth_notional
@@ -44,19 +47,19 @@ def venue_settings(session: Session, settings: Settings, scale: MarketScale) -> 
     )
 
 
-def _last_port(session: Session) -> int:
+def _last_port(file: Path) -> int:
     """A venue that comes back listens where it did before, so that the gateway finds it."""
     try:
-        return int(session.venue_port_file.read_text())
+        return int(file.read_text())
     except FileNotFoundError:
         return 0
 
 
-def write_port(session: Session, port: int) -> None:
+def write_port(file: Path, port: int) -> None:
     """Tell the gateway where the venue listens."""
-    temporary = session.venue_port_file.with_suffix(".tmp")
+    temporary = file.with_suffix(".tmp")
     temporary.write_text(str(port))
-    os.replace(temporary, session.venue_port_file)
+    os.replace(temporary, file)
 
 
 async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -65,7 +68,9 @@ async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Ca
     data = load_market(settings.data)
     scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
     venue = Venue(venue_settings(session, settings, scale), scale, ReplayedPrices(data))
-    write_port(session, await venue.start())
+    port = await venue.start()
+    write_port(session.venue_fix_port_file, venue.fix_port)
+    write_port(session.venue_port_file, port)
     ready()
     await stopping.wait()
     await venue.stop()

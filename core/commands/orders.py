@@ -1,4 +1,4 @@
-"""The commands about orders, for the command line: kill, reduce, resume, verify, bench orders."""
+"""The commands about orders, for the command line: kill, reduce, resume, verify, pnl, bench orders."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def add_order_commands(commands: Any) -> None:
     proof.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
     proof.add_argument("--json", type=Path, metavar="FILE")
     proof.set_defaults(run=_verify)
+    pnl = commands.add_parser("pnl", help="profit, drawdown, turnover, hit rate and slippage of a session")
+    pnl.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
+    pnl.set_defaults(run=_show_performance)
 
 
 def add_order_benchmark(subjects: Any) -> None:
@@ -51,6 +54,13 @@ def _bench_orders(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.rounds < ROUNDS_MIN or not all(0 <= latency <= 10_000 for latency in arguments.latency_ms):
         raise ConfigError(f"bench orders wants --rounds of {ROUNDS_MIN} or more, --latency-ms of 0 to 10,000")
     bench_orders(arguments.latency_ms, arguments.rounds, arguments.json, console)
+    return 0
+
+
+def _show_performance(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.pnl import show_performance
+
+    show_performance(find_session(arguments.directory), console)
     return 0
 
 

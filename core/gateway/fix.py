@@ -1,7 +1,8 @@
 """The FIX 4.4 connector: the gateway as initiator of one session that outlives its links.
 
-An order is answered by its first ExecutionReport. The venue's messages that a link lost come again by the session's
-resend; ours never do, since an order that did not arrive has expired by then: the session fills over them.
+An order that may rest is answered by its first ExecutionReport, another by its last. The venue's messages that a link
+lost come again by the session's resend; ours never do, since an order that did not arrive has expired by then: the
+session fills over them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from core.fix.connection import FixConnection
@@ -29,7 +31,8 @@ from core.gateway.connector import (
 )
 from core.gateway.fix_messages import FixMessages, Pairs
 from core.gateway.settings import GatewaySettings
-from core.orders.order import OrderRequest
+from core.orders.life_cycle import FINAL
+from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
 from core.venue.credentials import Credentials
 from core.venue.fix_server import ADVANCE, COMP_ID, STEP_TAG, logon_signature
@@ -76,7 +79,7 @@ class FixConnector:
         self._connection: FixConnection | None = None
         self._handler: LinkHandler | None = None
         self._opened: Future[None] | None = None
-        self._orders: dict[str, tuple[Callable[[Answer], None], asyncio.TimerHandle]] = {}
+        self._orders: dict[str, _Placed] = {}
         self._cancels: dict[str, tuple[str, Callable[[Answer], None], asyncio.TimerHandle]] = {}
         self._questions: dict[str, _Question] = {}
         self._next_id = time.time_ns() // 1_000
@@ -132,7 +135,9 @@ class FixConnector:
         request = order.request
         if not self._is_open(answered):
             return
-        self._orders[request.client_order_id] = (answered, self._timer(self._order_timed_out, request.client_order_id))
+        timer = self._timer(self._order_timed_out, request.client_order_id)
+        at_once = request.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+        self._orders[request.client_order_id] = _Placed(answered, timer, at_once)
         self._send("D", self._messages.new_order(request, timestamp(time.time())))
 
     def cancel(self, request: OrderRequest, answered: Callable[[Answer], None]) -> None:
@@ -264,8 +269,7 @@ class FixConnector:
             self._questions.pop(request_id, None)
 
     def _order_timed_out(self, name: str) -> None:
-        answered, _ = self._orders.pop(name)
-        answered(NoAnswer(f"no answer within {self._settings.answer_timeout_ms:g} ms"))
+        self._orders.pop(name).answered(NoAnswer(f"no answer within {self._settings.answer_timeout_ms:g} ms"))
         if self._handler is not None:
             self._handler.drained()
 
@@ -279,9 +283,8 @@ class FixConnector:
         lost = NoAnswer(reason, link_lost=True)
         orders, self._orders = self._orders, {}
         cancels, self._cancels = self._cancels, {}
-        for answered, timer in orders.values():
-            timer.cancel()
-            answered(lost)
+        for placed in orders.values():
+            placed.answer(lost)
         for _, answered, timer in cancels.values():
             timer.cancel()
             answered(lost)
@@ -322,31 +325,32 @@ class FixConnector:
 
     def _take_report(self, message: FixMessage) -> None:
         name = self._messages.client_order_id(message)
-        waiting = self._orders.pop(name, None)
-        if waiting is not None:
-            waiting[1].cancel()
+        placed = self._orders.get(name)
         if message.get(150) == "8":
             text = message.get(58) or "refused"
-            if waiting is not None:
-                answer: Answer = NoAnswer(text) if _DUPLICATE in text else Refusal(*_code(text))
-                waiting[0](answer)
+            if placed is not None:
+                del self._orders[name]
+                placed.answer(NoAnswer(text) if _DUPLICATE in text else Refusal(*_code(text)))
             return
         update = self._messages.update(message)
+        if placed is not None and placed.ends_at_once and update.state not in FINAL:
+            # More is on its way at once: the answer is how the order ends.
+            placed = None
         cancel = self._cancels.pop(message.get(11) or "", None)
         if cancel is not None:
             cancel[2].cancel()
             cancel[1](update)
-        elif waiting is not None:
-            waiting[0](update)
+        elif placed is not None:
+            del self._orders[name]
+            placed.answer(update)
         elif self._handler is not None:
             self._handler.updated(update)
 
     def _take_duplicate(self, message: FixMessage) -> None:
         """The venue has that order already, on the same terms: ask it for all of it."""
-        waiting = self._orders.pop(self._messages.client_order_id(message), None)
-        if waiting is not None:
-            waiting[1].cancel()
-            waiting[0](NoAnswer("the venue holds this order already"))
+        placed = self._orders.pop(self._messages.client_order_id(message), None)
+        if placed is not None:
+            placed.answer(NoAnswer("the venue holds this order already"))
 
     def _take_cancel_reject(self, message: FixMessage) -> None:
         cancel = self._cancels.pop(message.text(11), None)
@@ -376,6 +380,20 @@ class FixConnector:
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An order that waits for its answer."""
+
+    answered: Callable[[Answer], None]
+    timer: asyncio.TimerHandle
+    ends_at_once: bool
+    """It never rests."""
+
+    def answer(self, answer: Answer) -> None:
+        self.timer.cancel()
+        self.answered(answer)
 
 
 class _Question:

@@ -11,6 +11,7 @@ import numpy as np
 
 from core.gateway.binance import BinanceConnector
 from core.gateway.errors import GatewayError
+from core.gateway.fix import FixConnector
 from core.gateway.gateway import Authority, Gateway
 from core.gateway.guard import GuardError, OrderGuard
 from core.gateway.members import GatewayMembers
@@ -73,8 +74,10 @@ class GatewayProcess:
             in_flight_max=settings.orders_in_flight,
             answer_timeout_ms=5_000 + 2 * (settings.venue_latency_ms + settings.venue_jitter_ms),
         )
-        connector = BinanceConnector(
-            lambda: (LOOPBACK, int(session.venue_port_file.read_text())),
+        speaks_fix = settings.gateway_protocol == "fix"
+        port_file = session.venue_fix_port_file if speaks_fix else session.venue_port_file
+        connector = (FixConnector if speaks_fix else BinanceConnector)(
+            lambda: (LOOPBACK, int(port_file.read_text())),
             lambda: load_credentials(session.venue_keys_file),
             scale,
             chosen,

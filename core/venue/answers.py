@@ -14,6 +14,7 @@ from core.orders.scale import MarketScale
 from core.venue.account import Account, VenueOrder
 from core.venue.events import OrderAccepted, OrderEnded, OrderReplaced, OrderStatus, Traded, VenueEvent
 from core.venue.exchange import PRICE_TICKS_MAX, QUANTITY_LOTS_MAX, Happened
+from core.venue.liquidity import Level
 from core.venue.order_book import BUY
 from core.venue.settings import ExchangeSettings
 
@@ -34,12 +35,12 @@ class Answers:
     """Builds results for one market."""
 
     def __init__(self, scale: MarketScale, settings: ExchangeSettings) -> None:
-        self._scale = scale
+        self.scale = scale
         self._settings = settings
 
     def order(self, order: VenueOrder) -> dict[str, Any]:
         """The fields that every answer about an order has."""
-        scale = self._scale
+        scale = self.scale
         return {
             "symbol": scale.instruments[order.instrument],
             "orderId": order.order_id,
@@ -60,7 +61,7 @@ class Answers:
         """The result of order.place; `response` is ACK, RESULT or FULL."""
         if response == "ACK":
             result = {
-                "symbol": self._scale.instruments[order.instrument],
+                "symbol": self.scale.instruments[order.instrument],
                 "orderId": order.order_id,
                 "orderListId": -1,
                 "clientOrderId": order.client_order_id,
@@ -76,10 +77,10 @@ class Answers:
 
     def _fill(self, trade: Traded) -> dict[str, Any]:
         return {
-            "price": self._scale.tick.text(trade.price_ticks),
-            "qty": self._scale.lot.text(trade.quantity_lots),
-            "commission": self._scale.quantum.text(trade.fee_quanta),
-            "commissionAsset": self._scale.quote_asset,
+            "price": self.scale.tick.text(trade.price_ticks),
+            "qty": self.scale.lot.text(trade.quantity_lots),
+            "commission": self.scale.quantum.text(trade.fee_quanta),
+            "commissionAsset": self.scale.quote_asset,
             "tradeId": trade.trade_id,
         }
 
@@ -109,20 +110,51 @@ class Answers:
     def trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
         """A row of myTrades."""
         return self._fill(trade) | {
-            "symbol": self._scale.instruments[order.instrument],
+            "symbol": self.scale.instruments[order.instrument],
             "id": trade.trade_id,
             "orderId": order.order_id,
             "orderListId": -1,
-            "quoteQty": self._scale.quantum.text(trade.price_ticks * trade.quantity_lots),
+            "quoteQty": self.scale.quantum.text(trade.price_ticks * trade.quantity_lots),
             "time": trade.time_ms,
             "isBuyer": order.side == BUY,
             "isMaker": trade.is_maker,
             "isBestMatch": True,
         }
 
+    def public_trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
+        """A row of trades.recent; `order` is the one of `trade`."""
+        scale, value = self.scale, trade.price_ticks * trade.quantity_lots
+        return {
+            "id": trade.trade_id,
+            "price": scale.tick.text(trade.price_ticks),
+            "qty": scale.lot.text(trade.quantity_lots),
+            "quoteQty": scale.quantum.text(value),
+            "time": trade.time_ms,
+            "isBuyerMaker": (order.side == BUY) == trade.is_maker,
+            "isBestMatch": True,
+        }
+
+    def aggregate_trade(self, order: VenueOrder, trade: Traded) -> dict[str, Any]:
+        """A row of trades.aggregate; `order` is the one of `trade`."""
+        row = self.public_trade(order, trade)
+        number = {"a": row["id"], "f": row["id"], "l": row["id"]}
+        return number | {"p": row["price"], "q": row["qty"], "T": row["time"], "m": row["isBuyerMaker"], "M": True}
+
+    def book_ticker(self, instrument: int, bids: Sequence[Level], asks: Sequence[Level]) -> dict[str, Any]:
+        """The result of ticker.book; an empty side is 0."""
+        scale = self.scale
+        (bid, bid_lots), (ask, ask_lots) = (bids or [(0, 0)])[0], (asks or [(0, 0)])[0]
+        return {
+            "symbol": scale.instruments[instrument],
+            "bidPrice": scale.tick.text(bid),
+            "bidQty": scale.lot.text(bid_lots),
+            "askPrice": scale.tick.text(ask),
+            "askQty": scale.lot.text(ask_lots),
+        }
+
     def account(self, account: Account, now_ms: int) -> dict[str, Any]:
         """The result of account.status. A margin account's `free` may be negative."""
-        scale, settings = self._scale, self._settings
+        scale, settings = self.scale, self._settings
         locked = account.locked_cash(settings)
         balances = [_balance(scale.quote_asset, scale.quantum.text(account.cash - locked), scale.quantum.text(locked))]
         for instrument, lots in enumerate(account.base):
@@ -143,7 +175,7 @@ class Answers:
         self, now_ms: int, step: int, captions: Sequence[str], halted: Collection[str] = ()
     ) -> dict[str, Any]:
         """The result of exchangeInfo; `halted` names the symbols whose trading rests."""
-        scale = self._scale
+        scale = self.scale
         filters = [
             {
                 "filterType": "PRICE_FILTER",
@@ -170,6 +202,11 @@ class Answers:
                 "status": "HALT" if name in halted else "TRADING",
                 "baseAsset": name,
                 "quoteAsset": scale.quote_asset,
+                "baseAssetPrecision": 8,
+                "quoteAssetPrecision": 8,
+                "quotePrecision": 8,
+                "permissions": [],
+                "permissionSets": [["SPOT"]],
                 "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
                 "isSpotTradingAllowed": True,
                 "defaultSelfTradePreventionMode": str(self._settings.self_trade_prevention),
@@ -192,7 +229,7 @@ class Answers:
         event, order = happened.event, happened.order
         if order is None:
             return None
-        scale = self._scale
+        scale = self.scale
         trade = event if isinstance(event, Traded) else None
         kind = execution_type(event, order)
         cancel_id = event.cancel_client_order_id if isinstance(event, OrderEnded) else ""

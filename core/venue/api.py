@@ -67,6 +67,9 @@ class SpotApi:
             "time": lambda params, now_ms: {"serverTime": now_ms},
             "exchangeInfo": self._exchange_info,
             "depth": self._depth,
+            "trades.recent": self._recent_trades,
+            "trades.aggregate": self._aggregate_trades,
+            "ticker.book": self._book_ticker,
         }
         self._signed: dict[str, Callable[[Params, int, int], Any]] = {
             "order.place": self._place,
@@ -74,6 +77,7 @@ class SpotApi:
             "order.amend.keepPriority": self._amend,
             "order.status": self._status,
             "openOrders.status": self._open_orders,
+            "allOrders": self._all_orders,
             "myTrades": self._my_trades,
             "account.status": self._account,
         }
@@ -98,18 +102,36 @@ class SpotApi:
             raise rejects.missing_parameter("params")
         if not isinstance(method, str):
             raise rejects.missing_parameter("method")
-        if method in self._public:
-            return self._public[method](params, now_ms)
+        if self.is_public(method):
+            return self.public(method, params, now_ms)
         if method in _STREAM_METHODS:
-            session.subscribed = self._owner(params, now_ms)
+            session.subscribed = self._signer(params, now_ms)
             return {"subscriptionId": 0}
         if method not in self._signed:
             raise VenueReject(rejects.UNSUPPORTED, "This operation is not supported.")
-        return self._signed[method](params, self._owner(params, now_ms), now_ms)
+        return self.signed(method, params, self._signer(params, now_ms), now_ms)
 
-    def _owner(self, params: Params, now_ms: int) -> int:
-        """The account that signed. Raises VenueReject for a bad key, clock or signature."""
-        known = self._keys.get(_text(params, "apiKey"))
+    def is_public(self, method: str) -> bool:
+        """Whether a method needs no signature."""
+        return method in self._public
+
+    def public(self, method: str, params: Params, now_ms: int) -> Any:
+        """The result of a public method. Raises VenueReject."""
+        return self._public[method](params, now_ms)
+
+    def signed(self, method: str, params: Params, owner: int, now_ms: int) -> Any:
+        """The result of a method for the account that signed. Raises VenueReject."""
+        return self._signed[method](params, owner, now_ms)
+
+    def _signer(self, params: Params, now_ms: int) -> int:
+        return self.owner(_text(params, "apiKey"), params, now_ms, lambda secret: is_signed(secret, params))
+
+    def owner(self, api_key: str, params: Params, now_ms: int, is_right: Callable[[str], bool]) -> int:
+        """The account that signed. Raises VenueReject for a bad key, clock or signature.
+
+        `is_right` says whether the signature is right by this secret; how it is made depends on the front end.
+        """
+        known = self._keys.get(api_key)
         if known is None:
             raise VenueReject(rejects.API_KEY, "Invalid API-key, IP, or permissions for action.", 401)
         timestamp = _integer(params, "timestamp")
@@ -121,7 +143,7 @@ class SpotApi:
         if now_ms - timestamp > window:
             raise VenueReject(rejects.TIMESTAMP, "Timestamp for this request is outside of the recvWindow.")
         credentials, owner = known
-        if not is_signed(credentials.secret, params):
+        if not is_right(credentials.secret):
             raise VenueReject(rejects.SIGNATURE, "Signature for this request is not valid.")
         return owner
 
@@ -139,7 +161,7 @@ class SpotApi:
         side = _SIDES.get(_text(params, "side"))
         if side is None:
             raise VenueReject(rejects.SIDE, "Invalid side.")
-        client_order_id = _text(params, "newClientOrderId")
+        client_order_id = params.get("newClientOrderId") or f"auto-{self.exchange.events_total + 1}"
         if not is_client_order_id(client_order_id):
             raise rejects.illegal_parameter("newClientOrderId")
         scale = self.exchange.scale
@@ -186,14 +208,44 @@ class SpotApi:
         instrument = self._instrument(params) if "symbol" in params else None
         return [self.answers.status(order) for order in self.exchange.open_orders(owner, instrument)]
 
+    def _all_orders(self, params: Params, owner: int, now_ms: int) -> Any:
+        """The order history of a symbol: the newest, or those from `orderId` on; at most `limit`."""
+        instrument, limit = self._instrument(params), self._limit(params)
+        found = [order for order in self.exchange.orders_of(owner) if order.instrument == instrument]
+        found.sort(key=lambda order: order.order_id)
+        if "orderId" in params:
+            first = _integer(params, "orderId")
+            found = [order for order in found if order.order_id >= first][:limit]
+        return [self.answers.status(order) for order in found[-limit:]]
+
+    @staticmethod
+    def _limit(params: Params) -> int:
+        limit = _integer(params, "limit", 500)
+        if not 1 <= limit <= 1_000:
+            raise rejects.illegal_parameter("limit")
+        return limit
+
+    def _recent_trades(self, params: Params, now_ms: int) -> Any:
+        """The newest public trades of a symbol, oldest first."""
+        instrument = self._instrument(params)
+        return [self.answers.public_trade(*found) for found in self.exchange.recent(instrument, self._limit(params))]
+
+    def _aggregate_trades(self, params: Params, now_ms: int) -> Any:
+        """As `trades.recent`, in the short form; every trade is an aggregate of its own here."""
+        instrument = self._instrument(params)
+        return [self.answers.aggregate_trade(*found) for found in self.exchange.recent(instrument, self._limit(params))]
+
+    def _book_ticker(self, params: Params, now_ms: int) -> Any:
+        instrument = self._instrument(params)
+        bids, asks = self.exchange.depth(instrument, 1, now_ms)
+        return self.answers.book_ticker(instrument, bids, asks)
+
     def _my_trades(self, params: Params, owner: int, now_ms: int) -> Any:
         instrument = self._instrument(params)
         if "orderId" in params:
             order = self.exchange.order(owner, _integer(params, "orderId"), None)
             return [self.answers.trade(order, trade) for trade in self.exchange.trades_of(order)]
-        limit = _integer(params, "limit", 500)
-        if not 1 <= limit <= 1_000:
-            raise rejects.illegal_parameter("limit")
+        limit = self._limit(params)
         trades = self.exchange.trades(owner, instrument, _integer(params, "fromId", 0), limit)
         return [self.answers.trade(self.exchange.order(owner, t.order_id, None), t) for t in trades]
 
@@ -265,6 +317,8 @@ def _text(params: Params, name: str) -> str:
 
 def _integer(params: Params, name: str, default: int | None = None) -> int:
     value = params.get(name, default)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise rejects.missing_parameter(name)
     return value

@@ -241,6 +241,16 @@ class Exchange:
             low += 1
         return found
 
+    def recent(self, instrument: int, limit: int) -> list[tuple[VenueOrder, Traded]]:
+        """The newest trades of one book with an order of each, oldest first; between two accounts, the taker's."""
+        found: list[tuple[VenueOrder, Traded]] = []
+        for _, trade in reversed(self._trades[instrument]):
+            if len(found) == limit:
+                break
+            if not found or found[-1][1].trade_id != trade.trade_id:
+                found.append((self._orders[trade.order_id], trade))
+        return found[::-1]
+
     def depth(self, instrument: int, levels: int, now_ms: int) -> tuple[list[Level], list[Level]]:
         """Bids and asks of one book, best first."""
         self._quote(instrument, now_ms)

@@ -95,6 +95,8 @@ class FixServer:
         self._owners: dict[FixConnection, int] = {}
         self._writers: dict[FixConnection, Callable[[bytes], None]] = {}
         self._originals: dict[tuple[int, str], str] = {}
+        self.on_unlinked: Callable[[int], None] = lambda owner: None
+        """Told which account lost a link."""
         self._server: asyncio.Server | None = None
         self._handlers: dict[str, Callable[[FixConnection, int, FixMessage], None]] = {
             "D": self._new_order,
@@ -135,6 +137,10 @@ class FixServer:
         """Cut every link, as when a cable is pulled; sessions and their messages stay."""
         for connection in list(self._owners):
             connection.abort("dropped")
+
+    def owners(self) -> set[int]:
+        """Accounts with a link."""
+        return set(self._owners.values())
 
     def published(self, happened: list[Happened]) -> None:
         """Tell the owners' sessions what happened (it is in the journal); one without a link gets it at its next."""
@@ -204,11 +210,13 @@ class FixServer:
 
     def closed(self, connection: FixConnection, reason: str) -> None:
         """The link is gone; the session stays."""
-        self._owners.pop(connection, None)
+        owner = self._owners.pop(connection, None)
         self._writers.pop(connection, None)
         for client in self._clients.values():
             if client.connection is connection:
                 client.connection = None
+        if owner is not None:
+            self.on_unlinked(owner)
 
     # Application messages
 

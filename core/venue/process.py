@@ -15,6 +15,7 @@ from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
 from core.venue.fix_server import FixServer
 from core.venue.journal import VenueJournal
+from core.venue.rest import RestServer
 from core.venue.server import VenueServer, unix_ms
 from core.venue.settings import VenueSettings
 
@@ -40,6 +41,7 @@ class Venue:
     def __init__(self, settings: VenueSettings, scale: MarketScale, prices: PriceSource, first_step: int = 0) -> None:
         """Recovers from the journal. Raises JournalError, CredentialsError, OSError."""
         self.settings = settings
+        self._stopping = False
         self._prices = prices
         settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         credentials = load_or_create_credentials(settings.keys_file)
@@ -63,9 +65,13 @@ class Venue:
             self.server.delayed,
             self.advance_to,
         )
+        self.rest = RestServer(api, self.server.publish, self.server.delayed, unix_ms)
+        self.rest_port = 0
+        """Where REST requests are answered, once started."""
         self.fix_port = 0
         """Where FIX sessions are accepted, once started."""
         self.server.add_listener(self.fix.published)
+        self.server.on_unlinked = self.fix.on_unlinked = self._unlinked
         if TRADER not in self.exchange.accounts:
             cash = round(settings.starting_cash / float(scale.quantum.step))
             self.exchange.open_account(TRADER, cash, unix_ms())
@@ -75,6 +81,16 @@ class Venue:
             prices.advance_to(self.exchange.step)
         self.server.publish()
 
+    def _unlinked(self, owner: int) -> None:
+        """Cancel on disconnect, where it is set and no other link is left; not while the venue itself goes."""
+        left = self.server.owners() | self.fix.owners()
+        if not self.settings.cancel_on_disconnect or owner in left or self._stopping:
+            return
+        for order in self.exchange.open_orders(owner):
+            cancel_id = f"disconnect-{self.exchange.events_total + 1}"
+            self.exchange.cancel(owner, order.order_id, None, cancel_id, unix_ms())
+        self.server.publish()
+
     def advance_to(self, step: int) -> int:
         """Move the recorded price. Returns the step that the venue is at; one that is past changes nothing."""
         if step > self.exchange.step:
@@ -82,12 +98,15 @@ class Venue:
         return self.exchange.step
 
     async def start(self) -> int:
-        """Listen, for FIX too. Returns the port of the Binance interface."""
+        """Listen, for REST and FIX too. Returns the port of the WebSocket interface."""
+        self.rest_port = await self.rest.start(self.settings.host, self.settings.rest_port)
         self.fix_port = await self.fix.start(self.settings.host, self.settings.fix_port)
         return await self.server.start(self.settings.host, self.settings.port)
 
     async def stop(self) -> None:
+        self._stopping = True
         await self.fix.stop()
+        await self.rest.stop()
         await self.server.stop()
         self.journal.close()
 

@@ -16,8 +16,11 @@ from core.venue.api import PATH, ApiSession, SpotApi
 from core.venue.exchange import Happened
 from core.venue.journal import VenueJournal
 from core.venue.settings import Injection
+from core.venue.streams import MarketStreams
 from core.venue.websocket import REQUEST_BYTES_MAX, WebSocketConnection
 
+STREAMS_PATH: Final = "/ws"
+"""Market streams; a name may follow, as in `/ws/1`."""
 CONNECTIONS_MAX: Final = 32
 DELAYED_MAX: Final = 100_000
 """Answers that wait for the injected latency, of one connection; beyond it the client is cut off."""
@@ -91,10 +94,13 @@ class VenueServer:
         self._injection = injection
         self._random = random.Random(injection.seed)
         self._clock_ms = clock_ms
+        self._streams = MarketStreams(api.exchange, api.answers, clock_ms)
         self._clients: dict[WebSocketConnection, _Client] = {}
         self._connections: set[WebSocketConnection] = set()
         self._server: asyncio.Server | None = None
         self._faults = 0
+        self.on_unlinked: Callable[[int], None] = lambda owner: None
+        """Told which account lost a link that it subscribed on."""
         self._listeners: list[Callable[[list[Happened]], None]] = []
 
     async def start(self, host: str, port: int) -> int:
@@ -116,7 +122,7 @@ class VenueServer:
     def _accept(self) -> WebSocketConnection:
         # origins=[None]: no page in a browser may talk to a venue on loopback.
         protocol = ServerProtocol(origins=[None], max_size=REQUEST_BYTES_MAX)
-        connection = WebSocketConnection(protocol, self, PATH)
+        connection = WebSocketConnection(protocol, self, PATH, STREAMS_PATH)
         self._connections.add(connection)
         return connection
 
@@ -125,6 +131,11 @@ class VenueServer:
         injection = self._injection
         jitter = injection.jitter_ms * self._random.random() if injection.jitter_ms else 0.0
         return (injection.latency_ms + jitter) / 1e3
+
+    def owners(self) -> set[int]:
+        """Accounts with a link that they subscribed on."""
+        found = (client.session.subscribed for client in self._clients.values())
+        return {owner for owner in found if owner is not None}
 
     def add_listener(self, listener: Callable[[list[Happened]], None]) -> None:
         """Another front end: it hears what happened once that is in the journal."""
@@ -139,15 +150,15 @@ class VenueServer:
 
     def publish(self) -> None:
         """Journal what happened, then tell the subscribers. Called before any answer that depends on it leaves."""
-        happened = self._api.exchange.take_happened()
-        if not happened:
-            return
-        self._journal.append([item.event for item in happened])
-        for listener in self._listeners:
-            listener(happened)
-        subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
-        for item in happened if subscribers else ():
-            self._push(item, subscribers)
+        # Telling may quote a book anew, and so fill an order that rests there.
+        while happened := self._api.exchange.take_happened():
+            self._journal.append([item.event for item in happened])
+            self._streams.published(happened)
+            for listener in self._listeners:
+                listener(happened)
+            subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
+            for item in happened if subscribers else ():
+                self._push(item, subscribers)
 
     def _push(self, item: Happened, subscribers: list[_Client]) -> None:
         report = self._api.answers.execution_report(item)
@@ -170,6 +181,9 @@ class VenueServer:
         client = self._clients.get(connection)
         if client is None:
             return
+        if connection.requested_path != PATH:
+            client.send(self._streams.message(client, data))
+            return
         lost, cut = self._draw(self._injection.drop_rate), self._draw(self._injection.disconnect_rate)
         # Every other one before the venue acts: then the order was never there, else only its answer is missing.
         self._faults += lost or cut
@@ -190,3 +204,6 @@ class VenueServer:
         client = self._clients.pop(connection, None)
         if client is not None:
             client.stop()
+            self._streams.forget(client)
+            if client.session.subscribed is not None:
+                self.on_unlinked(client.session.subscribed)

@@ -98,11 +98,15 @@ class VenueSettings:
     """Holds the venue's journal; made when missing."""
     keys_file: Path
     """Written (0600) at the first start, read by the gateway."""
+    cancel_on_disconnect: bool = False
+    """Cancel an account's open orders when its last link is gone."""
     starting_cash: float = 1_000_000.0
     """Quote currency of the account at its first start; later starts take the journal's balances."""
     host: str = LOOPBACK
     port: int = 0
     """0 takes a free one; `ready` is told which."""
+    rest_port: int = 0
+    """Of the REST interface; 0 takes a free one."""
     fix_port: int = 0
     """Of the FIX interface; 0 takes a free one."""
     exchange: ExchangeSettings = field(default_factory=ExchangeSettings)
@@ -114,6 +118,8 @@ class VenueSettings:
         """What must stand beside every result of this venue."""
         found = [] if has_depth else ["modelled liquidity"]
         found += self.injection.captions()
+        if self.cancel_on_disconnect:
+            found.append("cancel on disconnect")
         if self.exchange.halts:
             found.append(f"{len(self.exchange.halts)} trading halts (set)")
         if self.exchange.account is AccountKind.MARGIN:

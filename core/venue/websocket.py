@@ -44,11 +44,17 @@ class ConnectionHandler(Protocol):
 class WebSocketConnection(asyncio.Protocol):
     """Either end of one connection."""
 
-    def __init__(self, protocol: ClientProtocol | ServerProtocol, handler: ConnectionHandler, path: str) -> None:
-        """`path` is what a server accepts; every other is answered 404. `last_heard_s` is on `time.monotonic`."""
+    def __init__(
+        self, protocol: ClientProtocol | ServerProtocol, handler: ConnectionHandler, path: str, also: str = ""
+    ) -> None:
+        """`path` is what a server accepts, and paths below `also` where that is given; every other is answered 404.
+        `last_heard_s` is on `time.monotonic`.
+        """
         self._protocol = protocol
         self._handler = handler
         self._path = path
+        self._also = also
+        self.requested_path = path
         self._bytes_max = REQUEST_BYTES_MAX if isinstance(protocol, ServerProtocol) else ANSWER_BYTES_MAX
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
@@ -130,7 +136,9 @@ class WebSocketConnection(asyncio.Protocol):
         elif isinstance(event, Request):
             assert isinstance(self._protocol, ServerProtocol)
             response = self._protocol.accept(event)
-            if event.path.partition("?")[0] != self._path:
+            self.requested_path = event.path.partition("?")[0]
+            below = self._also and f"{self.requested_path}/".startswith(f"{self._also}/")
+            if self.requested_path != self._path and not below:
                 response = self._protocol.reject(404, f"no such path; the order interface is {self._path}\n")
             self._protocol.send_response(response)
             if self.is_open:

@@ -153,7 +153,7 @@ def test_against_a_quickfix_acceptor(tmp_path: Path) -> None:
             late = request(2, 3, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
             await gateway.execute([late], authority())
             trader.connector._connection.abort("the cable is pulled")
-            await until(lambda: gateway.state is VenueState.DOWN)
+            await until(lambda: VenueState.DOWN in trader.states)
             acceptor.fill(late.client_order_id)
             await gateway.connected()
             await until(lambda: gateway.order(late.client_order_id).state is S.FILLED)  # type: ignore[union-attr]

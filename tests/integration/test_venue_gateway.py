@@ -451,3 +451,28 @@ def test_a_link_that_comes_back_under_the_kill_switch_cancels_what_the_venue_sti
 
     run(work())
     assert check_agreement(tmp_path) == (1, 0)
+
+
+@pytest.mark.parametrize("protocol", ["binance", "fix"])
+@pytest.mark.parametrize("cancels", [True, False])
+def test_cancel_on_disconnect(tmp_path: Path, protocol: str, cancels: bool) -> None:
+    async def work() -> None:
+        settings = replace(venue_settings(tmp_path), cancel_on_disconnect=cancels)
+        venue = Venue(settings, SCALE, WavePrices())
+        port = await venue.start()
+        port = port if protocol == "binance" else venue.fix_port
+        rest = request(1, 0, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
+        async with running_gateway(tmp_path, port, protocol) as trader:
+            await trader.gateway.execute([rest], authority())
+        if cancels:
+            await until(lambda: venue.exchange.open_orders(TRADER) == [])
+        else:
+            await asyncio.sleep(0.1)
+        async with running_gateway(tmp_path, port, protocol) as trader:
+            expected = S.CANCELLED if cancels else S.ACCEPTED
+            assert trader.gateway.order(rest.client_order_id).state is expected  # type: ignore[union-attr]
+        await venue.stop()
+        assert ("cancel on disconnect" in settings.captions(False)) == cancels
+
+    run(work())
+    check_agreement(tmp_path)

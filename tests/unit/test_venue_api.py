@@ -127,7 +127,6 @@ def test_a_repeated_order_is_marked_and_other_terms_are_refused() -> None:
         ({"quantity": None}, -1102),
         ({"newClientOrderId": "no spaces"}, -1100),
         ({"newClientOrderId": "x" * 37}, -1100),
-        ({"newClientOrderId": None}, -1102),
         ({"newOrderRespType": "SOME"}, -1100),
         ({"type": "LIMIT_MAKER", "timeInForce": None}, -2010),
     ],
