@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from core.faults import CAPTIONS, Fault
 from core.profile_export import write_export
 from core.records import (
     CycleRecord,
@@ -29,7 +30,7 @@ from core.records import (
     SwarmSnapshot,
     VenueState,
 )
-from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError
+from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError, is_alive
 from core.telemetry_messages import (
     Control,
     GatewayReport,
@@ -97,6 +98,7 @@ class SwarmClient:
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._request_ids = itertools.count(1)
         self._events_offset = 0
+        self._faults: dict[int, Fault] = {}
         self._phase = ""
         self._ready = False
         self._identity: Identity | None = None
@@ -220,20 +222,74 @@ class SwarmClient:
     def _epochs(self) -> list[int]:
         return [report.status.replica.epoch for report in self._nodes.values() if report.status.replica is not None]
 
+    async def kill_node(self, node: int) -> str:
+        """SIGKILL the node's process; the supervisor starts it again. Returns what happened, in a sentence.
+
+        Raises SessionError when no such process runs on this machine.
+        """
+        self._signal(node, signal.SIGKILL)
+        self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was killed")
+        if self.session.read_faults().get(node) is Fault.PAUSED:
+            self._note_fault(node, Fault.NONE)
+        return f"node {node} was killed; the supervisor starts it again"
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        """Have a node do wrong on purpose, or right again; every caption says so meanwhile. Returns what happened.
+
+        Raises SessionError when the node does not take it.
+        """
+        if fault is Fault.PAUSED:
+            self._signal(node, signal.SIGSTOP)
+            self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was paused")
+            self._note_fault(node, fault)
+            return f"node {node} is paused"
+        if self.session.read_faults().get(node) is Fault.PAUSED:
+            self._signal(node, signal.SIGCONT)
+            self.session.add_event(Severity.INFO, "monitor", f"node {node} goes on")
+            self._note_fault(node, Fault.NONE)
+        deadline = time.monotonic() + PRESS_AGAIN_S
+        reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
+        while not isinstance(reply, dict) and time.monotonic() < deadline:
+            # A process that just went on has its links to make again.
+            await asyncio.sleep(0.2)
+            reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
+        if not isinstance(reply, dict):
+            raise SessionError(reply)
+        self._note_fault(node, fault)
+        return str(reply["text"])
+
+    def _note_fault(self, node: int, fault: Fault) -> None:
+        self.session.set_fault(node, fault)
+        self._faults = self.session.read_faults()
+
+    def _signal(self, node: int, number: signal.Signals) -> None:
+        state = self.session.running()
+        processes = state.processes if state is not None else ()
+        pid = next((process.pid for process in processes if process.name == f"node-{node}"), 0)
+        if not pid or not is_alive(pid, str(self.session.directory)):
+            raise SessionError(f"no process of node {node} runs on this machine")
+        os.kill(pid, number)
+
     async def _ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
-        if leader is None or self._endpoint is None:
+        if leader is None:
             return "no node leads at present; try again in a moment"
+        return await self._ask(leader, kind, values, timeout_s)
+
+    async def _ask(self, node: int, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+        """The node's answer, or a sentence that says why there is none."""
+        if self._endpoint is None:
+            return "not connected yet"
         request_id = next(self._request_ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._replies[request_id] = future
         try:
-            if not self._endpoint.send(leader, application(Channel.CONTROL, kind, values, request_id=request_id)):
-                return f"node {leader} cannot be reached"
+            if not self._endpoint.send(node, application(Channel.CONTROL, kind, values, request_id=request_id)):
+                return f"node {node} cannot be reached"
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
-            return f"node {leader} gave no answer within {timeout_s:g} s"
+            return f"node {node} gave no answer within {timeout_s:g} s"
         finally:
             del self._replies[request_id]
 
@@ -293,6 +349,7 @@ class SwarmClient:
                 self._phase, self._ready = state.phase, state.ready
                 if self.session.running() is None and not state.phase.startswith(("failed", "stopped")):
                     self._phase = "failed: the supervisor is gone"
+            self._faults = self.session.read_faults()
             events, self._events_offset = self.session.read_events(self._events_offset)
             self._events.extend(events)
             await asyncio.sleep(FOLLOW_INTERVAL_S)
@@ -342,10 +399,13 @@ class SwarmClient:
             cash=newest.cash if newest else 0.0,
             equity=newest.equity if newest else 0.0,
             events=tuple(self._events),
-            captions=newest.captions if newest else self._settings.captions(),
+            captions=(newest.captions if newest else self._settings.captions()) + self._fault_captions(),
             phase=self._phase,
             settings=self._settings.model_dump(),
         )
+
+    def _fault_captions(self) -> tuple[str, ...]:
+        return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(self._faults.items()))
 
     def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
         reachable = node in self._connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
 from core.config import Settings
+from core.faults import Fault
 from core.profile_export import write_export, write_spans
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
@@ -67,6 +68,12 @@ class Replay:
         return f"{key}: {NOTHING_CHANGES}"
 
     async def set_toggles(self, toggles: Toggles) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def kill_node(self, node: int) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
         raise ValueError(NOTHING_CHANGES)
 
     def keep_experiment(self, values: dict[str, object]) -> None:

@@ -18,12 +18,22 @@ from textual.worker import Worker, WorkerError
 
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
+from core.faults import Fault
 from core.toggles import FIELD_OF_KEY
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Experiments, Started, project
+from tui.fault_dialog import KILL, FaultDialog, Ordered
 from tui.help import HelpScreen
 from tui.history import ViewHistory
-from tui.messages import ExperimentEnded, KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
+from tui.messages import (
+    ExperimentEnded,
+    FaultAnswered,
+    FaultFailed,
+    KeyAnswered,
+    KeyFailed,
+    ProfileFailed,
+    ProfileWritten,
+)
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
@@ -71,6 +81,7 @@ class MonitorApp(App[bool]):
         *(Binding(key, f"press('{key}')", f"toggle {key}", show=False) for key in TOGGLE_KEYS),
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
+        Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
         Binding("right", "scrub(1)", "later", show=False),
@@ -254,6 +265,40 @@ class MonitorApp(App[bool]):
             with contextlib.suppress(WorkerError):
                 await self._experiment_work.wait()
 
+    # -- faults
+
+    def action_fault(self) -> None:
+        snapshot = self._live.snapshot
+        if self._client.seekable or not snapshot.nodes:
+            self._say("there is no node to disturb")
+            return
+        faults = [caption for caption in snapshot.captions if caption.startswith("fault")]
+        dialog = FaultDialog([node.node for node in snapshot.nodes], snapshot.leader, faults)
+        self.push_screen(dialog, self._order_fault)
+
+    def _order_fault(self, ordered: Ordered | None) -> None:
+        if ordered is not None:
+            self._switch_fault(ordered)
+
+    @work(group="faults", exit_on_error=False)
+    async def _switch_fault(self, ordered: Ordered) -> None:
+        try:
+            if ordered.fault == KILL:
+                sentence = await self._client.kill_node(ordered.node)
+            else:
+                sentence = await self._client.set_fault(ordered.node, Fault(ordered.fault))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(FaultFailed(f"{type(error).__name__}: {error}"))
+        else:
+            self.post_message(FaultAnswered(sentence))
+
+    def on_fault_answered(self, message: FaultAnswered) -> None:
+        self._say(message.sentence)
+
+    def on_fault_failed(self, message: FaultFailed) -> None:
+        self.notify(message.reason, title="fault not switched", severity="error", timeout=10, markup=False)
+        self.tick()
+
     # -- the view
 
     def action_show(self, mode: str) -> None:
@@ -380,6 +425,7 @@ class MonitorApp(App[bool]):
         for mode, key in KEY_OF_SCREEN.items():
             yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
+        yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
         yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)

@@ -49,7 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
-    _consensus_flags(bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    _consensus_flags(subjects)
+    monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
+    monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
+    monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
+    monitor.add_argument("--json", type=Path, metavar="FILE")
+    _settings_flags(monitor)
     compare = commands.add_parser("compare", help="interleaved A/B experiments, without a screen")
     compare.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
     compare.add_argument("--json", type=Path, metavar="FILE")
@@ -141,6 +147,12 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
+    if command == "bench" and arguments.subject == "monitor":
+        from core.bench.monitor import bench_monitor
+
+        settings = _load(arguments)
+        asyncio.run(bench_monitor(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+        return 0
     if command == "bench":
         return _bench_consensus(arguments, console)
     if command == "compare":

@@ -65,6 +65,10 @@ KEYS = (
     ),
     ("1–5", "screens: monitor, compare, swarm, orders, profile"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
+    (
+        "k",
+        "a fault on purpose: kill, pause, cut off, slow or turn a node; named under every figure while it is on",
+    ),
     ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
     ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
     ("q", "leave: asks whether trading goes on"),

@@ -25,6 +25,20 @@ class KeyFailed(Message):
 
 
 @dataclass
+class FaultAnswered(Message):
+    """What became of a fault that was asked for, in a sentence."""
+
+    sentence: str
+
+
+@dataclass
+class FaultFailed(Message):
+    """A fault could not be switched."""
+
+    reason: str
+
+
+@dataclass
 class ProfileWritten(Message):
     """The profile snapshot is complete in `folder`."""
 

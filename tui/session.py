@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
 
@@ -28,6 +29,12 @@ class SwarmClient(Protocol):
 
     async def set_toggles(self, toggles: Toggles) -> str:
         """Ask for exactly these toggles; answers what happens, or why not."""
+
+    async def kill_node(self, node: int) -> str:
+        """Kill a node's process on purpose; answers what happens. Raises where it cannot."""
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        """Have a node do wrong on purpose, or right again; answers what happens. Raises where it cannot."""
 
     def keep_experiment(self, values: dict[str, object]) -> None:
         """Keep a finished experiment (`core.experiment_log.to_dict`) with the session."""

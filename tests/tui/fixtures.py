@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.faults import CAPTIONS, Fault
 from core.records import (
     Accusation,
     CycleRecord,
@@ -271,6 +272,8 @@ class FakeClient:
         self.pressed: list[str] = []
         self.refuse: str | None = None
         self.exports: list[tuple[Path, float]] = []
+        self.faults: list[tuple[int, str]] = []
+        self.fault_error: Exception | None = None
         self.kept: list[dict[str, object]] = []
         self.export_gate: asyncio.Event | None = None
         self.export_error: Exception | None = None
@@ -295,6 +298,18 @@ class FakeClient:
         assert self.session is not None
         self.session.toggles = toggles
         return f"set: now {toggles.label()}"
+
+    async def kill_node(self, node: int) -> str:
+        self.faults.append((node, "kill"))
+        return f"node {node} was killed; the supervisor starts it again"
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        if self.fault_error is not None:
+            raise self.fault_error
+        self.faults.append((node, str(fault)))
+        assert self.session is not None
+        self.session.captions = (*self.session.captions, f"fault: node {node} {CAPTIONS[fault]}")
+        return f"node {node} {CAPTIONS[fault]}"
 
     def keep_experiment(self, values: dict[str, object]) -> None:
         self.kept.append(values)

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
 from core.snapshot_record import snapshot_from_dict, snapshot_to_dict
 from core.telemetry_messages import cycle_from_dict, cycle_to_dict
@@ -75,6 +76,12 @@ class RecordedClient:
         return self._snapshot.cycles
 
     async def set_toggles(self, toggles: Toggles) -> str:
+        raise RuntimeError("this is a recording")
+
+    async def kill_node(self, node: int) -> str:
+        raise RuntimeError("this is a recording")
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
         raise RuntimeError("this is a recording")
 
     def keep_experiment(self, values: dict[str, object]) -> None:

@@ -103,10 +103,14 @@ class CaptionsLine(Panel):
     """Settings without which no figure on the screen can be read."""
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
-        captions = " · ".join(plain(caption) for caption in view.snapshot.captions)
+        captions = [plain(caption) for caption in view.snapshot.captions]
         if not captions:
             return [()]
-        return [(Part(" with ", "muted"), Part(captions))]
+        # Faults on purpose come first: on a narrow screen the end is cut.
+        faults = [caption for caption in captions if caption.startswith("fault")]
+        rest = " · ".join(caption for caption in captions if caption not in faults)
+        marked = [Part(f" {caption} ", "caution") for caption in faults]
+        return [(Part(" with ", "muted"), *marked, Part(f" {rest}" if faults else rest))]
 
 
 class KeyBar(Panel):
