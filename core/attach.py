@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from core.cycle_trace import SwarmTrace, chrome_trace, merged
 from core.faults import CAPTIONS, Fault
 from core.profile_export import write_export
 from core.records import (
@@ -55,7 +56,9 @@ from net.transport import PeerEvent, PeerEventKind, TransportSettings
 CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
+READ_ONLY = "this monitor is read-only"
 FOLLOW_INTERVAL_S = 0.25
+TRACE_TIMEOUT_S = 3.0
 PUSH_INTERVAL_S = 0.1
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
@@ -77,10 +80,12 @@ class SwarmClient:
         owns_swarm: bool,
         keep_cycles: int = CYCLES_KEPT,
         push_interval_s: float = PUSH_INTERVAL_S,
+        read_only: bool = False,
     ) -> None:
         """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
-        `push_interval_s`.
+        `push_interval_s`. `read_only` refuses whatever would change the swarm.
         """
+        self.read_only = read_only
         self._push_interval_s = push_interval_s
         self.owns_swarm = owns_swarm
         self.session = session
@@ -157,10 +162,17 @@ class SwarmClient:
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
+        if self.read_only:
+            return f"{key} was not sent: {READ_ONLY}"
         return await self._change(Control.PRESS, {"key": key})
 
     async def set_toggles(self, toggles: Toggles) -> str:
-        """Have the swarm run under exactly these toggles; returns what happened, in a sentence."""
+        """Have the swarm run under exactly these toggles; returns what happened, in a sentence.
+
+        Raises SessionError when this monitor is read-only.
+        """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         return await self._change(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
@@ -177,16 +189,26 @@ class SwarmClient:
             reply = await self._ask_leader(kind, values)
         return str(reply["text"]) if isinstance(reply, dict) else reply
 
+    async def trace(self) -> SwarmTrace:
+        """What the reachable nodes did when, over the last cycles."""
+        reached = [node.node for node in self.snapshot().nodes if node.reachable]
+        asked = (self._ask(node, Control.TRACE, {}, timeout_s=TRACE_TIMEOUT_S) for node in reached)
+        answers = await asyncio.gather(*asked)
+        return merged([answer for answer in answers if isinstance(answer, dict)])
+
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
 
         Raises SessionError when no leader answers.
         """
         before = self.snapshot()
+        trace = chrome_trace(await self.trace())
         reply = await self._ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60)
         if not isinstance(reply, dict):
             raise SessionError(reply)
-        return await asyncio.to_thread(write_export, directory, before, self._settings, svg, reply["files"])
+        return await asyncio.to_thread(
+            write_export, directory, before, self._settings, svg, reply["files"] | {"trace.json": trace.encode()}
+        )
 
     async def running_epoch(self) -> Epoch:
         """The epoch that the leader is in. Raises SessionError when no leader answers."""
@@ -238,6 +260,8 @@ class SwarmClient:
 
         Raises SessionError when the node does not take it.
         """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         if fault is Fault.PAUSED:
             self._signal(node, signal.SIGSTOP)
             self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was paused")
@@ -263,6 +287,8 @@ class SwarmClient:
         self._faults = self.session.read_faults()
 
     def _signal(self, node: int, number: signal.Signals) -> None:
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         state = self.session.running()
         processes = state.processes if state is not None else ()
         pid = next((process.pid for process in processes if process.name == f"node-{node}"), 0)

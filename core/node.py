@@ -12,6 +12,7 @@ from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
 from core.cycle import Cycle, Traffic
+from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.essential import essential
 from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
@@ -78,8 +79,10 @@ class Node:
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
+        self._trace = TraceBuffer(node)
+        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
         self._opinions = Opinions(
-            node, self._fellow_voters(), self._state.opinion_quorum, self._peer_wire, identity.sign, self._trader.judge
+            node, self._fellow_voters(), self._state.opinion_quorum, self._peer_wire, identity.sign, judge
         )
         self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
@@ -156,6 +159,7 @@ class Node:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
         self._shell = ReplicaShell(self._replica, self._log, wire, self)
         self._shell.start()
+        self._deliver = self._trace.timed(Work.CONSENSUS, self._shell.deliver)
         self._apply_toggles()
         self._tell_members()
         self._endpoint.dial(GATEWAY_ID)
@@ -350,6 +354,8 @@ class Node:
 
     def _on_cycle(self, record: CycleRecord) -> None:
         """Publish a cycle, unless the profiler slowed it."""
+        start_ns, end_ns, intervals = self._tracer.last_intervals
+        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals))
         if self._profiled_from is None:
             self._telemetry.add_cycle(record)
         elif not self._profiling:
@@ -396,7 +402,7 @@ class Node:
             return
         if not isinstance(message, Application):
             if sender < GATEWAY_ID and self._shell is not None:
-                self._shell.deliver(sender, message)
+                self._deliver(sender, message)
         elif message.channel is Channel.OPINION and sender < GATEWAY_ID:
             self._opinions.deliver(sender, message)
         elif message.channel is Channel.CONTROL and sender < GATEWAY_ID:
@@ -431,6 +437,8 @@ class Node:
                 assert self._shell is not None
                 self._shell.change_membership(bytes(values["change"]))
                 reply = {"text": "submitted"}
+            elif message.kind == Control.TRACE:
+                reply = self._trace.to_dict()
             elif message.kind == Control.FAULT:
                 reply = {"text": self._inject(Fault(values["fault"]))}
             elif message.kind == Control.PROFILE:

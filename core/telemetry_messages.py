@@ -61,6 +61,8 @@ class Control(IntEnum):
     """Body {"change": bytes}: a change of membership that an operator signed (`net.membership_change`)."""
     SET_TOGGLES = 7
     """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
+    TRACE = 9
+    """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
     FAULT = 8
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
 

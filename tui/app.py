@@ -33,11 +33,12 @@ from tui.messages import (
     KeyFailed,
     ProfileFailed,
     ProfileWritten,
+    TraceTaken,
 )
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
 from tui.view import View, ViewBuilder
 from tui.widgets.chrome import Mode
@@ -46,6 +47,7 @@ from tui.widgets.toggles import value_word
 TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
+TRACE_INTERVAL_NS = 2_000_000_000
 SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
@@ -116,6 +118,8 @@ class MonitorApp(App[bool]):
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
         self._profiling = False
+        self._trace = TraceTaken(None)
+        self._trace_asked_ns = 0
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
         self._note = ""
@@ -149,11 +153,15 @@ class MonitorApp(App[bool]):
             now_ns,
             frozenset(self._asked),
             self._experiments.states(),
+            self._trace.trace,
+            self._trace.reason,
             with_percentiles=isinstance(screen, ProfileScreen),
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
+        if isinstance(screen, CycleScreen) and live.started:
+            self._ask_for_trace(now_ns)
         self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
@@ -165,6 +173,7 @@ class MonitorApp(App[bool]):
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
             next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            read_only=self._client.read_only,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
@@ -213,8 +222,8 @@ class MonitorApp(App[bool]):
     def action_experiment(self) -> None:
         if self._experiments.running is not None:
             self._end_experiment()
-        elif self._client.seekable:
-            self._say("this is a recording: nothing can be compared any more")
+        elif self._client.read_only:
+            self._say("nothing can be compared here: this monitor changes nothing")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
         elif not isinstance(self.screen, ExperimentDialog):
@@ -265,12 +274,31 @@ class MonitorApp(App[bool]):
             with contextlib.suppress(WorkerError):
                 await self._experiment_work.wait()
 
+    # -- traces
+
+    def _ask_for_trace(self, now_ns: int) -> None:
+        """While the cycle is shown and not frozen, every other second."""
+        if self._frozen is None and abs(now_ns - self._trace_asked_ns) >= TRACE_INTERVAL_NS:
+            self._trace_asked_ns = now_ns
+            self._take_trace()
+
+    @work(group="trace", exclusive=True, exit_on_error=False)
+    async def _take_trace(self) -> None:
+        try:
+            self.post_message(TraceTaken(await self._client.trace()))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(TraceTaken(None, f"no trace: {error}"))
+
+    def on_trace_taken(self, message: TraceTaken) -> None:
+        self._trace = message
+        self.tick()
+
     # -- faults
 
     def action_fault(self) -> None:
         snapshot = self._live.snapshot
-        if self._client.seekable or not snapshot.nodes:
-            self._say("there is no node to disturb")
+        if self._client.read_only or not snapshot.nodes:
+            self._say("there is no node to disturb here")
             return
         faults = [caption for caption in snapshot.captions if caption.startswith("fault")]
         dialog = FaultDialog([node.node for node in snapshot.nodes], snapshot.leader, faults)

@@ -44,7 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     _settings_flags(run)
     _session_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
-        _session_flag(commands.add_parser(name, help=text))
+        attached = commands.add_parser(name, help=text)
+        _session_flag(attached)
+        if name == "attach":
+            attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
@@ -293,7 +296,8 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
         _check_data(settings)
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session)
-    if asyncio.run(_show(session, owns_swarm=not attaching)):
+    read_only = getattr(arguments, "read_only", False)
+    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only)):
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
@@ -301,12 +305,12 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session, *, owns_swarm: bool) -> bool:
+async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
 
-    client = SwarmClient(session, owns_swarm=owns_swarm)
+    client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
     app = MonitorApp(client)
     loop = asyncio.get_running_loop()

@@ -44,6 +44,9 @@ SCREEN = (
     ("Profile (5)", "Spans by own time. Percentiles come from HDR histograms of every cycle of this sitting under the "
      "present toggles, merged over all leaders. ÷2 and gone: the whole cycle's speed-up if the span took half its "
      "time, or none (Amdahl). Stalls: p99.9 is five times p50 or more."),
+    ("Cycle (6)", "The last cycle on one axis: when each of the leader's spans ran, then when the other nodes judged "
+     "its proposals and handled its consensus messages. Gaps in all rows are waiting: for the network, the disk or a "
+     "core. Asked for every other second."),
     ("with", "Settings that every figure on the screen was made under."),
 )  # fmt: skip
 KEYS = (
@@ -63,7 +66,7 @@ KEYS = (
         "← →",
         "look back over the sitting, a second a step at first; with shift by ten; home, end: start, present",
     ),
-    ("1–5", "screens: monitor, compare, swarm, orders, profile"),
+    ("1–6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
     (
         "k",

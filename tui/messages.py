@@ -7,6 +7,8 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.cycle_trace import SwarmTrace
+
 
 @dataclass
 class KeyAnswered(Message):
@@ -22,6 +24,14 @@ class KeyFailed(Message):
 
     key: str
     reason: str
+
+
+@dataclass
+class TraceTaken(Message):
+    """What the nodes did when; None with the reason where it could not be had."""
+
+    trace: SwarmTrace | None
+    reason: str = ""
 
 
 @dataclass

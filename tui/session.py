@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
@@ -20,6 +21,9 @@ class SwarmClient(Protocol):
     seekable: bool
     """True for a recording (`core.replay`), which has a present that can be moved."""
 
+    read_only: bool
+    """True when nothing can be changed: a monitor that only looks on, or a recording."""
+
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
 
@@ -29,6 +33,9 @@ class SwarmClient(Protocol):
 
     async def set_toggles(self, toggles: Toggles) -> str:
         """Ask for exactly these toggles; answers what happens, or why not."""
+
+    async def trace(self) -> SwarmTrace:
+        """What the nodes did when, over the last cycles."""
 
     async def kill_node(self, node: int) -> str:
         """Kill a node's process on purpose; answers what happens. Raises where it cannot."""

@@ -11,7 +11,7 @@ from core.faults import Fault
 from core.session import SessionError
 from tests.integration.swarm import RunningSwarm, running_swarm, until
 
-pytestmark = pytest.mark.swarm
+pytestmark = [pytest.mark.swarm, pytest.mark.prove]
 
 
 def lag(swarm: RunningSwarm, node: int) -> int:
@@ -51,6 +51,10 @@ def test_faults_are_real_named_and_over_when_restored(tmp_path: Path) -> None:
             with pytest.raises(SessionError, match="node 9"):
                 await client.kill_node(9)
             await swarm.cycles(5)
+            trace = await client.trace()
+            assert trace.cycles[-1].leader == swarm.snapshot().leader
+            assert len({work.node for work in trace.work}) == 4, "every node says what it did"
+            assert all(cycle.start_ns <= a <= b for cycle in trace.cycles for _, a, b in cycle.intervals if b)
             assert any("fault on purpose: is cut off" in event for event in swarm.events())
 
     asyncio.run(sitting())
