@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from core.cycle_trace import SwarmTrace, chrome_trace, merged
+from core.faults import CAPTIONS, Fault
 from core.profile_export import write_export
 from core.records import (
     CycleRecord,
@@ -29,7 +31,7 @@ from core.records import (
     SwarmSnapshot,
     VenueState,
 )
-from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError
+from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError, is_alive
 from core.telemetry_messages import (
     Control,
     GatewayReport,
@@ -55,7 +57,9 @@ from net.transport import PeerEvent, PeerEventKind, TransportSettings
 CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
+READ_ONLY = "this monitor is read-only"
 FOLLOW_INTERVAL_S = 0.25
+TRACE_TIMEOUT_S = 3.0
 PUSH_INTERVAL_S = 0.1
 CHANGE_ATTEMPTS = 5
 REPLY_TIMEOUT_S = 60.0
@@ -88,10 +92,12 @@ class SwarmClient:
         owns_swarm: bool,
         keep_cycles: int = CYCLES_KEPT,
         push_interval_s: float = PUSH_INTERVAL_S,
+        read_only: bool = False,
     ) -> None:
         """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
-        `push_interval_s`.
+        `push_interval_s`. `read_only` refuses whatever would change the swarm.
         """
+        self.read_only = read_only
         self._push_interval_s = push_interval_s
         self.owns_swarm = owns_swarm
         self.session = session
@@ -110,6 +116,7 @@ class SwarmClient:
         self._request_ids = itertools.count(1)
         self._last_press_ns = 0
         self._events_offset = 0
+        self._faults: dict[int, Fault] = {}
         self._phase = ""
         self._ready = False
         self._identity: Identity | None = None
@@ -168,10 +175,17 @@ class SwarmClient:
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
+        if self.read_only:
+            return f"{key} was not sent: {READ_ONLY}"
         return await self._change(Control.PRESS, {"key": key})
 
     async def set_toggles(self, toggles: Toggles) -> str:
-        """Have the swarm run under exactly these toggles; returns what happened, in a sentence."""
+        """Have the swarm run under exactly these toggles; returns what happened, in a sentence.
+
+        Raises SessionError when this monitor is read-only.
+        """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         return await self._change(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
@@ -193,16 +207,26 @@ class SwarmClient:
             reply = await self._ask_leader(kind, values)
         return reply
 
+    async def trace(self) -> SwarmTrace:
+        """What the reachable nodes did when, over the last cycles."""
+        reached = [node.node for node in self.snapshot().nodes if node.reachable]
+        asked = (self._ask(node, Control.TRACE, {}, timeout_s=TRACE_TIMEOUT_S) for node in reached)
+        answers = await asyncio.gather(*asked)
+        return merged([answer for answer in answers if isinstance(answer, dict)])
+
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
 
         Raises SessionError when no leader answers.
         """
         before = self.snapshot()
+        trace = chrome_trace(await self.trace())
         reply = await self._ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60)
         if not isinstance(reply, dict):
             raise SessionError(reply)
-        return await asyncio.to_thread(write_export, directory, before, self._settings, svg, reply["files"])
+        return await asyncio.to_thread(
+            write_export, directory, before, self._settings, svg, reply["files"] | {"trace.json": trace.encode()}
+        )
 
     async def change_trading(
         self, state: TradingState, reason: str, on_gateway: Callable[[str], None] | None = None
@@ -218,7 +242,7 @@ class SwarmClient:
         change = sign_trading(state, self._last_press_ns, self._identity.id, reason, self._identity.sign)
         body = {"change": encode_trading(change)}
         committing = asyncio.create_task(self._ask_leader_until_taken(Control.TRADING, body))
-        gateway = await self._ask(GATEWAY_ID, "the gateway", Control.TRADING, body, GATEWAY_TIMEOUT_S)
+        gateway = await self._ask(GATEWAY_ID, Control.TRADING, body, GATEWAY_TIMEOUT_S)
         heard = isinstance(gateway, dict)
         if on_gateway is not None:
             on_gateway(str(gateway["text"]) if heard else str(gateway))
@@ -263,15 +287,69 @@ class SwarmClient:
     def _epochs(self) -> list[int]:
         return [report.status.replica.epoch for report in self._nodes.values() if report.status.replica is not None]
 
+    async def kill_node(self, node: int) -> str:
+        """SIGKILL the node's process; the supervisor starts it again. Returns what happened, in a sentence.
+
+        Raises SessionError when no such process runs on this machine.
+        """
+        self._signal(node, signal.SIGKILL)
+        self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was killed")
+        if self.session.read_faults().get(node) is Fault.PAUSED:
+            self._note_fault(node, Fault.NONE)
+        return f"node {node} was killed; the supervisor starts it again"
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        """Have a node do wrong on purpose, or right again; every caption says so meanwhile. Returns what happened.
+
+        Raises SessionError when the node does not take it.
+        """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        if fault is Fault.PAUSED:
+            self._signal(node, signal.SIGSTOP)
+            self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was paused")
+            self._note_fault(node, fault)
+            return f"node {node} is paused"
+        if self.session.read_faults().get(node) is Fault.PAUSED:
+            self._signal(node, signal.SIGCONT)
+            self.session.add_event(Severity.INFO, "monitor", f"node {node} goes on")
+            self._note_fault(node, Fault.NONE)
+        deadline = time.monotonic() + PRESS_AGAIN_S
+        reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
+        while not isinstance(reply, dict) and time.monotonic() < deadline:
+            # A process that just went on has its links to make again.
+            await asyncio.sleep(0.2)
+            reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
+        if not isinstance(reply, dict):
+            raise SessionError(reply)
+        self._note_fault(node, fault)
+        return str(reply["text"])
+
+    def _note_fault(self, node: int, fault: Fault) -> None:
+        self.session.set_fault(node, fault)
+        self._faults = self.session.read_faults()
+
+    def _signal(self, node: int, number: signal.Signals) -> None:
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        state = self.session.running()
+        processes = state.processes if state is not None else ()
+        pid = next((process.pid for process in processes if process.name == f"node-{node}"), 0)
+        if not pid or not is_alive(pid, str(self.session.directory)):
+            raise SessionError(f"no process of node {node} runs on this machine")
+        os.kill(pid, number)
+
     async def _ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
-        if leader is None or self._endpoint is None:
+        if leader is None:
             return "no node leads at present; try again in a moment"
-        return await self._ask(leader, f"node {leader}", kind, values, timeout_s)
+        return await self._ask(leader, kind, values, timeout_s)
 
-    async def _ask(self, peer: int, name: str, kind: Control, values: dict[str, Any], timeout_s: float) -> Any:
-        """The reply, or a sentence that says why there is none."""
-        assert self._endpoint is not None
+    async def _ask(self, peer: int, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+        """The answer of a node or the gateway, or a sentence that says why there is none."""
+        if self._endpoint is None:
+            return "not connected yet"
+        name = "the gateway" if peer == GATEWAY_ID else f"node {peer}"
         request_id = next(self._request_ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._replies[request_id] = future
@@ -341,6 +419,7 @@ class SwarmClient:
                 self._phase, self._ready = state.phase, state.ready
                 if self.session.running() is None and not state.phase.startswith(("failed", "stopped")):
                     self._phase = "failed: the supervisor is gone"
+            self._faults = self.session.read_faults()
             events, self._events_offset = self.session.read_events(self._events_offset)
             self._events.extend(events)
             await asyncio.sleep(FOLLOW_INTERVAL_S)
@@ -390,12 +469,15 @@ class SwarmClient:
             cash=newest.cash if newest else 0.0,
             equity=newest.equity if newest else 0.0,
             events=tuple(self._events),
-            captions=newest.captions if newest else self._settings.captions(),
+            captions=(newest.captions if newest else self._settings.captions()) + self._fault_captions(),
             phase=self._phase,
             trading=gateway.trading if known and gateway else newest.trading if newest else "active",
             trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
             settings=self._settings.model_dump(),
         )
+
+    def _fault_captions(self) -> tuple[str, ...]:
+        return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(self._faults.items()))
 
     def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
         reachable = node in self._connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S

@@ -66,7 +66,9 @@ class Cycle:
         orders: OrderFlow,
         agreement: Agreement,
         tracer: CycleTracer,
+        overlimit: Callable[[], bool],
     ) -> None:
+        """`overlimit` tells whether to propose beyond the limits: a fault on purpose (`core.faults`)."""
         self._node = node
         self._settings = settings
         self._state = state
@@ -75,6 +77,7 @@ class Cycle:
         self._orders = orders
         self._agreement = agreement
         self._tracer = tracer
+        self._overlimit = overlimit
         self._last_end_ns = 0
 
     def forget_last(self) -> None:
@@ -146,7 +149,7 @@ class Cycle:
         self, step: int, proposals: NDArray[np.void], toggles: Toggles, *, reports: bool
     ) -> list[Decided]:
         """Gather opinions on these proposals, put them to the vote, return what was decided."""
-        overlimit = self._settings.fault_overlimit_node == self._node
+        overlimit = self._overlimit()
         if overlimit:
             proposals = beyond_limits(proposals, self._state.limits)
         opinions = await self._opinions.ask(step, proposals)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -13,9 +15,39 @@ from numpy.typing import NDArray
 from core.decision import Side
 from core.limits import Limits
 from net.certificate import signed_bytes
-from net.messages import ConsensusMessage, Phase, Propose, Vote
+from net.messages import ConsensusMessage, Message, Phase, Propose, Vote
 
 EQUIVOCATION_INTERVAL_S: Final = 1.0
+SLOW_MS: Final = 20.0
+
+
+class Fault(StrEnum):
+    """What a node does wrong on purpose, from one moment to the next, on an operator's word."""
+
+    NONE = "none"
+    PAUSED = "paused"
+    """Stopped by a signal; never a state that the process itself is in."""
+    CUT = "cut off"
+    """Nothing reaches other nodes or comes from them; gateway and monitors still do."""
+    SLOW = "slow"
+    """Every message to another node leaves `SLOW_MS` late."""
+    SILENT = "silent"
+    """Hears everything, tells other nodes nothing."""
+    EQUIVOCATING = "equivocating"
+    """Signs two contradictory Byzantine votes once a second."""
+    OVERLIMIT = "over the limits"
+    """While it leads, proposes an order beyond the limits in every decision, and votes for any."""
+
+
+CAPTIONS: Final[dict[Fault, str]] = {
+    Fault.PAUSED: "is paused",
+    Fault.CUT: "is cut off",
+    Fault.SLOW: f"sends {SLOW_MS:g} ms late",
+    Fault.SILENT: "stays silent",
+    Fault.EQUIVOCATING: "equivocates",
+    Fault.OVERLIMIT: "proposes beyond the limits",
+}
+"""How a caption names each: `fault: node 2 is cut off`."""
 
 
 class Wire(Protocol):
@@ -24,11 +56,68 @@ class Wire(Protocol):
     def flush(self) -> None: ...
 
 
+class PeerWire(Protocol):
+    """The transport, as far as other nodes are concerned."""
+
+    def broadcast(self, peer_ids: Sequence[int], message: Message, *, round_id: int = 0) -> None: ...
+
+    def send(self, peer_id: int, message: Message, *, round_id: int = 0) -> bool: ...
+
+    def flush(self) -> None: ...
+
+
+class FaultyWire:
+    """Between a node and its peers: passes everything on, until a fault is switched on."""
+
+    def __init__(self, wire: PeerWire, fault: Fault = Fault.NONE) -> None:
+        self._wire = wire
+        self.fault = fault
+
+    @property
+    def hears(self) -> bool:
+        """Whether what other nodes send reaches this one."""
+        return self.fault is not Fault.CUT
+
+    @property
+    def _tells(self) -> bool:
+        return self.fault not in (Fault.CUT, Fault.SILENT)
+
+    def broadcast(self, peer_ids: Sequence[int], message: Message, *, round_id: int = 0) -> None:
+        if self.fault is Fault.SLOW:
+            self._later(lambda: self._wire.broadcast(peer_ids, message, round_id=round_id))
+        elif self._tells:
+            self._wire.broadcast(peer_ids, message, round_id=round_id)
+
+    def send(self, peer_id: int, message: Message, *, round_id: int = 0) -> bool:
+        if self.fault is Fault.SLOW:
+            self._later(lambda: self._wire.send(peer_id, message, round_id=round_id))
+            return True
+        return self._tells and self._wire.send(peer_id, message, round_id=round_id)
+
+    def _later(self, act: Callable[[], object]) -> None:
+        def now() -> None:
+            act()
+            self._wire.flush()
+
+        asyncio.get_running_loop().call_later(SLOW_MS / 1e3, now)
+
+    def flush(self) -> None:
+        self._wire.flush()
+
+
 class EquivocatingWire:
     """Votes twice: once a second a NOTARIZE vote of this node is followed by one for another block, rightly signed."""
 
-    def __init__(self, wire: Wire, node: int, sign: Callable[[bytes], bytes], context: Callable[[], bytes]) -> None:
-        """`context` gives the digest that signatures of the present epoch cover."""
+    def __init__(
+        self,
+        wire: Wire,
+        node: int,
+        sign: Callable[[bytes], bytes],
+        context: Callable[[], bytes],
+        active: Callable[[], bool],
+    ) -> None:
+        """`context` gives the digest that signatures of the present epoch cover; it lies only while `active`."""
+        self._active = active
         self._wire = wire
         self._node = node
         self._sign = sign
@@ -41,7 +130,7 @@ class EquivocatingWire:
     def broadcast(self, peer_ids: Sequence[int], message: ConsensusMessage, *, round_id: int = 0) -> None:
         self._wire.broadcast(peer_ids, message, round_id=round_id)
         now_s = time.monotonic()
-        if now_s < self._last_s + EQUIVOCATION_INTERVAL_S:
+        if not self._active() or now_s < self._last_s + EQUIVOCATION_INTERVAL_S:
             return
         if isinstance(message, Vote) and message.phase is Phase.NOTARIZE and message.voter == self._node:
             digest = sha256(message.digest).digest()

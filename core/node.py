@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
+from core.config import Settings
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
+from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.essential import essential
-from core.faults import EquivocatingWire
+from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
 from core.leader import MODE_OF, Leader, NotLeadingError
 from core.market.load import load_market
@@ -97,15 +99,18 @@ class Node:
             tickets=folder / "tickets",
         )
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
+        self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
+        self._trace = TraceBuffer(node)
+        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
         self._endpoint.http_answer = pages.answer
         self._http = PlainHttpServer(pages.answer)
         self._opinions = Opinions(
-            node, self._fellow_voters(), self._state.opinion_quorum, self._endpoint, identity.sign, self._trader.judge
+            node, self._fellow_voters(), self._state.opinion_quorum, self._peer_wire, identity.sign, judge
         )
         self._orders = OrderFlow(self._endpoint, GATEWAY_ID, self._tracer, self._with_word, self._refused_by_gateway)
         self._pending = PendingCommits()
@@ -119,14 +124,24 @@ class Node:
             node,
             self._gossiping(self._state.membership),
             identity.sign,
-            self._endpoint,
+            self._peer_wire,
             self._state,
             self._trader.memory_digest,
             lambda: self._trader.step,
             self._on_disagreement,
         )
         self._shell: ReplicaShell | None = None
-        cycle = Cycle(node, settings, self._state, self._trader, self._opinions, self._orders, self, self._tracer)
+        cycle = Cycle(
+            node,
+            settings,
+            self._state,
+            self._trader,
+            self._opinions,
+            self._orders,
+            self,
+            self._tracer,
+            lambda: self._peer_wire.fault is Fault.OVERLIMIT,
+        )
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -157,7 +172,7 @@ class Node:
         )
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
-        if self._settings.fault_overlimit_node == self._node:
+        if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
         return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
@@ -167,14 +182,15 @@ class Node:
         await self._endpoint.start()
         if self._settings.http_port:
             await self._http.start(self._settings.http_port + self._node)
-        wire: Wire = self._endpoint
-        if self._settings.fault_equivocate_node == self._node:
-            sign, replica = self._identity.sign, self._replica
-            wire = EquivocatingWire(wire, self._node, sign, lambda: replica.byzantine_context)
+        faults, sign, replica = self._peer_wire, self._identity.sign, self._replica
+        wire: Wire = EquivocatingWire(
+            faults, self._node, sign, lambda: replica.byzantine_context, lambda: faults.fault is Fault.EQUIVOCATING
+        )
         if self._lost_disk:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
         self._shell = ReplicaShell(self._replica, self._log, wire, self)
         self._shell.start()
+        self._deliver = self._trace.timed(Work.CONSENSUS, self._shell.deliver)
         self._apply_toggles()
         self._tell_members()
         self._endpoint.dial(GATEWAY_ID)
@@ -394,6 +410,8 @@ class Node:
 
     def _on_cycle(self, record: CycleRecord) -> None:
         """Publish a cycle, unless the profiler slowed it."""
+        start_ns, end_ns, intervals = self._tracer.last_intervals
+        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals))
         if self._profiled_from is None:
             self._telemetry.add_cycle(record)
         elif not self._profiling:
@@ -433,13 +451,15 @@ class Node:
                 self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
 
     def _on_message(self, sender: int, message: Message) -> None:
+        if sender < GATEWAY_ID and not self._peer_wire.hears:
+            return
         if isinstance(message, GossipDigest | GossipDelta):
             if sender < GATEWAY_ID:
                 self._gossip.deliver(sender, message)
             return
         if not isinstance(message, Application):
             if sender < GATEWAY_ID and self._shell is not None:
-                self._shell.deliver(sender, message)
+                self._deliver(sender, message)
         elif message.channel is Channel.OPINION and sender < GATEWAY_ID:
             self._opinions.deliver(sender, message)
         elif message.channel is Channel.CONTROL and sender < GATEWAY_ID:
@@ -478,6 +498,10 @@ class Node:
                 assert self._shell is not None
                 self._shell.change_membership(bytes(values["change"]))
                 reply = {"text": "submitted"}
+            elif message.kind == Control.TRACE:
+                reply = self._trace.to_dict()
+            elif message.kind == Control.FAULT:
+                reply = {"text": self._inject(Fault(values["fault"]))}
             elif message.kind == Control.PROFILE:
                 reply = {"files": await self._profile(float(values["seconds"]))}
             else:
@@ -485,6 +509,16 @@ class Node:
         except (ValueError, KeyError, TypeError) as error:
             reply = {"text": f"refused: {error}"}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
+
+    def _inject(self, fault: Fault) -> str:
+        if fault is Fault.PAUSED:
+            raise ValueError("a process cannot pause itself")
+        self._peer_wire.fault = fault
+        if fault is not Fault.NONE:
+            self.event(Severity.WARNING, f"fault on purpose: {CAPTIONS[fault]}")
+            return f"node {self._node} {CAPTIONS[fault]}"
+        self.event(Severity.INFO, "no fault on purpose any more")
+        return f"node {self._node} does as it should"
 
     async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
         """`again`: nothing was changed, because another node leads."""
@@ -579,6 +613,16 @@ class Node:
             )
             for i, instrument in enumerate(spec.instruments)
         )
+
+
+def _first_fault(node: int, settings: Settings, session: Session) -> Fault:
+    """What a setting says, or what an operator switched on before the process was started again."""
+    if settings.fault_equivocate_node == node:
+        return Fault.EQUIVOCATING
+    if settings.fault_overlimit_node == node:
+        return Fault.OVERLIMIT
+    asked = session.read_faults().get(node, Fault.NONE)
+    return Fault.NONE if asked is Fault.PAUSED else asked
 
 
 def _name(peer: int) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
 from core.config import Settings
+from core.cycle_trace import SwarmTrace
+from core.faults import Fault
 from core.profile_export import write_export, write_spans
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
@@ -22,6 +24,7 @@ class Replay:
 
     owns_swarm = False
     seekable = True
+    read_only = True
 
     def __init__(self, recording: Recording, speed: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`speed` 2 plays twice as fast, 0 stands still. Raises RecordingError for an empty recording."""
@@ -67,6 +70,15 @@ class Replay:
         return f"{key}: {NOTHING_CHANGES}"
 
     async def set_toggles(self, toggles: Toggles) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def trace(self) -> SwarmTrace:
+        raise ValueError("a recording keeps each span's time, not when it ran")
+
+    async def kill_node(self, node: int) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
         raise ValueError(NOTHING_CHANGES)
 
     def keep_experiment(self, values: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from core.config import Settings, load_settings, write_settings
+from core.faults import Fault
 from core.records import EventRow, Severity
 from net.identity import Identity, Roster, RosterEntry
 
@@ -126,6 +127,25 @@ class Session:
         temporary = self.nodes_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(sorted(nodes)))
         os.replace(temporary, self.nodes_file)
+
+    @property
+    def faults_file(self) -> Path:
+        return self.directory / "faults.json"
+
+    def read_faults(self) -> dict[int, Fault]:
+        """The faults that operators switched on, by node."""
+        try:
+            return {int(node): Fault(fault) for node, fault in json.loads(self.faults_file.read_text()).items()}
+        except FileNotFoundError:
+            return {}
+
+    def set_fault(self, node: int, fault: Fault) -> None:
+        """Note that a node does wrong on purpose, or no more: every monitor on this machine says so."""
+        faults = self.read_faults() | {node: fault}
+        kept = {node: each for node, each in faults.items() if each is not Fault.NONE}
+        temporary = self.faults_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(kept))
+        os.replace(temporary, self.faults_file)
 
     def write_swarm(self, state: SwarmState) -> None:
         temporary = self.swarm_file.with_suffix(".tmp")

@@ -72,6 +72,7 @@ class CycleTracer:
         self._background_ns = [0] * len(NAMES)
         self._began_ns = 0
         self._coordinating = 0
+        self._last: tuple[int, int, tuple[tuple[int, int, int], ...]] = (0, 0, ())
 
     def begin(self, start_ns: int | None = None) -> int:
         """Start a cycle at `start_ns` (perf_counter_ns; default now) and forget the last one. Returns the start.
@@ -133,6 +134,7 @@ class CycleTracer:
         exclusive_ns = exclusive_time(starts, ends, spans, _DEPTH_ARRAY)
         inclusive_ns = np.bincount(spans, weights=ends - starts, minlength=len(NAMES))
         wall_ns = end_ns - self._began_ns
+        self._last = (self._began_ns, end_ns, tuple(zip(self._spans, self._starts, self._ends, strict=True)))
         inclusive_ns[_ROOT] = wall_ns
         self._counts[_ROOT] = 1
         untimed_ns = wall_ns - int(exclusive_ns.sum())
@@ -146,6 +148,11 @@ class CycleTracer:
             exclusive_ms=exclusive_ns / 1e6,
             background_ms=background_ms,
         )
+
+    @property
+    def last_intervals(self) -> tuple[int, int, tuple[tuple[int, int, int], ...]]:
+        """Of the cycle that was finished last: its start and end, and (span index, start, end) of each interval, ns."""
+        return self._last
 
 
 def timer_cost_ns(repeats: int = 2000) -> float:

@@ -65,6 +65,10 @@ class Control(IntEnum):
     """
     SET_TOGGLES = 8
     """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
+    TRACE = 9
+    """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
+    FAULT = 8
+    """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
 
 
 class OrderKind(IntEnum):

@@ -18,17 +18,28 @@ from textual.worker import Worker, WorkerError
 
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
+from core.faults import Fault
 from core.toggles import FIELD_OF_KEY
 from core.trading_state import TradingState
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Experiments, Started, project
+from tui.fault_dialog import KILL, FaultDialog, Ordered
 from tui.help import HelpScreen
 from tui.history import ViewHistory
-from tui.messages import ExperimentEnded, KeyAnswered, KeyFailed, ProfileFailed, ProfileWritten
+from tui.messages import (
+    ExperimentEnded,
+    FaultAnswered,
+    FaultFailed,
+    KeyAnswered,
+    KeyFailed,
+    ProfileFailed,
+    ProfileWritten,
+    TraceTaken,
+)
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
 from tui.view import View, ViewBuilder
 from tui.widgets.chrome import Mode
@@ -37,6 +48,7 @@ from tui.widgets.toggles import value_word
 TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
+TRACE_INTERVAL_NS = 2_000_000_000
 SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
@@ -73,6 +85,7 @@ class MonitorApp(App[bool]):
         Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
+        Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
         Binding("right", "scrub(1)", "later", show=False),
@@ -107,6 +120,8 @@ class MonitorApp(App[bool]):
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
         self._profiling = False
+        self._trace = TraceTaken(None)
+        self._trace_asked_ns = 0
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
         self._note = ""
@@ -140,11 +155,15 @@ class MonitorApp(App[bool]):
             now_ns,
             frozenset(self._asked),
             self._experiments.states(),
+            self._trace.trace,
+            self._trace.reason,
             with_percentiles=isinstance(screen, ProfileScreen),
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
+        if isinstance(screen, CycleScreen) and live.started:
+            self._ask_for_trace(now_ns)
         self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
@@ -156,6 +175,7 @@ class MonitorApp(App[bool]):
             profiling_s=PROFILE_S if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
             next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            read_only=self._client.read_only,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
@@ -220,8 +240,8 @@ class MonitorApp(App[bool]):
     def action_experiment(self) -> None:
         if self._experiments.running is not None:
             self._end_experiment()
-        elif self._client.seekable:
-            self._say("this is a recording: nothing can be compared any more")
+        elif self._client.read_only:
+            self._say("nothing can be compared here: this monitor changes nothing")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
         elif not isinstance(self.screen, ExperimentDialog):
@@ -271,6 +291,59 @@ class MonitorApp(App[bool]):
             self._experiment_work.cancel()
             with contextlib.suppress(WorkerError):
                 await self._experiment_work.wait()
+
+    # -- traces
+
+    def _ask_for_trace(self, now_ns: int) -> None:
+        """While the cycle is shown and not frozen, every other second."""
+        if self._frozen is None and abs(now_ns - self._trace_asked_ns) >= TRACE_INTERVAL_NS:
+            self._trace_asked_ns = now_ns
+            self._take_trace()
+
+    @work(group="trace", exclusive=True, exit_on_error=False)
+    async def _take_trace(self) -> None:
+        try:
+            self.post_message(TraceTaken(await self._client.trace()))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(TraceTaken(None, f"no trace: {error}"))
+
+    def on_trace_taken(self, message: TraceTaken) -> None:
+        self._trace = message
+        self.tick()
+
+    # -- faults
+
+    def action_fault(self) -> None:
+        snapshot = self._live.snapshot
+        if self._client.read_only or not snapshot.nodes:
+            self._say("there is no node to disturb here")
+            return
+        faults = [caption for caption in snapshot.captions if caption.startswith("fault")]
+        dialog = FaultDialog([node.node for node in snapshot.nodes], snapshot.leader, faults)
+        self.push_screen(dialog, self._order_fault)
+
+    def _order_fault(self, ordered: Ordered | None) -> None:
+        if ordered is not None:
+            self._switch_fault(ordered)
+
+    @work(group="faults", exit_on_error=False)
+    async def _switch_fault(self, ordered: Ordered) -> None:
+        try:
+            if ordered.fault == KILL:
+                sentence = await self._client.kill_node(ordered.node)
+            else:
+                sentence = await self._client.set_fault(ordered.node, Fault(ordered.fault))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(FaultFailed(f"{type(error).__name__}: {error}"))
+        else:
+            self.post_message(FaultAnswered(sentence))
+
+    def on_fault_answered(self, message: FaultAnswered) -> None:
+        self._say(message.sentence)
+
+    def on_fault_failed(self, message: FaultFailed) -> None:
+        self.notify(message.reason, title="fault not switched", severity="error", timeout=10, markup=False)
+        self.tick()
 
     # -- the view
 
@@ -402,6 +475,7 @@ class MonitorApp(App[bool]):
         for mode, key in KEY_OF_SCREEN.items():
             yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
+        yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
         yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)

@@ -49,7 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     _settings_flags(run)
     _session_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
-        _session_flag(commands.add_parser(name, help=text))
+        attached = commands.add_parser(name, help=text)
+        _session_flag(attached)
+        if name == "attach":
+            attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
@@ -59,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
     add_order_benchmark(subjects)
+    monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
+    monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
+    monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
+    monitor.add_argument("--json", type=Path, metavar="FILE")
+    _settings_flags(monitor)
     experiment = commands.add_parser("experiment", help="interleaved A/B experiments, without a screen")
     experiment.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
     experiment.add_argument("--json", type=Path, metavar="FILE")
@@ -147,6 +155,12 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return _stop(arguments, console)
     if command == "experiment":
         return _experiment(arguments, console)
+    if command == "bench":
+        from core.bench.monitor import bench_monitor
+
+        settings = _load(arguments)
+        asyncio.run(bench_monitor(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+        return 0
     if command == "replay":
         return _replay(arguments)
     if command == "export":
@@ -264,7 +278,8 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
         _check_data(settings)
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session)
-    if asyncio.run(_show(session, owns_swarm=not attaching)):
+    read_only = getattr(arguments, "read_only", False)
+    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only)):
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
@@ -272,12 +287,12 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session, *, owns_swarm: bool) -> bool:
+async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
 
-    client = SwarmClient(session, owns_swarm=owns_swarm)
+    client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
     app = MonitorApp(client)
     loop = asyncio.get_running_loop()

@@ -44,6 +44,9 @@ SCREEN = (
     ("Profile (5)", "Spans by own time. Percentiles come from HDR histograms of every cycle of this sitting under the "
      "present toggles, merged over all leaders. ÷2 and gone: the whole cycle's speed-up if the span took half its "
      "time, or none (Amdahl). Stalls: p99.9 is five times p50 or more."),
+    ("Cycle (6)", "The last cycle on one axis: when each of the leader's spans ran, then when the other nodes judged "
+     "its proposals and handled its consensus messages. Gaps in all rows are waiting: for the network, the disk or a "
+     "core. Asked for every other second."),
     ("with", "Settings that every figure on the screen was made under."),
 )  # fmt: skip
 KEYS = (
@@ -65,8 +68,12 @@ KEYS = (
         "← →",
         "look back over the sitting, a second a step at first; with shift by ten; home, end: start, present",
     ),
-    ("1–5", "screens: monitor, compare, swarm, orders, profile"),
+    ("1–6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
+    (
+        "k",
+        "a fault on purpose: kill, pause, cut off, slow or turn a node; named under every figure while it is on",
+    ),
     ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
     ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
     ("q", "leave: asks whether trading goes on"),

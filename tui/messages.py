@@ -7,6 +7,8 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.cycle_trace import SwarmTrace
+
 
 @dataclass
 class KeyAnswered(Message):
@@ -21,6 +23,28 @@ class KeyFailed(Message):
     """A toggle key could not be sent."""
 
     key: str
+    reason: str
+
+
+@dataclass
+class TraceTaken(Message):
+    """What the nodes did when; None with the reason where it could not be had."""
+
+    trace: SwarmTrace | None
+    reason: str = ""
+
+
+@dataclass
+class FaultAnswered(Message):
+    """What became of a fault that was asked for, in a sentence."""
+
+    sentence: str
+
+
+@dataclass
+class FaultFailed(Message):
+    """A fault could not be switched."""
+
     reason: str
 
 

@@ -1,4 +1,4 @@
-"""The other screens, keys `2` to `5`: which panels each has. Sizes and breakpoints are the stylesheet's."""
+"""The other screens, keys `2` to `6`: which panels each has. Sizes and breakpoints are the stylesheet's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tui.widgets.life_cycle import LifeCyclePanel, ProfitPanel
 from tui.widgets.ranking import RankingPanel
 from tui.widgets.swarm import FaultsPanel, LinksPanel, NodesPanel
 from tui.widgets.trading import EventsPanel, OrdersPanel, PositionsPanel
+from tui.widgets.waterfall import WaterfallPanel
 
 
 class CompareScreen(PanelScreen):
@@ -49,8 +50,16 @@ class ProfileScreen(PanelScreen):
         yield RankingPanel()
 
 
+class CycleScreen(PanelScreen):
+    MODE = "cycle"
+
+    def panels(self) -> Iterable[Widget]:
+        yield WaterfallPanel()
+
+
 SCREENS: dict[str, Callable[[], Screen[None]]] = {
-    screen.MODE: screen for screen in (MonitorScreen, CompareScreen, SwarmScreen, OrdersScreen, ProfileScreen)
+    screen.MODE: screen
+    for screen in (MonitorScreen, CompareScreen, SwarmScreen, OrdersScreen, ProfileScreen, CycleScreen)
 }
 """By mode, in the order of the keys `1`, `2`, ..."""
 KEY_OF_SCREEN = {mode: str(number) for number, mode in enumerate(SCREENS, 1)}

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from core.attach import TradingAnswer
+from core.cycle_trace import SwarmTrace
+from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
 from core.trading_state import TradingState
@@ -21,6 +23,9 @@ class SwarmClient(Protocol):
     seekable: bool
     """True for a recording (`core.replay`), which has a present that can be moved."""
 
+    read_only: bool
+    """True when nothing can be changed: a monitor that only looks on, or a recording."""
+
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
 
@@ -30,6 +35,15 @@ class SwarmClient(Protocol):
 
     async def set_toggles(self, toggles: Toggles) -> str:
         """Ask for exactly these toggles; answers what happens, or why not."""
+
+    async def trace(self) -> SwarmTrace:
+        """What the nodes did when, over the last cycles."""
+
+    async def kill_node(self, node: int) -> str:
+        """Kill a node's process on purpose; answers what happens. Raises where it cannot."""
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        """Have a node do wrong on purpose, or right again; answers what happens. Raises where it cannot."""
 
     def keep_experiment(self, values: dict[str, object]) -> None:
         """Keep a finished experiment (`core.experiment_log.to_dict`) with the session."""

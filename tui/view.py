@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from core.cycle_trace import SwarmTrace
 from core.experiment import Change, EffectTracker
 from core.experiment_log import ExperimentState
 from core.histograms import Percentiles, SpanHistograms
@@ -61,6 +62,10 @@ class View:
     """Consensus messages a second that each node sends and receives."""
     equity: tuple[float, ...] = ()
     """One value a second, oldest first."""
+    trace: SwarmTrace | None = None
+    """What the nodes did when, as of the last answer; asked for only while a screen shows it."""
+    trace_note: str = ""
+    """Why there is no trace."""
     histogram_cycles: int = 0
     percentiles: dict[str, Percentiles] = field(default_factory=dict)
     """By span, over every cycle of this sitting under the present toggles; kept up only while a screen shows them."""
@@ -156,6 +161,8 @@ class ViewBuilder:
         now_ns: int,
         asked: frozenset[str] = frozenset(),
         experiments: tuple[ExperimentState, ...] = (),
+        trace: SwarmTrace | None = None,
+        trace_note: str = "",
         *,
         with_percentiles: bool = False,
     ) -> View:
@@ -192,6 +199,8 @@ class ViewBuilder:
             experiment=experiments[-1] if experiments else None,
             results=tuple(each for each in experiments if not each.running),
             message_rates=self._rates.messages,
+            trace=trace,
+            trace_note=trace_note,
             equity=self._rates.equity,
             histogram_cycles=self._ranks[0],
             percentiles=self._ranks[1],

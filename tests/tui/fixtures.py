@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from core.attach import TradingAnswer
+from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
+from core.faults import CAPTIONS, Fault
 from core.records import (
     Accusation,
     CycleRecord,
@@ -267,6 +269,7 @@ class FakeClient:
     """A `SwarmClient` over a FakeSession (or a fixed snapshot); remembers what it was asked."""
 
     seekable = False
+    read_only = False
 
     def __init__(self, session: FakeSession | None = None, owns_swarm: bool = True) -> None:
         self.session = session
@@ -275,6 +278,8 @@ class FakeClient:
         self.pressed: list[str] = []
         self.refuse: str | None = None
         self.exports: list[tuple[Path, float]] = []
+        self.faults: list[tuple[int, str]] = []
+        self.fault_error: Exception | None = None
         self.kept: list[dict[str, object]] = []
         self.export_gate: asyncio.Event | None = None
         self.export_error: Exception | None = None
@@ -299,6 +304,35 @@ class FakeClient:
         assert self.session is not None
         self.session.toggles = toggles
         return f"set: now {toggles.label()}"
+
+    async def trace(self) -> SwarmTrace:
+        """The last cycle with its spans one after another, and each peer judging for a while in the middle."""
+        assert self.session is not None
+        record = self.session.cycles[-1]
+        start = 1_000_000_000
+        end = start + int(record.wall_ms * 1e6)
+        intervals, at = [], start
+        for index in range(1, len(NAMES)):
+            length = int(record.exclusive_ms[index] * 1e6)
+            intervals.append((index, at, at + length))
+            at += length
+        middle = (start + end) // 2
+        work = tuple(
+            WorkInterval(node, kind, middle, middle + 2_000_000 * (1 + node)) for node in range(4) for kind in Work
+        )
+        return SwarmTrace((CycleTrace(record.cycle, record.leader, start, end, tuple(intervals)),), work)
+
+    async def kill_node(self, node: int) -> str:
+        self.faults.append((node, "kill"))
+        return f"node {node} was killed; the supervisor starts it again"
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
+        if self.fault_error is not None:
+            raise self.fault_error
+        self.faults.append((node, str(fault)))
+        assert self.session is not None
+        self.session.captions = (*self.session.captions, f"fault: node {node} {CAPTIONS[fault]}")
+        return f"node {node} {CAPTIONS[fault]}"
 
     def keep_experiment(self, values: dict[str, object]) -> None:
         self.kept.append(values)

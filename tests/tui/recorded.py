@@ -16,6 +16,8 @@ from typing import Any
 
 import msgpack
 
+from core.cycle_trace import SwarmTrace
+from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
 from core.snapshot_record import snapshot_from_dict, snapshot_to_dict
 from core.telemetry_messages import cycle_from_dict, cycle_to_dict
@@ -46,6 +48,7 @@ class RecordedClient:
 
     owns_swarm = True
     seekable = False
+    read_only = False
 
     def __init__(self, recording: SwarmSnapshot) -> None:
         self._recording = recording
@@ -75,6 +78,15 @@ class RecordedClient:
         return self._snapshot.cycles
 
     async def set_toggles(self, toggles: Toggles) -> str:
+        raise RuntimeError("this is a recording")
+
+    async def trace(self) -> SwarmTrace:
+        raise RuntimeError("this is a recording")
+
+    async def kill_node(self, node: int) -> str:
+        raise RuntimeError("this is a recording")
+
+    async def set_fault(self, node: int, fault: Fault) -> str:
         raise RuntimeError("this is a recording")
 
     def keep_experiment(self, values: dict[str, object]) -> None:

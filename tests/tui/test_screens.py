@@ -19,6 +19,7 @@ from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.test_monitor import SIZES, screen_text, settle
 from tui.app import MonitorApp
 from tui.experiment_dialog import ExperimentDialog
+from tui.fault_dialog import FaultDialog
 from tui.history import KEPT, ViewHistory
 from tui.screens import KEY_OF_SCREEN
 from tui.view import ViewBuilder
@@ -189,3 +190,31 @@ def test_the_history_of_a_long_sitting_is_bounded_and_reaches_its_start():
     assert history.at(0).now_ns == session.now_ns
     assert history.at(len(history) - 1).now_ns == session.now_ns + (3 * KEPT - 1) * 1_000_000_000
     assert len(history.at(0).snapshot.cycles) == 1
+
+
+def test_a_fault_from_the_keyboard_is_named_while_it_is_on():
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=SIZES[0], notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("k", "c")
+            assert isinstance(app.screen, FaultDialog), "no node is chosen yet"
+            await pilot.press("7", "3")
+            await pilot.pause()
+            assert "● 3" in " ".join(screen_text(app).split()).replace("●  3", "● 3")
+            await pilot.press("c")
+            text = await settle(app, pilot)
+            assert client.faults == [(3, "cut off")]
+            assert "node 3 is cut off" in text.split("\n")[0]
+            assert "fault: node 3 is cut off" in text.split("\n")[-2]
+            await pilot.press("k", "1", "k")
+            await settle(app, pilot)
+            assert client.faults[-1] == (1, "kill")
+            client.fault_error = RuntimeError("no such process")
+            await pilot.press("k", "0", "p")
+            assert "no such process" in await settle(app, pilot)
+            await pilot.press("k", "escape")
+            await settle(app, pilot)
+            assert len(client.faults) == 2
+
+    asyncio.run(session())

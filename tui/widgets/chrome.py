@@ -25,6 +25,7 @@ class Mode:
     screen: str = "monitor"
     experimenting: bool = False
     replaying: bool = False
+    read_only: bool = False
     owns_swarm: bool = True
     started: bool = True
     """False while no cycle has run: there is nothing to freeze or profile yet."""
@@ -55,6 +56,8 @@ class StatusLine(Panel):
         parts: list[Part] = []
         if self.mode.replaying:
             parts.append(Part(f" REPLAY {clock(view.now_ns)} ", "caution"))
+        elif self.mode.read_only:
+            parts.append(Part(" READ-ONLY ", "caution"))
         if self.mode.experimenting:
             parts.append(Part(" experiment… ", "caution", "app.show('compare')"))
         if self.mode.profiling_s is not None:
@@ -103,10 +106,14 @@ class CaptionsLine(Panel):
     """Settings without which no figure on the screen can be read."""
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
-        captions = " · ".join(plain(caption) for caption in view.snapshot.captions)
+        captions = [plain(caption) for caption in view.snapshot.captions]
         if not captions:
             return [()]
-        return [(Part(" with ", "muted"), Part(captions))]
+        # Faults on purpose come first: on a narrow screen the end is cut.
+        faults = [caption for caption in captions if caption.startswith("fault")]
+        rest = " · ".join(caption for caption in captions if caption not in faults)
+        marked = [Part(f" {caption} ", "caution") for caption in faults]
+        return [(Part(" with ", "muted"), *marked, Part(f" {rest}" if faults else rest))]
 
 
 class KeyBar(Panel):
@@ -117,14 +124,14 @@ class KeyBar(Panel):
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         mode = self.mode
         frozen = mode.frozen_at_ns is not None
-        keys: list[tuple[str, str, str]] = [("1-5", "screens" if width >= 100 else "", "app.next_screen")]
+        keys: list[tuple[str, str, str]] = [("1-6", "screens" if width >= 100 else "", "app.next_screen")]
         if mode.next_tab:
             keys.append(("tab", mode.next_tab, "app.next_tab"))
         if mode.started or frozen:
             keys.append(("space", "go on" if frozen else "freeze", "app.freeze"))
         if mode.replaying:
             keys.append(("← →", "seek", ""))
-        elif mode.started:
+        elif mode.started and not mode.read_only:
             keys.append(("a", "stop" if mode.experimenting else "A/B", "app.experiment"))
         keys.append(("?", "help", "app.help"))
         if mode.started and mode.profiling_s is None:

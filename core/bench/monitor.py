@@ -1,0 +1,186 @@
+"""What the monitor costs: throughput with and without it, interleaved on one swarm; its share of a core; frames; keys.
+
+The monitor runs as a user runs it, on a pseudo-terminal of its own. Who counts the cycles is attached all the time and
+asks for news once a second only, on both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import statistics
+import struct
+import sys
+import termios
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from core.attach import SwarmClient, stop_session
+from core.bench.rows import Row, row_of_pairs, table_of, write_rows
+from core.commands.start import start_swarm
+from core.config import Settings
+from core.session import Session, create_session
+
+COLUMNS, ROWS = 120, 40
+FRAME = b"\x1b[?2026h"
+"""Textual begins every repaint with this where the terminal says that it knows synchronised output."""
+QUERY, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+SETTLE_S = 6.0
+KEY_INTERVAL_S = 0.37
+KEY_TIMEOUT_S = 3.0
+
+
+@dataclass(slots=True)
+class Screen:
+    """A monitor on a pseudo-terminal, read as fast as it writes."""
+
+    session: Session
+    pid: int = 0
+    frames: int = 0
+    _fd: int = -1
+    _tail: bytes = b""
+    _waiting: list[tuple[bytes, asyncio.Future[float]]] = field(default_factory=list)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tui.commands", "attach", "--session", str(self.session.directory)]
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update({"TERM": "xterm-256color", "COLORTERM": "truecolor"})
+            os.execv(command[0], command)
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        os.set_blocking(self._fd, False)
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 1 << 16)
+        except OSError:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            return
+        if QUERY in data:
+            os.write(self._fd, ANSWER)
+        seen = self._tail + data
+        self.frames += seen.count(FRAME) - self._tail.count(FRAME)
+        for word, future in list(self._waiting):
+            if word in seen and not future.done():
+                future.set_result(time.perf_counter())
+        self._tail = seen[-32:]
+
+    async def key(self, key: bytes, until: bytes) -> float:
+        """Press `key`; milliseconds until `until` is written. Raises TimeoutError."""
+        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        entry = (until, future)
+        self._waiting.append(entry)
+        began = time.perf_counter()
+        os.write(self._fd, key)
+        try:
+            async with asyncio.timeout(KEY_TIMEOUT_S):
+                return (await future - began) * 1e3
+        finally:
+            self._waiting.remove(entry)
+
+    def cpu_s(self) -> float:
+        """Processor time that the monitor has used, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self) -> float:
+        """Resident memory."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+    async def stop(self) -> None:
+        """End it as a closed terminal does."""
+        asyncio.get_running_loop().remove_reader(self._fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, 15)
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                os.read(self._fd, 1 << 16)
+            if os.waitpid(self.pid, os.WNOHANG)[0]:  # noqa: ASYNC222 (it does not wait)
+                break
+            await asyncio.sleep(0.05)
+        else:
+            os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)  # noqa: ASYNC222 (it was killed)
+        os.close(self._fd)
+
+
+@dataclass(slots=True)
+class Cost:
+    """Of all segments with the monitor."""
+
+    cycles_per_s: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    cpu_share: list[float] = field(default_factory=list)
+    frames_per_s: list[float] = field(default_factory=list)
+    key_ms: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+
+
+async def bench_monitor(
+    settings: Settings, replicates: int, seconds: float, json_file: Path | None, console: Console
+) -> None:
+    """`replicates` times segments of `seconds` without, with, with, without the monitor. Prints and writes the rows."""
+    session = create_session(settings)
+    started = start_swarm(settings, owned=True, session=session)
+    client = SwarmClient(session, owns_swarm=True, push_interval_s=1.0)
+    cost = Cost()
+    try:
+        await client.connect()
+        while client.snapshot().cycles_total < 20:
+            await asyncio.sleep(0.2)
+        for _ in range(replicates):
+            await _segment(client, seconds, cost, None)
+            screen = Screen(session)
+            screen.start()
+            await asyncio.sleep(SETTLE_S)
+            for _ in range(2):
+                await _segment(client, seconds, cost, screen)
+            await screen.stop()
+            await asyncio.sleep(1.0)
+            await _segment(client, seconds, cost, None)
+    finally:
+        await client.close()
+        await stop_session(session)
+        await asyncio.to_thread(started.supervisor.wait)
+    rows = _rows(cost)
+    console.print(table_of("the monitor at full rate", rows))
+    if json_file is not None:
+        write_rows(json_file, {**settings.model_dump(), "columns": COLUMNS, "rows": ROWS}, rows)
+
+
+async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Screen | None) -> None:
+    """One segment; keys are pressed in the last third of those with a screen."""
+    first, began = client.snapshot().cycles_total, time.perf_counter()
+    if screen is None:
+        await asyncio.sleep(seconds)
+    else:
+        cpu, frames = screen.cpu_s(), screen.frames
+        await asyncio.sleep(seconds)
+        elapsed = time.perf_counter() - began
+        cost.cpu_share.append((screen.cpu_s() - cpu) / elapsed)
+        cost.frames_per_s.append((screen.frames - frames) / elapsed)
+    elapsed = time.perf_counter() - began
+    cost.cycles_per_s[screen is not None].append((client.snapshot().cycles_total - first) / elapsed)
+    if screen is not None:
+        cost.memory_mb.append(screen.memory_mb())
+        for _ in range(6):
+            for key, word in ((b" ", b"FROZEN"), (b" ", b"freeze")):
+                cost.key_ms.append(await screen.key(key, word))
+                await asyncio.sleep(KEY_INTERVAL_S)
+
+
+def _rows(cost: Cost) -> list[Row]:
+    attached, alone = cost.cycles_per_s[True], cost.cycles_per_s[False]
+    return [
+        row_of_pairs("monitor.cycles_per_s", "cycles/s", attached, "headless", alone, higher_is_better=True),
+        Row("monitor.cpu_share", "of a core", statistics.median(cost.cpu_share)),
+        Row("monitor.frames_per_s", "1/s", statistics.median(cost.frames_per_s)),
+        Row("monitor.key_ms_p50", "ms", statistics.median(cost.key_ms)),
+        Row("monitor.memory_mb", "MB", statistics.median(cost.memory_mb)),
+    ]

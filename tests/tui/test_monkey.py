@@ -1,0 +1,79 @@
+"""A monkey at the keyboard, and a window that changes its size all the time: no traceback, whole lines."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.keys import _character_to_key
+
+import tui.app
+from tests.tui.fixtures import FakeClient, FakeSession
+from tests.tui.test_monitor import screen_text
+from tui.app import MonitorApp
+
+KEYS = [
+    *"bsmoxzpcd0123456789aekq?[]lrnyABC", "space", "tab", "shift+tab", "escape", "escape", "escape", "enter", "left",
+    "right", "shift+left", "home", "end", "up", "down", "backspace", "ctrl+p", "ctrl+c", "f1",
+]  # fmt: skip
+"""No page keys: Textual's OptionList (8.2) raises KeyError when one comes before the list was laid out."""
+
+
+class Unleavable(MonitorApp):
+    """Answers to the quit dialog are taken and do nothing: the monkey is to stay."""
+
+    CSS_PATH = Path(tui.app.__file__).with_name("theme.tcss")
+    left = 0
+
+    def exit(self, *args: object, **options: object) -> None:
+        self.left += 1
+
+
+def play(presses: int, seed: int, sizes: bool) -> Unleavable:
+    """So many random keys, each a tick later; with `sizes` the terminal is resized now and then."""
+
+    async def session() -> Unleavable:
+        monkey = random.Random(seed)
+        swarm = FakeSession(seed=seed, cycles=40)
+        client = FakeClient(swarm)
+        app = Unleavable(client, Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.pause()
+            for _ in range(presses // 10):
+                for key in monkey.choices(KEYS, k=10):
+                    # As the terminal's driver does; the pilot's own press waits for the screen after each key.
+                    name = _character_to_key(key) if len(key) == 1 else key
+                    app.post_message(events.Key(name, key if len(key) == 1 else None))
+                    await asyncio.sleep(0.002)
+                if sizes:
+                    await pilot.resize_terminal(monkey.randint(1, 220), monkey.randint(1, 60))
+                swarm.advance(monkey.randint(0, 5))
+                app.tick(at_once=monkey.random() < 0.5)
+                await pilot.pause()
+            assert all(len(line) == app.size.width for line in screen_text(app).split("\n"))
+            for _ in range(4):
+                await pilot.press("escape")
+            await app.settle()
+            MonitorApp.exit(app, False)
+        assert app.return_value is False
+        return app
+
+    return asyncio.run(session())
+
+
+def test_a_hundred_random_keys():
+    play(100, seed=1, sizes=False)
+
+
+def test_a_storm_of_sizes():
+    play(80, seed=2, sizes=True)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_thousand_random_keys_each_of_five_monkeys(seed):
+    assert play(1_000, seed=10 + seed, sizes=seed % 2 == 1).left > 0

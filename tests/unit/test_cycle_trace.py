@@ -1,0 +1,71 @@
+"""Traces of cycles: merged over nodes, on one axis, as Chrome's trace events, as a waterfall."""
+
+from __future__ import annotations
+
+import json
+
+from core.cycle_trace import CYCLES_KEPT, WORK_KEPT, CycleTrace, TraceBuffer, Work, chrome_trace, merged
+from core.spans import INDEX
+from core.telemetry import CycleTracer
+from core.telemetry_messages import pack, unpack
+from tui.widgets.waterfall import covered_ns, lane
+
+
+def buffer(node: int, cycles: int, first: int = 1) -> TraceBuffer:
+    found = TraceBuffer(node)
+    for n in range(first, first + cycles):
+        start = n * 1_000_000
+        span = (INDEX["quic_consensus"], start + 100_000, start + 400_000)
+        found.cycles.append(CycleTrace(n, node, start, start + 900_000, (span,)))
+    return found
+
+
+def test_a_tracer_gives_the_intervals_of_its_last_cycle():
+    tracer = CycleTracer()
+    began = tracer.begin()
+    with tracer.span("risk_calculations"), tracer.span("risk_var_calculation"):
+        pass
+    end, _ = tracer.finish()
+    start_ns, end_ns, intervals = tracer.last_intervals
+    assert (start_ns, end_ns) == (began, end)
+    assert [span for span, _, _ in intervals] == [INDEX["risk_var_calculation"], INDEX["risk_calculations"]]
+    assert all(began <= a <= b <= end for _, a, b in intervals)
+
+
+def test_what_a_node_does_for_others_is_timed_and_bounded():
+    found = TraceBuffer(1)
+    act = found.timed(Work.JUDGING, lambda x: x + 1)
+    assert [act(n) for n in range(WORK_KEPT + 10)][-1] == WORK_KEPT + 10
+    assert len(found.work) == WORK_KEPT
+    assert all(a <= b for _, a, b in found.work)
+
+
+def test_nodes_are_merged_by_cycle_and_old_work_is_left_out():
+    first, second = buffer(0, 30), buffer(1, 5, first=31)
+    second.work.extend([(int(Work.CONSENSUS), 10, 20), (int(Work.CONSENSUS), 34_100_000, 34_200_000)])
+    trace = merged([unpack(pack(each.to_dict())) for each in (second, first)])
+    assert [cycle.cycle for cycle in trace.cycles] == list(range(36 - CYCLES_KEPT, 36))
+    assert {cycle.leader for cycle in trace.cycles} == {0, 1}
+    (work,) = trace.work
+    assert (work.node, work.start_ns) == (1, 34_100_000)
+    assert merged([]).cycles == ()
+
+
+def test_the_chrome_trace_is_what_perfetto_reads():
+    first = buffer(0, 2)
+    first.work.append((int(Work.JUDGING), 1_200_000, 1_300_000))
+    document = json.loads(chrome_trace(merged([first.to_dict()])))
+    events = document["traceEvents"]
+    complete = [event for event in events if event["ph"] == "X"]
+    assert all(event["dur"] >= 0 and event["ts"] >= 0 and event["pid"] == 0 for event in complete)
+    consensus = [event for event in complete if event["name"] == "quic_consensus"]
+    assert [(event["ts"], event["dur"]) for event in consensus] == [(100.0, 300.0), (1100.0, 300.0)]
+    assert [event["args"]["name"] for event in events if event["ph"] == "M"] == ["node 0"]
+    assert json.loads(chrome_trace(merged([])))["traceEvents"] == []
+
+
+def test_a_lane_shows_busy_partly_and_idle():
+    assert lane([(0, 50)], 0, 100, 10) == "█████·····"
+    assert lane([(10, 12), (90, 100)], 0, 100, 10) == "·▌·······█"
+    assert lane([(-50, 5)], 0, 100, 10)[0] == "█"
+    assert covered_ns([(0, 10), (5, 20), (30, 31)]) == 21
