@@ -1,4 +1,7 @@
-"""QuickFIX, the C++ engine, as the other side of our FIX sessions: an initiator that trades, an acceptor that fills."""
+"""QuickFIX, the C++ engine, as the other side of our FIX sessions: an initiator that trades, an acceptor that fills.
+
+Neither is ever stopped: it ends with its process (`own_process` says why).
+"""
 
 from __future__ import annotations
 
@@ -90,9 +93,6 @@ class Trader(quickfix.Application):
         self._initiator.start()
         assert self.is_on.wait(TIMEOUT_S), "QuickFIX did not log on"
 
-    def stop(self) -> None:
-        self._initiator.stop()
-
     def onCreate(self, session: quickfix.SessionID) -> None:  # noqa: N802 - QuickFIX calls it so
         self._session = session
 
@@ -163,9 +163,6 @@ class Acceptor(quickfix.Application):
 
     def start(self) -> None:
         self._acceptor.start()
-
-    def stop(self) -> None:
-        self._acceptor.stop()
 
     def onCreate(self, session: quickfix.SessionID) -> None:  # noqa: N802
         self._session = session

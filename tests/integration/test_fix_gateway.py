@@ -14,6 +14,7 @@ from core.gateway.fix import FixConnector
 from core.orders.order import TimeInForce
 from core.records import OrderState as S
 from core.records import VenueState
+from tests.integration.own_process import in_own_process
 from tests.integration.test_venue_faults import CuttingProxy, ask
 from tests.integration.venue_session import (
     HOST,
@@ -125,6 +126,7 @@ def test_a_venue_that_comes_back_is_found_again(tmp_path: Path) -> None:
     check_agreement(tmp_path)
 
 
+@in_own_process
 def test_against_a_quickfix_acceptor(tmp_path: Path) -> None:
     side = pytest.importorskip("tests.integration.quickfix_side", reason="QuickFIX is not installed here")
     with socket.socket() as free:
@@ -161,6 +163,5 @@ def test_against_a_quickfix_acceptor(tmp_path: Path) -> None:
             assert not [m for m in acceptor.administrative if m[35] == "3"], "QuickFIX or we rejected a message"
         finally:
             await gateway.stop()
-            await asyncio.to_thread(acceptor.stop)
 
     run(work())

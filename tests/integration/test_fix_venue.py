@@ -10,6 +10,7 @@ import pytest
 
 from core.venue.credentials import load_credentials
 from core.venue.process import TRADER, Venue
+from tests.integration.own_process import in_own_process
 from tests.integration.venue_session import running_venue, venue_settings
 
 side = pytest.importorskip("tests.integration.quickfix_side", reason="QuickFIX is not installed here")
@@ -26,16 +27,14 @@ def with_quickfix(folder: Path, body: Callable[[object, Venue, asyncio.AbstractE
 
             def run() -> None:
                 trader.start()
-                try:
-                    body(trader, venue, loop)
-                finally:
-                    trader.stop()
+                body(trader, venue, loop)
 
             await asyncio.to_thread(run)
 
     asyncio.run(work())
 
 
+@in_own_process
 def test_orders_fills_cancel_replace_status_and_refusals(tmp_path: Path) -> None:
     def body(trader, venue, loop):  # type: ignore[no-untyped-def]
         trader.order("fill", "1", "5", "120.00")
@@ -97,6 +96,7 @@ def test_orders_fills_cancel_replace_status_and_refusals(tmp_path: Path) -> None
     with_quickfix(tmp_path, body)
 
 
+@in_own_process
 def test_a_drop_is_made_good_by_a_resend(tmp_path: Path) -> None:
     def body(trader, venue, loop):  # type: ignore[no-untyped-def]
         trader.order("rest", "1", "10", "99.00")
@@ -122,6 +122,7 @@ def test_a_drop_is_made_good_by_a_resend(tmp_path: Path) -> None:
     with_quickfix(tmp_path, body)
 
 
+@in_own_process
 def test_a_logon_with_a_wrong_secret_is_refused(tmp_path: Path) -> None:
     async def work() -> None:
         async with running_venue(tmp_path) as (venue, _):
@@ -130,6 +131,5 @@ def test_a_logon_with_a_wrong_secret_is_refused(tmp_path: Path) -> None:
             trader._initiator.start()
             await asyncio.sleep(0.5)
             assert not trader.is_on.is_set()
-            await asyncio.to_thread(trader.stop)
 
     asyncio.run(work())
