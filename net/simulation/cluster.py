@@ -243,6 +243,14 @@ class Cluster(Truth):
             if node.replica is None or not newest.membership.entitles(node.id, node.replica.incarnation)
         ]
 
+    @property
+    def all_know_all_disks(self) -> bool:
+        """Whether a further disk may be lost: a readmission that one node alone knows may be lost with that node."""
+        replicas = [node.replica for node in self.nodes if node.replica is not None]
+        return len(replicas) == self.n and all(
+            each.membership.entitles(other.node, other.incarnation) for each in replicas for other in replicas
+        )
+
     def change_members(self, node_id: int, change: Callable[[Membership], Membership]) -> None:
         """The operator asks `node_id` for another membership; what its mode cannot be is refused."""
         node = self.nodes[node_id]

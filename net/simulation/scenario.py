@@ -238,7 +238,7 @@ class Scenario:
                 self._depose_behind_its_back(leader, node, *values)
             case "members":
                 cluster.change_members(node, lambda before: changed_membership(before, node, cluster.n, *values))
-            case "wipe" if live == cluster.n and not cluster.exiled:
+            case "wipe" if cluster.all_know_all_disks:
                 # More than one lost disk at a time may be more than a majority remembers.
                 cluster.wipe(node)
             case "shuffle twins":
