@@ -72,13 +72,13 @@ class LocalProcesses:
 class DaskCluster:
     """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = 10.0) -> None:
         try:
             from distributed import Client
         except ImportError as error:
             raise WorkersError("--scheduler needs Dask: pip install 'tradetui[mining]'") from error
         try:
-            self._client: Any = Client(address, timeout="10s", set_as_default=False)
+            self._client: Any = Client(address, timeout=patience_s, set_as_default=False)
         except OSError as error:
             raise WorkersError(f"no Dask scheduler answers at {address}: {error}") from error
 
@@ -86,7 +86,7 @@ class DaskCluster:
         from distributed import as_completed as dask_completed
 
         futures = {self._client.submit(run_task, task, pure=False): number for number, task in enumerate(tasks)}
-        for future in dask_completed(list(futures)):
+        for future in dask_completed(list(futures), loop=self._client.loop):
             yield futures[future], future.result()
 
     def close(self) -> None:

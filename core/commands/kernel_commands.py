@@ -18,7 +18,14 @@ ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def add_kernel_bench(subjects: Any) -> None:
     """Add it to the subjects of `tradetui bench`; it sets `run`."""
     kernels = subjects.add_parser("kernels", help="DTW and risk kernels against peers, on one core")
-    kernels.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP")
+    kernels.add_argument(
+        "--groups",
+        nargs="+",
+        choices=(*GROUPS, "start"),
+        default=list(GROUPS),
+        metavar="GROUP",
+        help=f"of {', '.join(GROUPS)}; or start, which starts whole swarms and takes minutes",
+    )
     kernels.add_argument("--rounds", type=int, default=15, help="interleaved; medians are shown, at least 6")
     kernels.add_argument("--no-python", action="store_true", help="leave out plain Python, which takes minutes")
     kernels.add_argument(
