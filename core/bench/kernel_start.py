@@ -25,15 +25,15 @@ def start_rows(rounds: int) -> Iterator[Row]:
         _compile_seconds(kept)
         for turn in range(rounds):
             for side in ("cold", "warm") if turn % 2 else ("warm", "cold"):
-                empty = Path(folder) / f"empty-{turn}"
-                if side == "cold":
-                    empty.mkdir()
-                    kernels_cold_s.append(_compile_seconds(empty))
-                    (Path(folder) / f"first-{turn}").mkdir()
-                    cold_s.append(_first_cycle_s(Path(folder) / f"first-{turn}", Path(folder) / f"cold-{turn}"))
-                else:
+                if side == "warm":
                     kernels_warm_s.append(_compile_seconds(kept))
                     warm_s.append(_first_cycle_s(kept, Path(folder) / f"warm-{turn}"))
+                    continue
+                empty = [Path(folder) / f"{what}-{turn}" for what in ("kernels", "swarm")]
+                for directory in empty:
+                    directory.mkdir()
+                kernels_cold_s.append(_compile_seconds(empty[0]))
+                cold_s.append(_first_cycle_s(empty[1], Path(folder) / f"cold-{turn}"))
     yield row_of_pairs("start.kernels", "s", kernels_warm_s, "an empty cache", kernels_cold_s)
     yield row_of_pairs("start.first_cycle", "s", warm_s, "an empty cache", cold_s)
 
@@ -46,7 +46,8 @@ def _compile_seconds(kernel_cache: Path) -> float:
 
 def _first_cycle_s(kernel_cache: Path, session: Path) -> float:
     result = session.with_suffix(".json")
-    command = [sys.executable, "-m", "tui.commands", "run", "--cycles", "1"]
+    # the command that runs this benchmark
+    command = [sys.executable, sys.argv[0], "run", "--cycles", "1"]
     _run([*command, "--session", str(session), "--json", str(result)], kernel_cache)
     measured = json.loads(result.read_text())
     return float(measured["startup_s"]) + float(measured["wall_s"])
