@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from core.session import Session
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
-_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms", "link")
+_FLAGS = (
+    "data",
+    "patterns",
+    "pace",
+    "toggles",
+    "durability",
+    "nodes",
+    "headlines",
+    "venue_latency_ms",
+    "venue_jitter_ms",
+    "link",
+)
 
 
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
@@ -310,11 +321,17 @@ def _check_data(settings: Settings) -> None:
     """Refuse bad data before anything starts."""
     from core.market.errors import MarketDataError
     from core.market.load import load_market
+    from core.patterns import mined_library
 
     try:
         load_market(settings.data)
     except (MarketDataError, OSError) as error:
         raise ConfigError(f"--data {settings.data}: {error}") from error
+    if settings.patterns:
+        try:
+            mined_library(Path(settings.patterns), settings.window_steps)
+        except ValueError as error:
+            raise ConfigError(f"--patterns: {error}") from error
 
 
 if __name__ == "__main__":

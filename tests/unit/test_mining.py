@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from core.config import Settings
+from core.market.load import load_market
 from core.mining import MinedLibrary, MiningSettings, _judge, _rank_correlation, _samples, mine, save_library
 from core.mining_tasks import Candidates, closes_of
 from core.mining_workers import LocalProcesses, Task, WorkersError
+from core.patterns import library_of, mined_library
 from kernels.dtw_batch import library_distances_batch, pack_patterns
 
 SMALL = MiningSettings("us-stocks", window=16, patterns=40, stride=11, iterations=3)
@@ -186,6 +189,16 @@ def test_file_holds_every_array(library: MinedLibrary, tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored["patterns"], library.patterns)
         assert '"window": 16' in str(stored["settings"])
     assert [file.name for file in tmp_path.iterdir()] == ["patterns.npz"]
+    traded = library_of(Settings(patterns=str(path), window_steps=16), load_market("us-stocks"))
+    np.testing.assert_array_equal(traded.patterns, library.patterns)
+    np.testing.assert_array_equal(traded.forward_return, library.forward_return)
+    with pytest.raises(ValueError, match="has patterns of 16 steps"):
+        mined_library(path, 64)
+    path.write_bytes(path.read_bytes()[:1_000])
+    with pytest.raises(ValueError, match="write one with tradetui mine"):
+        mined_library(path, 16)
+    with pytest.raises(ValueError, match="no library of patterns"):
+        mined_library(tmp_path / "nowhere.npz", 16)
 
 
 @pytest.mark.parametrize(
