@@ -84,8 +84,10 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("patterns", "forward_return", "instrument", "end_row")}
             horizon = int(stored["horizon"])
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is no library of patterns ({error}); write one with tradetui mine") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); write a library with tradetui mine") from error
+    except (KeyError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is no library of patterns; write one with tradetui mine") from error
     patterns = arrays["patterns"]
     count = len(patterns) if patterns.ndim == 2 else 0
     if count == 0 or patterns.dtype != np.float32 or not np.isfinite(patterns).all():

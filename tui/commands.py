@@ -118,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_order_commands(commands)
     add_kernel_commands(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
+    doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
     return parser
 
@@ -159,8 +160,11 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
         return 0
     if command == "doctor":
-        from core.commands.doctor import doctor
+        from core.commands.doctor import doctor, warm
 
+        if arguments.warm:
+            warm(console)
+            return 0
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from importlib import metadata
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from core.config import ConfigError, Settings
 from core.market.errors import MarketDataError
 from core.market.load import load_market
 from core.session import running_sessions, sessions_root
+from kernels import cache
 
 Check = Callable[[Settings], str]
 PACKAGES = ("textual", "numpy", "numba", "aioquic", "msgpack", "pycapnp", "pyinstrument", "duckdb", "uvloop")
@@ -145,3 +147,21 @@ def doctor(settings: Settings, console: Console) -> bool:
         table.add_row(name, mark, finding)
     console.print(table)
     return healthy
+
+
+def warm(console: Console) -> None:
+    """Compile every kernel, those of risk and mining too, so that nothing waits for it later; with progress."""
+    from kernels.warm import KERNELS, ON_DEMAND, compile_all
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("compiling kernels")
+        seconds = compile_all(
+            lambda name, done, total: progress.update(task, description=name, completed=done, total=total),
+            KERNELS + ON_DEMAND,
+        )
+    slowest = max(seconds, key=lambda name: seconds[name])
+    console.print(
+        f"{len(seconds)} kernels in {sum(seconds.values()):.1f} s, the longest {slowest}, {seconds[slowest]:.1f} s;"
+        f" kept in {cache.use()}"
+    )
