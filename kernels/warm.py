@@ -21,6 +21,7 @@ from kernels import (
     dtw_subsequence,
     dtw_topk,
     indicator_table,
+    loss_tail,
     monte_carlo,
     risk,
     timeline,
@@ -56,9 +57,7 @@ _ASSETS: Final = (np.zeros(2), np.eye(2), np.ones(2))
 ON_DEMAND: Final[tuple[Kernel, ...]] = (
     Kernel("dtw_path", lambda: dtw_path.dtw_path(_SERIES, _SERIES, dtw_path.sakoe_chiba(64, 64, 1))),
     Kernel("dtw_subsequence", lambda: dtw_subsequence.subsequence_search(_SERIES[:8], _SERIES, 1)),
-    Kernel(
-        "monte_carlo", lambda: monte_carlo.loss_tail(monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3), 0.9)
-    ),
+    Kernel("monte_carlo", lambda: loss_tail.loss_tail(monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3), 0.9)),
     Kernel("scenarios", lambda: monte_carlo.scenario_var_es(np.zeros((1, 8), np.float32), np.ones(1), 0.9)),
 )
 """What trading does not wait for: `tradetui risk`, `mine` and the benchmarks compile these when they need them."""
