@@ -54,8 +54,8 @@ def monte_carlo_losses(
     of path 2 k with the sign changed. Returns float32 [paths], fractions of equity, losses positive. ValueError on
     NaN, wrong dtype or shape, a covariance that is not positive definite, or paths, seed or degrees out of range.
     """
-    loadings, centre = _portfolio(mean, covariance, weights)
-    _check_draws(paths, first_path, seed, degrees)
+    loadings, centre = portfolio_loadings(mean, covariance, weights)
+    check_draws(paths, first_path, seed, degrees)
     # one draw makes two antithetic paths
     per_draw = 2 if antithetic else 1
     first_draw = first_path // per_draw
@@ -87,7 +87,7 @@ def draw_scenarios(
     """The returns of every asset on every path, to be kept: float32 [n, paths]. Arguments as `monte_carlo_losses`."""
     mean = checked("mean", mean, np.float64, 1)
     factor = _cholesky(covariance, mean.size)
-    _check_draws(paths, 0, seed, degrees)
+    check_draws(paths, 0, seed, degrees)
     draws = -(-paths // 2) if antithetic else paths
     shocks = np.empty((-(-mean.size // 4) * 4, draws), np.float32)
     _shocks(np.uint64(seed), 0, shocks)
@@ -143,7 +143,7 @@ def component_shortfall(
     return np.asarray(each @ share / share.sum())
 
 
-def _portfolio(mean: Any, covariance: Any, weights: Any) -> tuple[NDArray[np.float64], float]:
+def portfolio_loadings(mean: Any, covariance: Any, weights: Any) -> tuple[NDArray[np.float64], float]:
     """What each independent shock moves the portfolio by, and its mean return."""
     mean = checked("mean", mean, np.float64, 1)
     weights = checked("weights", weights, np.float64, 1)
@@ -162,7 +162,7 @@ def _cholesky(covariance: Any, n: int) -> NDArray[np.float64]:
         raise ValueError("covariance must be positive definite; leave out assets that others make up") from error
 
 
-def _check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> None:
+def check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> None:
     if not (paths >= 1 and first_path >= 0 and first_path + paths <= PATHS_MAX):
         raise ValueError(f"paths {first_path} to {first_path + paths}: want 1 or more, below {PATHS_MAX}")
     if not 0 <= seed < 2**64:
