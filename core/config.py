@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """`strict` syncs votes and entries to disk before they are promised; `none` does not, and every result says so."""
     pattern_count: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """Patterns in the library."""
+    patterns: str = ""
+    """A library that `tradetui mine` wrote; empty: windows at even distances in the recording's first 40 %."""
     window_steps: Annotated[int, Field(ge=8, le=252)] = 64
     """Length of a pattern and of the live window, steps."""
     warping_window_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -124,6 +126,12 @@ class Settings(BaseSettings):
 
         parse_pace(value)
         return value
+
+    @field_validator("patterns")
+    @classmethod
+    def _patterns_absolute(cls, value: str) -> str:
+        # every process of the swarm must find the same file
+        return str(Path(value).expanduser().resolve()) if value else ""
 
     @field_validator("link")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -72,21 +73,19 @@ class LocalProcesses:
 class DaskCluster:
     """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = 10.0) -> None:
         try:
-            from distributed import Client
+            self._dask: Any = importlib.import_module("distributed")
         except ImportError as error:
             raise WorkersError("--scheduler needs Dask: pip install 'tradetui[mining]'") from error
         try:
-            self._client: Any = Client(address, timeout="10s", set_as_default=False)
+            self._client: Any = self._dask.Client(address, timeout=patience_s, set_as_default=False)
         except OSError as error:
             raise WorkersError(f"no Dask scheduler answers at {address}: {error}") from error
 
     def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        from distributed import as_completed as dask_completed
-
         futures = {self._client.submit(run_task, task, pure=False): number for number, task in enumerate(tasks)}
-        for future in dask_completed(list(futures)):
+        for future in self._dask.as_completed(list(futures), loop=self._client.loop):
             yield futures[future], future.result()
 
     def close(self) -> None:

@@ -6,11 +6,14 @@ Library and trading never share a row: the library takes the first 40 % of a rec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.config import Settings
 from core.market.events import MarketData
 from kernels.dtw import z_normalise
 
@@ -70,6 +73,49 @@ def build_library(
     for array in (library.patterns, library.forward_return, library.instrument, library.end_row):
         array.setflags(write=False)
     return library
+
+
+def mined_library(path: Path, length: int) -> PatternLibrary:
+    """The library that `tradetui mine` wrote, its patterns `length` steps long.
+
+    Raises ValueError that says what is wrong with the file, and what to do.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ("patterns", "forward_return", "instrument", "end_row")}
+            horizon = int(stored["horizon"])
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); write a library with tradetui mine") from error
+    except (KeyError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is no library of patterns; write one with tradetui mine") from error
+    patterns = arrays["patterns"]
+    count = len(patterns) if patterns.ndim == 2 else 0
+    if count == 0 or patterns.dtype != np.float32 or not np.isfinite(patterns).all():
+        raise ValueError(f"{path} holds no usable patterns; write it anew with tradetui mine")
+    if patterns.shape[1] != length or horizon != 1:
+        raise ValueError(
+            f"{path} has patterns of {patterns.shape[1]} steps and returns after {horizon}; trading wants"
+            f" {length} (window_steps) and 1: mine with --window {length} --horizon 1, or set window_steps"
+        )
+    returns = arrays["forward_return"]
+    if any(len(array) != count for array in arrays.values()) or not np.isfinite(returns).all():
+        raise ValueError(f"{path} is damaged: its arrays do not belong together; write it anew with tradetui mine")
+    for array in arrays.values():
+        array.setflags(write=False)
+    return PatternLibrary(
+        patterns=patterns,
+        forward_return=returns.astype(np.float64),
+        instrument=arrays["instrument"],
+        end_row=arrays["end_row"],
+        horizon=horizon,
+    )
+
+
+def library_of(settings: Settings, data: MarketData) -> PatternLibrary:
+    """The library that a swarm of these settings trades by. Raises ValueError as `build_library`, `mined_library`."""
+    if settings.patterns:
+        return mined_library(Path(settings.patterns), settings.window_steps)
+    return build_library(data, count=settings.pattern_count, length=settings.window_steps)
 
 
 def _choose(

@@ -23,7 +23,7 @@ from core.memory import ReasoningBank, Trajectories, verdict
 from core.news.aggregate import SentimentAggregator
 from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
 from core.news.lexicon import score
-from core.patterns import build_library
+from core.patterns import library_of
 from core.portfolio import ClosedTrade
 from core.pretrade import PreTradeLimits, PreTradeRisk
 from core.records import Severity
@@ -67,7 +67,7 @@ class Trader:
         self._state = state
         self._event = event
         self._feed = Feed(data)
-        library = build_library(data, count=settings.pattern_count, length=settings.window_steps)
+        library = library_of(settings, data)
         self._patterns = library.patterns
         self._forward_return = library.forward_return
         self._packed = pack_library(library.patterns, settings.band_steps)

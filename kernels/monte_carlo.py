@@ -21,6 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_level, shaped
+from kernels.loss_tail import tail
 
 PATHS_MAX: Final = 2**31
 _WIDTH: Final = 256
@@ -33,10 +34,6 @@ _WEYL_0: Final = np.uint64(0x9E3779B9)
 _WEYL_1: Final = np.uint64(0xBB67AE85)
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _HALF: Final = np.uint64(32)
-_BINS: Final = 512
-_SAMPLE: Final = 128
-_NARROW: Final = np.float32(1e-30)
-"""A histogram of a narrower range would divide by nothing."""
 
 
 def monte_carlo_losses(
@@ -57,8 +54,8 @@ def monte_carlo_losses(
     of path 2 k with the sign changed. Returns float32 [paths], fractions of equity, losses positive. ValueError on
     NaN, wrong dtype or shape, a covariance that is not positive definite, or paths, seed or degrees out of range.
     """
-    loadings, centre = _portfolio(mean, covariance, weights)
-    _check_draws(paths, first_path, seed, degrees)
+    loadings, centre = portfolio_loadings(mean, covariance, weights)
+    check_draws(paths, first_path, seed, degrees)
     # one draw makes two antithetic paths
     per_draw = 2 if antithetic else 1
     first_draw = first_path // per_draw
@@ -90,7 +87,7 @@ def draw_scenarios(
     """The returns of every asset on every path, to be kept: float32 [n, paths]. Arguments as `monte_carlo_losses`."""
     mean = checked("mean", mean, np.float64, 1)
     factor = _cholesky(covariance, mean.size)
-    _check_draws(paths, 0, seed, degrees)
+    check_draws(paths, 0, seed, degrees)
     draws = -(-paths // 2) if antithetic else paths
     shocks = np.empty((-(-mean.size // 4) * 4, draws), np.float32)
     _shocks(np.uint64(seed), 0, shocks)
@@ -126,18 +123,6 @@ def scenario_var_es(scenarios: NDArray[np.float32], weights: NDArray[np.float64]
     return value_at_risk, shortfall
 
 
-def loss_tail(losses: NDArray[np.float32], level: float) -> tuple[float, float]:
-    """Value at risk and expected shortfall of equally likely losses float32 [t], t >= 1.
-
-    Raises ValueError on NaN, wrong dtype or rank, no losses, or a level outside (0.5, 1).
-    """
-    losses = checked("losses", losses, np.float32, 1)
-    if not losses.size:
-        raise ValueError("losses must hold at least one")
-    value_at_risk, shortfall = _tail(losses, checked_level(level))
-    return float(value_at_risk), float(shortfall)
-
-
 def component_shortfall(
     scenarios: NDArray[np.float32], weights: NDArray[np.float64], level: float
 ) -> NDArray[np.float64]:
@@ -158,7 +143,7 @@ def component_shortfall(
     return np.asarray(each @ share / share.sum())
 
 
-def _portfolio(mean: Any, covariance: Any, weights: Any) -> tuple[NDArray[np.float64], float]:
+def portfolio_loadings(mean: Any, covariance: Any, weights: Any) -> tuple[NDArray[np.float64], float]:
     """What each independent shock moves the portfolio by, and its mean return."""
     mean = checked("mean", mean, np.float64, 1)
     weights = checked("weights", weights, np.float64, 1)
@@ -177,7 +162,7 @@ def _cholesky(covariance: Any, n: int) -> NDArray[np.float64]:
         raise ValueError("covariance must be positive definite; leave out assets that others make up") from error
 
 
-def _check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> None:
+def check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> None:
     if not (paths >= 1 and first_path >= 0 and first_path + paths <= PATHS_MAX):
         raise ValueError(f"paths {first_path} to {first_path + paths}: want 1 or more, below {PATHS_MAX}")
     if not 0 <= seed < 2**64:
@@ -334,78 +319,4 @@ def _weigh_and_tail(scenarios: Any, weights: Any, level: float) -> Any:
     # any NaN or infinity makes the sum one
     if not sound or not abs(_sum(losses)) < np.inf:
         return np.nan, np.nan
-    return _tail(losses, level)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _tail(losses: Any, level: float) -> Any:
-    """Exact: a sample says about where the tail begins, then only what lies beyond is looked at."""
-    n = losses.size
-    tail = (1.0 - level) * n
-    whole = math.floor(tail + 1e-9)
-    fraction = max(tail - whole, 0.0)
-    worst = np.empty(n + 1, losses.dtype)
-    taken = _beyond(losses, _threshold(losses, whole), worst)
-    if taken <= whole:
-        # the sample was unlucky
-        taken = _beyond(losses, np.float32(-np.inf), worst)
-    value_at_risk, total = _largest(worst[:taken], whole)
-    return np.float64(value_at_risk), (total + fraction * value_at_risk) / (whole + fraction)
-
-
-@njit(cache=True)
-def _threshold(losses: Any, whole: int) -> Any:
-    """What about half as many again as needed should exceed, by every so manieth loss."""
-    stride = losses.size // _SAMPLE
-    if stride < 4:
-        return np.float32(-np.inf)
-    sample = np.empty(_SAMPLE, losses.dtype)
-    for k in range(_SAMPLE):
-        sample[k] = losses[k * stride]
-    sample.sort()
-    wanted = int(1.5 * whole * _SAMPLE / losses.size) + 3
-    return sample[_SAMPLE - 1 - wanted] if wanted < _SAMPLE else np.float32(-np.inf)
-
-
-@njit(cache=True)
-def _beyond(losses: Any, threshold: Any, worst: Any) -> int:
-    """Gather the losses of `threshold` or more, without a branch; worst: [n + 1]. Returns how many."""
-    taken = 0
-    for p in range(losses.size):
-        worst[taken] = losses[p]
-        taken += 1 if losses[p] >= threshold else 0
-    return taken
-
-
-@njit(cache=True, error_model="numpy")
-def _largest(losses: Any, whole: int) -> Any:
-    """The (whole + 1)th largest, and the sum of the `whole` larger ones, in float64; by a histogram."""
-    low = high = losses[0]
-    for p in range(losses.size):
-        low = losses[p] if losses[p] < low else low
-        high = losses[p] if losses[p] > high else high
-    if high - low < _NARROW:
-        ordered = np.sort(losses)[::-1]
-        return np.float64(ordered[whole]), ordered[:whole].astype(np.float64).sum()
-    scale = np.float32(_BINS - 1) / (high - low)
-    counts = np.zeros(_BINS, np.int64)
-    for p in range(losses.size):
-        counts[np.int64((high - losses[p]) * scale)] += 1
-    above, chosen = 0, 0
-    while above + counts[chosen] <= whole:
-        above += counts[chosen]
-        chosen += 1
-    inside = np.empty(counts[chosen], losses.dtype)
-    found = 0
-    total = 0.0
-    for p in range(losses.size):
-        at = np.int64((high - losses[p]) * scale)
-        if at < chosen:
-            total += losses[p]
-        elif at == chosen:
-            inside[found] = losses[p]
-            found += 1
-    inside.sort()
-    for k in range(whole - above):
-        total += inside[found - 1 - k]
-    return np.float64(inside[found - 1 - (whole - above)]), total
+    return tail(losses, level)

@@ -13,7 +13,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from kernels import cache, dtw, dtw_batch, dtw_topk, indicator_table, risk, timeline
+from kernels import (
+    cache,
+    dtw,
+    dtw_batch,
+    dtw_path,
+    dtw_subsequence,
+    dtw_topk,
+    indicator_table,
+    loss_tail,
+    monte_carlo,
+    risk,
+    timeline,
+)
 
 
 class Kernel(NamedTuple):
@@ -39,19 +51,30 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     Kernel("dtw_topk_short", lambda: dtw_topk.library_topk(_SHORT, dtw_topk.pack_library(_SHORT, 1), 1, 1)),
 )
 
+_SERIES: Final = np.arange(64, dtype=np.float64)
+_ASSETS: Final = (np.zeros(2), np.eye(2), np.ones(2))
 
-def compile_all(report: Callable[[str, int, int], None]) -> dict[str, float]:
-    """Compile or load each of `KERNELS` and return the seconds that each took.
+ON_DEMAND: Final[tuple[Kernel, ...]] = (
+    Kernel("dtw_path", lambda: dtw_path.dtw_path(_SERIES, _SERIES, dtw_path.sakoe_chiba(64, 64, 1))),
+    Kernel("dtw_subsequence", lambda: dtw_subsequence.subsequence_search(_SERIES[:8], _SERIES, 1)),
+    Kernel("monte_carlo", lambda: loss_tail.loss_tail(monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3), 0.9)),
+    Kernel("scenarios", lambda: monte_carlo.scenario_var_es(np.zeros((1, 8), np.float32), np.ones(1), 0.9)),
+)
+"""What trading does not wait for: `tradetui risk`, `mine` and the benchmarks compile these when they need them."""
+
+
+def compile_all(report: Callable[[str, int, int], None], kernels: tuple[Kernel, ...] = KERNELS) -> dict[str, float]:
+    """Compile or load each of `kernels` and return the seconds that each took.
 
     report(name, done, total) is called after each one. Removes stale cache directories first.
     """
     cache.remove_stale()
     seconds = {}
-    for done, kernel in enumerate(KERNELS, start=1):
+    for done, kernel in enumerate(kernels, start=1):
         started = time.perf_counter()
         kernel.warm()
         seconds[kernel.name] = time.perf_counter() - started
-        report(kernel.name, done, len(KERNELS))
+        report(kernel.name, done, len(kernels))
     return seconds
 
 

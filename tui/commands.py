@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from core.session import Session
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
-_FLAGS = ("data", "pace", "toggles", "durability", "nodes", "headlines", "venue_latency_ms", "venue_jitter_ms", "link")
+_FLAGS = (
+    "data",
+    "patterns",
+    "pace",
+    "toggles",
+    "durability",
+    "nodes",
+    "headlines",
+    "venue_latency_ms",
+    "venue_jitter_ms",
+    "link",
+)
 
 
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_order_commands(commands)
     add_kernel_commands(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
+    doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
     return parser
 
@@ -148,8 +160,11 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
         return 0
     if command == "doctor":
-        from core.commands.doctor import doctor
+        from core.commands.doctor import doctor, warm
 
+        if arguments.warm:
+            warm(console)
+            return 0
         return 0 if doctor(_load(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
@@ -310,11 +325,17 @@ def _check_data(settings: Settings) -> None:
     """Refuse bad data before anything starts."""
     from core.market.errors import MarketDataError
     from core.market.load import load_market
+    from core.patterns import mined_library
 
     try:
         load_market(settings.data)
     except (MarketDataError, OSError) as error:
         raise ConfigError(f"--data {settings.data}: {error}") from error
+    if settings.patterns:
+        try:
+            mined_library(Path(settings.patterns), settings.window_steps)
+        except ValueError as error:
+            raise ConfigError(f"--patterns: {error}") from error
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import numpy as np
 from core.bench.kernel_dtw import Sides, measured, microseconds, us_row
 from core.bench.kernel_windows import panel_closes
 from core.bench.rows import Row, agree
-from kernels.monte_carlo import draw_scenarios, loss_tail, monte_carlo_losses, scenario_var_es
+from kernels.loss_tail import loss_tail
+from kernels.monte_carlo import draw_scenarios, monte_carlo_losses, scenario_var_es
 
 PATHS: Final = 10_000
 ASSETS: Final = 10

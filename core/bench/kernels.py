@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from core.bench import kernel_dtw, kernel_pairs, kernel_peers, kernel_risk
+from core.bench import kernel_dtw, kernel_pairs, kernel_peers, kernel_risk, kernel_start
 from core.bench.rows import Row, table_of, write_rows
 
 
@@ -29,6 +29,7 @@ def bench_kernels(
         "topk": lambda: kernel_dtw.topk_rows(rounds),
         "pair": lambda: kernel_pairs.pair_rows(rounds, aeon),
         "path": lambda: kernel_pairs.path_rows(rounds),
+        "start": lambda: kernel_start.start_rows(rounds),
         "risk": lambda: kernel_risk.risk_rows(rounds),
         "subsequence": lambda: kernel_pairs.subsequence_rows(rounds),
     }

@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 
+import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from core.config import ConfigError, Settings
 from core.market.errors import MarketDataError
 from core.market.load import load_market
 from core.session import running_sessions, sessions_root
+from kernels import cache
+from kernels.dtw_batch import library_distances_batch, pack_patterns
 
 Check = Callable[[Settings], str]
 PACKAGES = ("textual", "numpy", "numba", "aioquic", "msgpack", "pycapnp", "pyinstrument", "duckdb", "uvloop")
@@ -118,6 +122,19 @@ def _kernels(_: Settings) -> str:
     return f"{len(seconds)} kernels compile or load in {sum(seconds.values()):.1f} s"
 
 
+def _gpu(_: Settings) -> str:
+    """Where there is a device, it must give what the processor gives."""
+    from kernels.gpu import available, library_distances_gpu
+
+    if not available():
+        return "no CUDA device: the processor does everything, and everything is there"
+    rows = np.random.default_rng(1).standard_normal((64, 32)).cumsum(axis=1).astype(np.float32)
+    expected = library_distances_batch(rows[:4], pack_patterns(rows), len(rows), 3)
+    if not np.allclose(library_distances_gpu(rows[:4], rows, 3), expected, rtol=1e-5):
+        raise DoctorError("the CUDA device computes wrong distances; check its driver (nvidia-smi)")
+    return "a CUDA device computes the processor's distances; nothing uses it by itself"
+
+
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("python", _python),
     ("packages", _packages),
@@ -127,6 +144,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("clock", _clock),
     ("state folder", _state_directory),
     ("kernels", _kernels),
+    ("gpu", _gpu),
 )
 
 
@@ -145,3 +163,21 @@ def doctor(settings: Settings, console: Console) -> bool:
         table.add_row(name, mark, finding)
     console.print(table)
     return healthy
+
+
+def warm(console: Console) -> None:
+    """Compile every kernel, those of risk and mining too, so that nothing waits for it later; with progress."""
+    from kernels.warm import KERNELS, ON_DEMAND, compile_all
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("compiling kernels")
+        seconds = compile_all(
+            lambda name, done, total: progress.update(task, description=name, completed=done, total=total),
+            KERNELS + ON_DEMAND,
+        )
+    slowest = max(seconds, key=lambda name: seconds[name])
+    console.print(
+        f"{len(seconds)} kernels in {sum(seconds.values()):.1f} s, the longest {slowest}, {seconds[slowest]:.1f} s;"
+        f" kept in {cache.use()}"
+    )

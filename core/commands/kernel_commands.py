@@ -1,9 +1,10 @@
-"""Arguments of `tradetui bench kernels`, `risk` and `mine`; numpy is loaded only when one of them runs."""
+"""Arguments of `tradetui bench kernels`, `risk` and `mine`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +13,20 @@ from rich.console import Console
 GROUPS: Final = ("batch", "nearest", "topk", "pair", "path", "subsequence", "risk")
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Set before numpy is loaded, or its matrix products have a thread a core already."""
+"""Without them numpy's matrix products have a thread a core."""
 
 
 def add_kernel_bench(subjects: Any) -> None:
     """Add it to the subjects of `tradetui bench`; it sets `run`."""
     kernels = subjects.add_parser("kernels", help="DTW and risk kernels against peers, on one core")
-    kernels.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP")
+    kernels.add_argument(
+        "--groups",
+        nargs="+",
+        choices=(*GROUPS, "start"),
+        default=list(GROUPS),
+        metavar="GROUP",
+        help=f"of {', '.join(GROUPS)}; or start, which starts whole swarms and takes minutes",
+    )
     kernels.add_argument("--rounds", type=int, default=15, help="interleaved; medians are shown, at least 6")
     kernels.add_argument("--no-python", action="store_true", help="leave out plain Python, which takes minutes")
     kernels.add_argument(
@@ -36,8 +44,10 @@ def add_kernel_commands(commands: Any) -> None:
 
 def run_kernel_bench(arguments: argparse.Namespace, console: Console) -> int:
     """Exit code 1 where two sides disagree or aeon's process fails, 2 for too few rounds."""
-    for name in ONE_THREAD:
-        os.environ[name] = "1"
+    if any(os.environ.get(name) != "1" for name in ONE_THREAD):
+        # numpy reads them when it is loaded, and it may be loaded already: begin again, in the same process
+        environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     from core.bench.kernels import bench_kernels
     from core.bench.rows import ROUNDS_MIN, DisagreementError
 

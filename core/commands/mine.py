@@ -55,6 +55,7 @@ def mine_library(
         f"p = {library.p_value:.3f} against returns shifted in time: {verdict}"
     )
     console.print(f"{len(library.patterns)} patterns in {out}, {time.perf_counter() - began:.1f} s")
+    console.print(f"trade by them: tradetui --patterns {out}", style="dim")
     return library
 
 

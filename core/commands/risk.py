@@ -19,7 +19,8 @@ from rich.table import Table
 
 from core.market.load import load_market
 from kernels.backtest import conditional_coverage, kupiec, traffic_light
-from kernels.monte_carlo import loss_tail, monte_carlo_losses
+from kernels.loss_tail import loss_tail
+from kernels.monte_carlo import monte_carlo_losses
 from kernels.risk import historical_var_es, parametric_var_es
 from kernels.value_at_risk import (
     component_var,

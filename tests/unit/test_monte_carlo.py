@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kernels.loss_tail import loss_tail
 from kernels.monte_carlo import (
     _shocks,
     component_shortfall,
     draw_scenarios,
-    loss_tail,
     monte_carlo_losses,
     philox,
     scenario_losses,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import kernels
+import kernels as package
 from kernels import cache
-from kernels.warm import KERNELS, compile_all
+from kernels.warm import KERNELS, ON_DEMAND, Kernel, compile_all
 
-ROOT = Path(kernels.__file__).resolve().parent.parent
+ROOT = Path(package.__file__).resolve().parent.parent
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -40,10 +40,11 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_kernel_is_compiled_and_reported() -> None:
+@pytest.mark.parametrize("kernels", [KERNELS, ON_DEMAND])
+def test_every_kernel_is_compiled_and_reported(kernels: tuple[Kernel, ...]) -> None:
     seen: list[tuple[str, int, int]] = []
-    seconds = compile_all(lambda name, done, total: seen.append((name, done, total)))
-    names = [kernel.name for kernel in KERNELS]
+    seconds = compile_all(lambda name, done, total: seen.append((name, done, total)), kernels)
+    names = [kernel.name for kernel in kernels]
     assert seen == [(name, place, len(names)) for place, name in enumerate(names, start=1)]
     assert list(seconds) == names
     assert all(value > 0.0 for value in seconds.values())

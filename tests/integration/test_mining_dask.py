@@ -1,0 +1,78 @@
+"""Mining on a Dask cluster: a scheduler and workers as processes, one of them killed midway, the same library."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.mining import MiningSettings, mine
+from core.mining_workers import DaskCluster, LocalProcesses, WorkersError
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'tradetui[mining]'")
+
+SETTINGS = MiningSettings("us-stocks", window=32, patterns=60, stride=3, iterations=2)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The scheduler's address, and two workers of one thread each."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    common = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
+    scheduler = subprocess.Popen([*dask, "--no-dashboard"], **common)  # type: ignore[call-overload]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1"]
+    # without a nanny: a killed worker stays dead
+    workers = [
+        subprocess.Popen([*worker, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"], **common)  # type: ignore[call-overload]
+        for _ in range(2)
+    ]
+    try:
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.swarm
+def test_dask_with_a_worker_killed_midway_gives_the_same_library(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path
+) -> None:
+    address, processes = cluster
+    expected = mine(SETTINGS, LocalProcesses(1), tmp_path / "local", lambda stage, done, total: None)
+    workers = DaskCluster(address)
+    workers._client.wait_for_workers(2, timeout=60)
+    killed: list[float] = []
+
+    def kill_one(stage: str, done: int, total: int) -> None:
+        if stage == "assign-1" and done >= 1 and not killed:
+            processes[0].kill()
+            killed.append(time.monotonic())
+
+    try:
+        found = mine(SETTINGS, workers, tmp_path / "dask", kill_one)
+    finally:
+        workers.close()
+    assert killed
+    for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_no_scheduler_is_said_so() -> None:
+    with pytest.raises(WorkersError, match="no Dask scheduler answers"):
+        DaskCluster(f"tcp://127.0.0.1:{free_port()}", patience_s=0.5)
