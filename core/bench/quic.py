@@ -20,7 +20,7 @@ from rich.console import Console
 from core.bench.quic_cluster import QuicBenchError, QuicCluster, running
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 
-SLICE_ROUNDS: Final = 400
+SLICE_ROUNDS: Final = 800
 BAD_LINK: Final = "delay=20ms,loss=1%"
 PACED_PER_S: Final = 200.0
 PACED_S: Final = 4.0
@@ -229,6 +229,30 @@ async def reconnects(folder: Path, rounds: int, console: Console) -> list[Row]:
     return [row_of_pairs("quic.reconnect.first_message", "ms", found[True], "full handshake", found[False])]
 
 
+async def soak(folder: Path, seconds: float, console: Console) -> list[Row]:
+    """Rounds at full rate for so long, multiplexed, 4 in flight: resident memory and open streams, start and end."""
+    rows = []
+    async with running(folder, 4, multiplexing=True) as cluster:
+
+        async def load(for_s: float) -> int:
+            done, ends_at = 0, asyncio.get_running_loop().time() + for_s
+            while asyncio.get_running_loop().time() < ends_at:
+                done += (await cluster.ask(0, do="rounds", count=SLICE_ROUNDS, in_flight=4))["rounds"]
+            return done
+
+        await load(min(10.0, seconds / 4))  # caches and pools fill first
+        before = [await cluster.ask(node, do="status") for node in range(4)]
+        rounds = await load(seconds)
+        await asyncio.sleep(0.5)  # the last acknowledgements
+        after = [await cluster.ask(node, do="status") for node in range(4)]
+    console.print(f"soak: {rounds:,} rounds in {seconds:g} s", style="dim")
+    for node, (start, end) in enumerate(zip(before, after, strict=True)):
+        for figure, unit in (("resident_bytes", "bytes"), ("open_streams", "streams")):
+            rows += [Row(f"quic.soak.{figure}.node{node}.start", unit, start[figure])]
+            rows += [Row(f"quic.soak.{figure}.node{node}.end", unit, end[figure])]
+    return rows
+
+
 CASES: Final[dict[str, Case]] = {
     "rounds": rounds_and_round_trips,
     "multiplexing": multiplexing,
@@ -238,13 +262,17 @@ CASES: Final[dict[str, Case]] = {
 }
 
 
-async def bench_quic(cases: list[str], rounds: int, json_file: Path | None, console: Console) -> list[Row]:
-    """Measure the named cases, print the table, write `json_file`. Raises QuicBenchError, OSError."""
+async def bench_quic(
+    cases: list[str], rounds: int, soak_s: float, json_file: Path | None, console: Console
+) -> list[Row]:
+    """Measure the named cases, then soak, print the table, write `json_file`. Raises QuicBenchError, OSError."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tradetui-bench-") as folder:
         for name in cases:
             console.print(f"measuring {name}", style="dim")
             rows += await CASES[name](Path(folder) / name, rounds, console)
+        if soak_s:
+            rows += await soak(Path(folder) / "soak", soak_s, console)
     console.print(table_of("quic: separate processes on loopback", rows))
     if json_file is not None:
         settings = {
@@ -255,6 +283,7 @@ async def bench_quic(cases: list[str], rounds: int, json_file: Path | None, cons
             "loads_per_s": LOADS_PER_S,
             "strangers_per_s": STRANGERS_PER_S,
             "reconnects": RECONNECTS,
+            "soak_s": soak_s,
         }
         write_rows(json_file, settings, rows)
     return rows

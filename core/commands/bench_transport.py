@@ -21,7 +21,8 @@ def add_transport_benches(subjects: Any) -> None:
     wire.add_argument("--json", type=Path, metavar="FILE")
     wire.set_defaults(run=_wire)
     quic = subjects.add_parser("quic", help="rounds, round trips, batching, bad links, strangers, reconnects")
-    quic.add_argument("--cases", nargs="+", choices=QUIC_CASES, default=list(QUIC_CASES))
+    quic.add_argument("--cases", nargs="+", choices=(*QUIC_CASES, "none"), default=list(QUIC_CASES))
+    quic.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="then rounds at full rate for so long")
     quic.add_argument("--rounds", type=int, default=11, help="interleaved slices; the median is shown")
     quic.add_argument("--json", type=Path, metavar="FILE")
     quic.set_defaults(run=_quic)
@@ -40,8 +41,9 @@ def _quic(arguments: argparse.Namespace, console: Console) -> int:
     from core.bench.quic_cluster import QuicBenchError
 
     _check_rounds(arguments.rounds)
+    cases = [name for name in arguments.cases if name != "none"]
     try:
-        asyncio.run(bench_quic(arguments.cases, arguments.rounds, arguments.json, console))
+        asyncio.run(bench_quic(cases, arguments.rounds, arguments.soak_s, arguments.json, console))
     except QuicBenchError as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 1

@@ -361,6 +361,11 @@ def test_the_pinned_aioquic_has_the_private_fields_that_one_file_touches() -> No
                 assert quic._ack_delay == member.endpoint.settings.ack_delay_s
                 assert quic.open_streams() >= 1
                 assert quic.closing_reason() is None
+                assert quic.newest_packet_received() == quic._loss.spaces[2].largest_received_packet > 0
+                assert quic.takes_datagram(1_000)
+                assert not quic.takes_datagram(1 << 16)
+                for packet in quic._loss.spaces[2].sent_packets.values():
+                    assert isinstance(packet.delivery_handlers, list)
                 before = quic.unacknowledged_bytes()
                 quic.send_stream_data(0, frame(b"\x04" + bytes(8)))
                 assert quic.unacknowledged_bytes() == before + 13
