@@ -346,8 +346,8 @@ class _Comparison:
             self._found("ended orders", f"report {state.last_report}", f"journal {dict(ended)}, log {dict(theirs)}")
 
     def _cash_balances(self) -> None:
-        """The venue's balances are the journal's baseline and all its fills, to the last unit; fills of orders in doubt,
-        of which the journal has not heard, apart."""
+        """The venue's balances are the journal's baseline and all its fills, to the last unit; apart from fills of
+        orders in doubt, of which the journal has not heard."""
         count, account = len(self._spec.instruments), self._exchange.accounts[TRADER]
         baseline, traded = self._journal.baseline(), self._journal.traded(count)
         if self._running:
