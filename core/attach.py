@@ -234,8 +234,10 @@ class SwarmClient:
         """Sign a change of the trading state; gateway and leader are told at the same moment.
 
         `on_gateway` hears the gateway's answer as it comes: the swarm's may take longer. Raises SessionError before the
-        monitor has connected.
+        monitor has connected, and when it is read-only.
         """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         if self._identity is None or self._endpoint is None:
             raise SessionError("not connected yet")
         self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)

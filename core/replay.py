@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
+from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT, TradingAnswer
 from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
@@ -14,6 +14,7 @@ from core.profile_export import write_export, write_spans
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
+from core.trading_state import TradingState
 
 READ_AGAIN_S = 0.1
 NOTHING_CHANGES = "this is a recording: nothing can be changed"
@@ -68,6 +69,9 @@ class Replay:
 
     async def press(self, key: str) -> str:
         return f"{key}: {NOTHING_CHANGES}"
+
+    async def change_trading(self, state: TradingState, reason: str) -> TradingAnswer:
+        raise ValueError(NOTHING_CHANGES)
 
     async def set_toggles(self, toggles: Toggles) -> str:
         raise ValueError(NOTHING_CHANGES)

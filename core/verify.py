@@ -2,7 +2,8 @@
 
 Three witnesses that never read each other's files: the nodes' logs say what was decided, the gateway's journal what was
 sent and reported, the venue's journal what was taken and traded. `verify` replays each and holds them against each
-other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted.
+other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted. So are
+orders of a stopped session that the venue had not answered yet: the next start asks after them.
 """
 
 from __future__ import annotations
@@ -280,25 +281,25 @@ class _Comparison:
                 foreign += 1
             elif ours is None:
                 self._found("order is in the journal", name, "the venue took it, the journal does not hold it")
-            elif not (self._running and (ours.state in _UNSETTLED or ours.state not in FINAL)):
+            elif ours.state not in _UNSETTLED and not (self._running and ours.state not in FINAL):
                 self._compare(ours, theirs)
         for name, order in self._orders.items():
-            if name in self._at_venue or order.state in (*_UNSENT, S.REJECTED):
+            if name in self._at_venue or order.state in (*_UNSENT, *_UNSETTLED, S.REJECTED):
                 continue
             never_there = order.state is S.EXPIRED and order.reason.startswith(NEVER_REACHED)
             if not never_there and not self._running:
                 self._found("order is at the venue", name, f"it is {order.state}, and the venue never took it")
             if order.cumulative_quantity and not self._running:
                 self._found("fills", name, f"{order.cumulative_quantity} lots filled, and the venue never took it")
-        self._count(orders_at_the_venue=len(self._at_venue), foreign_orders=foreign)
+        in_doubt = sum(order.state in _UNSETTLED for order in self._orders.values())
+        self._count(orders_at_the_venue=len(self._at_venue), orders_in_doubt=in_doubt, foreign_orders=foreign)
 
     def _compare(self, ours: Order, theirs: VenueOrder) -> None:
         name, request = theirs.client_order_id, ours.request
         terms = (request.instrument, request.side, request.quantity_lots, request.limit_ticks)
         if terms != (theirs.instrument, theirs.side, theirs.quantity_lots, theirs.price_ticks):
             self._found("order is at the venue", name, "on other terms")
-        pending = ours.state in _UNSETTLED and theirs.status != OrderStatus.FILLED
-        if ours.state is not STATE_OF[theirs.status] and not pending:
+        if ours.state is not STATE_OF[theirs.status]:
             self._found("order is at the venue", name, f"{ours.state} here, {theirs.status} there")
         there = frozenset(trade.trade_id for trade in self._exchange.trades_of(theirs))
         if (ours.cumulative_quantity, ours.value_quanta, ours.fee_quanta, ours.trade_ids) != (
@@ -345,7 +346,8 @@ class _Comparison:
             self._found("ended orders", f"report {state.last_report}", f"journal {dict(ended)}, log {dict(theirs)}")
 
     def _cash_balances(self) -> None:
-        """The venue's balances are the journal's baseline and all its fills, to the last unit."""
+        """The venue's balances are the journal's baseline and all its fills, to the last unit; apart from fills of
+        orders in doubt, of which the journal has not heard."""
         count, account = len(self._spec.instruments), self._exchange.accounts[TRADER]
         baseline, traded = self._journal.baseline(), self._journal.traded(count)
         if self._running:
@@ -354,13 +356,27 @@ class _Comparison:
             if self._at_venue:
                 self._found("cash", "baseline", "the journal was never reconciled with the venue")
             return
-        if baseline.cash_quanta + traded.cash_quanta != account.cash:
-            text = f"{baseline.cash_quanta + traded.cash_quanta} quanta here, {account.cash} there"
+        cash, lots = self._unheard(count)
+        if baseline.cash_quanta + traded.cash_quanta + cash != account.cash:
+            text = f"{baseline.cash_quanta + traded.cash_quanta + cash} quanta here, {account.cash} there"
             self._found("cash", "the venue's account", text)
-        ours = [a + b for a, b in zip(baseline.base_lots, traded.base_lots, strict=True)]
+        ours = [a + b + c for a, b, c in zip(baseline.base_lots, traded.base_lots, lots, strict=True)]
         if ours != account.base:
             self._found("fills are in the position", "the venue's account", f"{ours} lots here, {account.base} there")
         self._count(cash_quanta=account.cash)
+
+    def _unheard(self, instruments: int) -> tuple[int, list[int]]:
+        """What fills that the journal has not heard of did to cash (quanta) and positions (lots)."""
+        cash, lots = 0, [0] * instruments
+        for name, order in self._orders.items():
+            theirs = self._at_venue.get(name)
+            if order.state not in _UNSETTLED or theirs is None:
+                continue
+            for trade in self._exchange.trades_of(theirs):
+                if trade.trade_id not in order.trade_ids:
+                    lots[theirs.instrument] += theirs.side * trade.quantity_lots
+                    cash -= theirs.side * trade.quantity_lots * trade.price_ticks + trade.fee_quanta
+        return cash, lots
 
 
 def _ends(reports: Iterable[ExecutionReport]) -> Iterable[ExecutionReport]:

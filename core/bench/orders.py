@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import uvloop
 from rich.console import Console
 
+from core.bench.order_streams import LADDER_TICKS, random_messages, run_plain
 from core.bench.order_venue import CLOSE_TICKS, INSTRUMENTS, SCALE, keys_file
-from core.bench.rows import Row, row_of_pairs, table_of, write_rows
+from core.bench.rows import Row, interleaved, row_of_pairs, table_of, write_rows
 from core.gateway.binance import BinanceConnector
 from core.gateway.gateway import Authority, Gateway
 from core.gateway.settings import GatewaySettings
@@ -31,12 +33,15 @@ from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
 from core.records import OrderState
 from core.session import LOOPBACK, SessionError
 from core.venue.credentials import load_credentials
+from core.venue.fees import FeeSchedule
+from kernels.order_book import EXPIRE_TAKER, Matched, match_messages
 
 LATENCIES_MS: Final = (0.0, 1.0, 3.0, 10.0)
 CYCLES: Final = 5
 """Cycles in a row of one setting and round."""
 ROUNDS: Final = 12
 WARM_CYCLES: Final = 10
+BOOK_MESSAGES: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,24 @@ def rows_of(latency_ms: float, found: dict[str, list[Measured]]) -> list[Row]:
     ]
 
 
+def book_row(rounds: int) -> Row:
+    """The compiled matching engine against the plain one, on the same messages; both are checked to agree first."""
+    messages, fees = random_messages(BOOK_MESSAGES, seed=1), FeeSchedule()
+
+    def compiled() -> Matched:
+        return match_messages(messages, LADDER_TICKS, EXPIRE_TAKER, fees.maker_ppm, fees.taker_ppm)
+
+    def plain() -> Matched:
+        return run_plain(messages, EXPIRE_TAKER, fees)
+
+    if not all(np.array_equal(ours, theirs) for ours, theirs in zip(compiled(), plain(), strict=True)):
+        raise RuntimeError("the two matching engines do not agree; their figures would mean nothing")
+    seconds = interleaved({"compiled": compiled, "plain": plain}, rounds)
+    rates = {name: [BOOK_MESSAGES / each for each in found] for name, found in seconds.items()}
+    name = f"orders.book.{BOOK_MESSAGES}"
+    return row_of_pairs(name, "messages/s", rates["compiled"], "plain Python", rates["plain"], higher_is_better=True)
+
+
 def bench_orders(latencies_ms: Sequence[float], rounds: int, json_file: Path | None, console: Console) -> list[Row]:
     """Measure, print, and write `--json`. Raises SessionError where the venue does not start, ValueError for fewer
     rounds than an interval needs."""
@@ -190,6 +213,7 @@ def bench_orders(latencies_ms: Sequence[float], rounds: int, json_file: Path | N
     for latency_ms in latencies_ms:
         console.print(f"venue latency {latency_ms:g} ms (injected): {rounds} rounds", style="dim")
         rows += rows_of(latency_ms, uvloop.run(_measure_latency(latency_ms, rounds)))
+    rows.append(book_row(rounds))
     console.print(table_of("order path", rows))
     if json_file is not None:
         settings = {

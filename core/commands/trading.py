@@ -23,7 +23,7 @@ async def change_trading(session: Session, state: TradingState, reason: str, con
     Raises SessionError when the session does not run.
     """
     if session.running() is None:
-        raise SessionError(f"{session.directory.name} does not run; there is nothing to {state}")
+        raise SessionError(f"{session.directory.name} does not run; no order can leave it")
     client = SwarmClient(session, owns_swarm=False)
     await client.connect()
     try:

@@ -180,7 +180,8 @@ class GatewayProcess:
                 raise ValueError(f"operator {sender} brought the word of {change.signer}")
             if self._gate.hear(change):
                 self._obey_gate()
-            text = f"the gateway is {self._gate.state}"
+            waits = "" if self._gate.state is change.state else ", until the swarm has committed this"
+            text = f"the gateway is {self._gate.state}{waits}"
         except (ValueError, KeyError, TypeError) as error:
             text = f"refused: {error}"
         gateway = self._gateway

@@ -29,9 +29,9 @@ from tests.integration.venue_session import (
 )
 
 
-def run(work: Awaitable[None]) -> None:
+def run(work: Awaitable[None], timeout_s: float = 60) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(timeout_s):
             await work
 
     asyncio.run(bounded())
@@ -80,29 +80,38 @@ def test_a_fill_while_away_comes_by_resend_and_is_reconciled(tmp_path: Path) -> 
     assert check_agreement(tmp_path) == (1, 0)
 
 
-def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    cuts = [(True, n) for n in (1, 200, 450, 900)] + [(False, n) for n in (1, 300, 800, 2_000)]
-
-    async def work() -> None:
-        async with running_venue(tmp_path) as (venue, _):
-            proxy = CuttingProxy(venue.fix_port)
-            port = await proxy.start()
-            came = 0
-            async with running_gateway(tmp_path, port, "fix", heartbeat_ms=10_000) as trader:
-                for index, (to_venue, cut_at) in enumerate(cuts, start=1):
-                    await trader.settled()
-                    proxy.arm(to_venue, cut_at)
-                    await ask(trader, index)
-                    came += proxy.cut_at is None
-                    await ask(trader, index)
+async def trade_through_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
+    async with running_venue(directory) as (venue, _):
+        proxy = CuttingProxy(venue.fix_port)
+        port = await proxy.start()
+        came = 0
+        async with running_gateway(directory, port, "fix", heartbeat_ms=10_000) as trader:
+            for index, (to_venue, cut_at) in enumerate(cuts, start=1):
                 await trader.settled()
-            await proxy.stop()
-            assert came == len(cuts)
+                proxy.arm(to_venue, cut_at)
+                await ask(trader, index)
+                came += proxy.cut_at is None
+                await ask(trader, index)
+            await trader.settled()
+        await proxy.stop()
+    assert came == len(cuts), "every cut must fall within the exchange"
 
-    run(work())
-    taken, never_reached = check_agreement(tmp_path)
+
+def check_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
+    run(trade_through_cuts(directory, cuts), timeout_s=600)
+    taken, never_reached = check_agreement(directory)
     assert taken > 0
     assert taken + never_reached <= 8 * len(cuts)
+
+
+def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    check_cuts(tmp_path, [(True, n) for n in (1, 200, 450, 900)] + [(False, n) for n in (1, 300, 800, 2_000)])
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(("to_venue", "until_byte"), [(True, 1_200), (False, 2_600)])
+def test_a_link_cut_at_every_seventeenth_byte(tmp_path: Path, to_venue: bool, until_byte: int) -> None:
+    check_cuts(tmp_path, [(to_venue, n) for n in range(1, until_byte, 17)])
 
 
 def test_a_venue_that_comes_back_is_found_again(tmp_path: Path) -> None:

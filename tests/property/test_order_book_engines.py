@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from core.bench.order_streams import random_messages, run_plain
 from core.venue.fees import FeeSchedule
 from kernels import order_book as kernel
-from tests.property.order_streams import random_messages, run_plain
 
 FEES = FeeSchedule(maker_ppm=500, taker_ppm=1_000)
 LADDER = 2_000

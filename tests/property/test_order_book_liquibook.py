@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from core.bench.order_streams import random_messages, run_plain
 from core.venue.fees import FeeSchedule
 from kernels import order_book as kernel
-from tests.property.order_streams import random_messages, run_plain
 
 liquibook = pytest.importorskip("liquibook", reason="Liquibook has wheels for Linux on x86-64 only")
 

@@ -311,6 +311,7 @@ def test_the_kill_switch_acts_at_once_and_stays_unmissable_until_trading_resumes
         await pilot.press("K")
         text = await settle(app, pilot)
         assert "HALTED, from the monitor: no order leaves; `tradetui resume` ends it" in text
+        assert text.split("\n")[0].rstrip().endswith("halted")
         assert client.session.trading == "halted"
         app.clear_notifications()
         app.action_trading("reducing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.records import Severity, VenueState
+from core.trading_state import TradingState
 from tui.figures import age, clock, plain
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, fit, row_of
@@ -71,6 +72,8 @@ class StatusLine(Panel):
 def _trading(view: View) -> str:
     if not view.started:
         return "starting"
+    if view.snapshot.trading != TradingState.ACTIVE:
+        return view.snapshot.trading
     if view.snapshot.venue in (VenueState.DOWN, VenueState.RECONCILING):
         return "paused"
     return "trading" if view.cycles_per_s > 0.0 else "no cycles"

@@ -1,4 +1,4 @@
-"""Random streams of order messages, and the plain book run over them as the compiled one is."""
+"""Random streams of order messages, and the plain book run over them as the compiled one is, for bench and tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from core.venue.fees import FeeSchedule
 from core.venue.order_book import BUY, SELL, OrderBook, Outcome, SelfTradePrevention
 from kernels import order_book as kernel
 
+LADDER_TICKS = 2_000
 TERMS = (T.GTC, T.IOC, T.FOK, T.POST_ONLY)
 PREVENTIONS = (SelfTradePrevention.EXPIRE_TAKER, SelfTradePrevention.EXPIRE_MAKER, SelfTradePrevention.EXPIRE_BOTH)
 OUTCOMES = {
@@ -23,7 +24,7 @@ OUTCOMES = {
 }
 
 
-def random_messages(count: int, seed: int, ladder_ticks: int = 2_000, owners: int = 40) -> NDArray[np.int64]:
+def random_messages(count: int, seed: int, ladder_ticks: int = LADDER_TICKS, owners: int = 40) -> NDArray[np.int64]:
     """int64[count, 7]: around a price that wanders; cancels and reductions name orders of the recent past."""
     source = np.random.default_rng(seed)
     messages = np.zeros((count, 7), np.int64)
