@@ -67,7 +67,7 @@ class Control(IntEnum):
     """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
     TRACE = 9
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
-    FAULT = 8
+    FAULT = 10
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
 
 
