@@ -236,6 +236,8 @@ class SwarmClient:
         `on_gateway` hears the gateway's answer as it comes: the swarm's may take longer. Raises SessionError before the
         monitor has connected.
         """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
         if self._identity is None or self._endpoint is None:
             raise SessionError("not connected yet")
         self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)

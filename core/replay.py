@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
+from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT, TradingAnswer
 from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
@@ -14,6 +14,7 @@ from core.profile_export import write_export, write_spans
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
+from core.trading_state import TradingState
 
 READ_AGAIN_S = 0.1
 NOTHING_CHANGES = "this is a recording: nothing can be changed"
@@ -74,6 +75,9 @@ class Replay:
 
     async def trace(self) -> SwarmTrace:
         raise ValueError("a recording keeps each span's time, not when it ran")
+
+    async def change_trading(self, state: TradingState, reason: str) -> TradingAnswer:
+        raise ValueError(NOTHING_CHANGES)
 
     async def kill_node(self, node: int) -> str:
         raise ValueError(NOTHING_CHANGES)
