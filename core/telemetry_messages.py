@@ -6,7 +6,7 @@ Telemetry is no part of any measured cycle and always travels as MessagePack, wh
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Any
 
 import msgpack
@@ -33,6 +33,7 @@ from net.messages import Application, Channel, Mode
 _ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
 
 
+@unique
 class Telemetry(IntEnum):
     """Kinds on `Channel.TELEMETRY`."""
 
@@ -43,6 +44,7 @@ class Telemetry(IntEnum):
     GATEWAY = 4
 
 
+@unique
 class Control(IntEnum):
     """Kinds on `Channel.CONTROL`; each is answered by REPLY with the same request id."""
 
@@ -67,10 +69,11 @@ class Control(IntEnum):
     """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
     TRACE = 9
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
-    FAULT = 8
+    FAULT = 10
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
 
 
+@unique
 class OrderKind(IntEnum):
     """Kinds on `Channel.ORDER`, between the leading node and the gateway."""
 

@@ -85,6 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     experiment.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
     _settings_flags(experiment)
     _session_flag(experiment)
+    served = commands.add_parser("serve", help="the monitor of a running swarm in a browser")
+    served.add_argument("--host", default="127.0.0.1")
+    served.add_argument("--port", type=int, default=8000)
+    served.add_argument("--control", action="store_true", help="let pages change the swarm; there is no log-in")
+    _session_flag(served)
     replay = commands.add_parser("replay", help="open the monitor on a recording")
     replay.add_argument("file", type=Path, metavar="FILE", help="recording.duckdb, or a session directory")
     replay.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast; 0 stands still")
@@ -175,6 +180,13 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
 
         settings = _load(arguments)
         asyncio.run(bench_monitor(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+        return 0
+    if command == "serve":
+        from core.session import find_session
+        from tui.serve import serve
+
+        session = find_session(arguments.session)
+        serve(session, arguments.host, arguments.port, control=arguments.control, console=console)
         return 0
     if command == "replay":
         return _replay(arguments)

@@ -1,7 +1,8 @@
-"""Pictures of the monitor from a recorded sitting, the same every time: `python -m tests.tui.screenshots [folder]`.
+"""Pictures of every screen, the same every time: `python -m tests.tui.screenshots [folder]`.
 
-Writes `monitor-{80x24,120x40,200x50}.svg` by Textual's export and the same as PNG by resvg with Fira Code. Where that
-font is not installed it says so and takes the machine's own monospace. `tests.tui.recorded` records the sitting anew.
+Writes `{screen}-{80x24,120x40,200x50}.svg` by Textual's export and the same as PNG by resvg with Fira Code. Where that
+font is not installed it says so and takes the machine's own monospace. Most show a recorded sitting, which
+`tests.tui.recorded` records anew; experiment and traced cycle are of the invented session, and their caption says so.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import resvg_py
 from textual.pilot import Pilot
 
+from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.recorded import RecordedClient, load
+from tests.tui.test_screens import play
 from tui.app import MonitorApp
+from tui.screens import KEY_OF_SCREEN
 
 SIZES = ((80, 24), (120, 40), (200, 50))
 
 
 CYCLES_A_TICK = 5
+INVENTED = ("compare", "cycle")
 
 
 async def rehearse(app: MonitorApp, client: RecordedClient, pilot: Pilot[bool]) -> None:
@@ -38,14 +44,38 @@ async def rehearse(app: MonitorApp, client: RecordedClient, pilot: Pilot[bool]) 
     app.tick(at_once=True)
 
 
-async def take(columns: int, rows: int) -> str:
-    """SVG of the screen at this size."""
+async def take_invented(mode: str, columns: int, rows: int) -> str:
+    """SVG of a screen that the recorded sitting has nothing for."""
+    session = FakeSession(seed=11, cycles=120)
+    session.captions = ("an invented session: no figure here was measured",)
+    client = FakeClient(session)
+    app = MonitorApp(client, clock_ns=lambda: session.now_ns, tick_s=0.0)
+    async with app.run_test(size=(columns, rows)) as pilot:
+        await pilot.pause()
+        app.tick()
+        for keys in (("b", "p"), ("s",), ("b",)):
+            play(app, client, keys)
+        session.advance(220)
+        await pilot.press(KEY_OF_SCREEN[mode])
+        for _ in range(3):
+            app.tick()
+            await pilot.pause()
+        return app.export_screenshot(title="tradetui", simplify=True)
+
+
+async def take(mode: str, columns: int, rows: int) -> str:
+    """SVG of a screen at this size."""
+    if mode in INVENTED:
+        return await take_invented(mode, columns, rows)
     client = RecordedClient(load())
     client.show(1)
     app = MonitorApp(client, clock_ns=lambda: client.now_ns, tick_s=0.0)
     async with app.run_test(size=(columns, rows)) as pilot:
         await pilot.pause()
         await rehearse(app, client, pilot)
+        await pilot.press(KEY_OF_SCREEN[mode])
+        await pilot.pause()
+        app.tick(at_once=True)
         await pilot.pause()
         return app.export_screenshot(title="tradetui", simplify=True)
 
@@ -77,9 +107,9 @@ def main(folder: Path) -> None:
     if not fonts:
         print("Fira Code is not installed (Debian: fonts-firacode); PNGs use the machine's monospace", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    for columns, rows in SIZES:
-        svg = asyncio.run(take(columns, rows))
-        stem = folder / f"monitor-{columns}x{rows}"
+    for mode, (columns, rows) in product(KEY_OF_SCREEN, SIZES):
+        svg = asyncio.run(take(mode, columns, rows))
+        stem = folder / f"{mode}-{columns}x{rows}"
         stem.with_suffix(".svg").write_text(svg, encoding="utf-8")
         stem.with_suffix(".png").write_bytes(bytes(to_png(svg, fonts)))
         print(stem.with_suffix(".svg"), stem.with_suffix(".png"))
