@@ -79,9 +79,6 @@ class Replay:
     async def trace(self) -> SwarmTrace:
         raise ValueError("a recording keeps each span's time, not when it ran")
 
-    async def change_trading(self, state: TradingState, reason: str) -> TradingAnswer:
-        raise ValueError(NOTHING_CHANGES)
-
     async def kill_node(self, node: int) -> str:
         raise ValueError(NOTHING_CHANGES)
 
