@@ -53,10 +53,11 @@ from net.bft_state import BftState
 from net.bft_votes import Block, Slot
 from net.certificate import CertificateError, Verifier, entry_digest, signed_bytes
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send, Sync
-from net.durable import BlockRecord, CertificateRecord, InstallRecord, ViewRecord, VoteRecord, encode_record
+from net.durable import CertificateRecord, InstallRecord, ViewRecord, VoteRecord, encode_record
 from net.epoch import Epoch
 from net.evidence import PROOFS_PER_CULPRIT_MAX, Contradiction, EvidenceError
 from net.messages import (
+    DECIDING,
     Certificate,
     CertificateNotice,
     Committed,
@@ -75,7 +76,7 @@ from net.payload_batch import contents_of, pack
 from net.settings import ConsensusSettings
 from net.submissions import Content
 
-_NO_DIGEST = bytes(32)
+NO_DIGEST = bytes(32)
 _VIEWS_AHEAD = 64
 _UNCHECKED_MAX = 64
 
@@ -328,12 +329,16 @@ class BftCore(BftState):
         self.blocks[digest] = block
         self.tip = (height, digest)
         slot = self._slot(self.view, height)
-        # The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
-        # once it is: a leader that forgot it leads no more (R8).
         self._relay_held_back()
         self._send_all(message)
-        self._cast(slot, Phase.NOTARIZE, digest, signature, block)
-        self._count(slot, Phase.NOTARIZE, digest, self.node, signature, now)
+        self._vote_for_own(slot, block, signature, now)
+
+    def _vote_for_own(self, slot: Slot, block: Block, signature: bytes, now: float) -> None:
+        """The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
+        once it is: a leader that forgot it leads no more (R8).
+        """
+        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
+        self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
 
     def _on_propose(self, sender: int, message: Propose, now: float) -> None:
         if message.leader != self.leader_of(message.view) or not self._in_range(
@@ -387,10 +392,13 @@ class BftCore(BftState):
             )
             self._nullify(now)
             return
-        signature = self._sign(signed_bytes(self.context, Phase.NOTARIZE, slot.view, slot.height, block.digest))
-        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
-        self._tell_vote(Phase.NOTARIZE, slot.view, slot.height, block.digest, signature)
-        self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
+        self._vote(slot, block, now)
+
+    def _vote(self, slot: Slot, block: Block, now: float) -> None:
+        signature = self._sign(signed_bytes(self.context, self.vote_phase, slot.view, slot.height, block.digest))
+        self._cast(slot, self.vote_phase, block.digest, signature, block)
+        self._tell_vote(self.vote_phase, slot.view, slot.height, block.digest, signature)
+        self._count(slot, self.vote_phase, block.digest, self.node, signature, now)
 
     def _finalize(self, slot: Slot, digest: bytes, now: float) -> None:
         if slot.finalization is not None or slot.finalize_voted is not None or not self.voting:
@@ -406,8 +414,7 @@ class BftCore(BftState):
         """Bind this node to a vote: remember it and put it on disk, before it leaves (R7)."""
         if block is not None and not block.persisted:
             block.persisted = True
-            record = BlockRecord(self.epoch.number, self.witness, block.parent, block.entry)
-            self._out.append(Persist(encode_record(record)))
+            self._out.append(Persist(encode_record(self._block_record(block))))
         self._bind(slot, phase, digest)
         vote = VoteRecord(self.epoch.number, self.witness, phase, slot.view, slot.height, digest, signature)
         self._out.append(Persist(encode_record(vote)))
@@ -453,10 +460,12 @@ class BftCore(BftState):
         if vote.phase is Phase.NULLIFY:
             self._on_nullify(sender, vote, now)
             return
+        if vote.phase not in (self.vote_phase, Phase.FINALIZE):
+            return
         if not self._in_range(sender, vote.view, vote.height, now):
             return
         slot = self._slot(vote.view, vote.height)
-        tally = slot.notarize if vote.phase is Phase.NOTARIZE else slot.finalize
+        tally = slot.tally(vote.phase)
         done = slot.notarization if vote.phase is Phase.NOTARIZE else slot.finalization
         before = tally.digest_of.get(vote.voter)
         if before == vote.digest or (before is None and done is not None and done.digest == vote.digest):
@@ -474,7 +483,7 @@ class BftCore(BftState):
 
     def _accuse(self, slot: Slot, phase: Phase, culprit: int, digest: bytes, signature: bytes, now: float) -> None:
         """Two signed votes of one node in one slot: proof that it lies. A lying leader loses its view."""
-        tally = slot.notarize if phase is Phase.NOTARIZE else slot.finalize
+        tally = slot.tally(phase)
         if culprit in tally.accused:
             return
         tally.accused.add(culprit)
@@ -512,7 +521,7 @@ class BftCore(BftState):
         self._prove(contradiction)
 
     def _count(self, slot: Slot, phase: Phase, digest: bytes, voter: int, signature: bytes, now: float) -> None:
-        tally = slot.notarize if phase is Phase.NOTARIZE else slot.finalize
+        tally = slot.tally(phase)
         if tally.add(voter, digest, signature) >= self.quorum:
             self._check_quorums(slot, now)
 
@@ -561,8 +570,7 @@ class BftCore(BftState):
             if certificate.parent != block.parent:
                 certificate = replace(certificate, parent=block.parent)
             if not block.persisted:
-                record = BlockRecord(self.epoch.number, self.witness, block.parent, block.entry)
-                self._out.append(Persist(encode_record(record)))
+                self._out.append(Persist(encode_record(self._block_record(block))))
             self._out.append(Persist(encode_record(CertificateRecord(certificate, self.witness))))
             self._decide(Committed(self.epoch.number, block.entry, certificate), block)
             decided = True
@@ -604,13 +612,17 @@ class BftCore(BftState):
         """R5."""
         if self.nullified or self.sealed or not self.voting:
             return
-        self._cast_nullify(self.view, self.finalize_top + 1)
+        self._cast_nullify(self.view, *self._report())
         self._check_nullified(now)
 
-    def _cast_nullify(self, view: int, height: int) -> None:
-        signature = self._sign(signed_bytes(self.context, Phase.NULLIFY, view, height, _NO_DIGEST))
-        vote = Vote(self.epoch.number, Phase.NULLIFY, view, height, _NO_DIGEST, self.node, signature)
-        record = VoteRecord(self.epoch.number, self.witness, Phase.NULLIFY, view, height, _NO_DIGEST, signature)
+    def _report(self) -> tuple[int, bytes]:
+        """The height and digest of this node's NULLIFY vote in the current view."""
+        return self.finalize_top + 1, NO_DIGEST
+
+    def _cast_nullify(self, view: int, height: int, digest: bytes) -> None:
+        signature = self._sign(signed_bytes(self.context, Phase.NULLIFY, view, height, digest))
+        vote = Vote(self.epoch.number, Phase.NULLIFY, view, height, digest, self.node, signature)
+        record = VoteRecord(self.epoch.number, self.witness, Phase.NULLIFY, view, height, digest, signature)
         self._out.append(Persist(encode_record(record)))
         self._out.append(Sync())
         self.nullifications.add(vote)
@@ -622,21 +634,29 @@ class BftCore(BftState):
             self._answer_laggard(sender, vote.view, now)
             return
         before = self.nullifications.of(vote.view, vote.voter)
-        if before is None or before.height != vote.height:
-            said = signed_bytes(self.context, Phase.NULLIFY, vote.view, vote.height, _NO_DIGEST)
-            if vote.digest != _NO_DIGEST or not self._verifier.verifies(vote.voter, said, vote.signature):
+        if before is None or (before.height, before.digest) != (vote.height, vote.digest):
+            said = signed_bytes(self.context, Phase.NULLIFY, vote.view, vote.height, vote.digest)
+            unfit = vote.digest != NO_DIGEST and self.vote_phase is Phase.NOTARIZE
+            if unfit or not self._verifier.verifies(vote.voter, said, vote.signature):
                 if sender == vote.voter:
                     self._out.append(Evidence(sender, "NULLIFY vote with a wrong signature", b""))
                 return
             if before is not None:
                 self._prove(Contradiction(self.context, before, vote))
+                self._on_second_nullify(sender, vote, now)
                 return
-            self.nullifications.add(vote)
+            self._keep_nullify(vote)
             self._check_nullified(now)
             self._vote_where_possible(now)
             self._propose_where_possible(now)
         if vote.view < self.view and sender == vote.voter:
             self._answer_laggard(sender, vote.view, now)
+
+    def _keep_nullify(self, vote: Vote) -> None:
+        self.nullifications.add(vote)
+
+    def _on_second_nullify(self, sender: int, vote: Vote, now: float) -> None:
+        """A voter's second NULLIFY of one view counts for nothing."""
 
     def _check_nullified(self, now: float) -> None:
         """f + 1 votes hold an honest one, and a leader may give itself up: join. A quorum of votes: the next view."""
@@ -654,7 +674,7 @@ class BftCore(BftState):
         # Without the votes of those that skip a view, a liar's vote could leave the next leader without grounds.
         for left in range(max(self.view, view - _VIEWS_AHEAD), view):
             if self.voting and self.nullifications.of(left, self.node) is None:
-                self._cast_nullify(left, self.finalize_top + 1 if left == self.view else 0)
+                self._cast_nullify(left, *(self._report() if left == self.view else (0, NO_DIGEST)))
         self.view = view
         self.elections += 1
         self._barren_views += 1
@@ -705,7 +725,7 @@ class BftCore(BftState):
 
     def _on_certificate_notice(self, sender: int, certificate: Certificate, now: float) -> None:
         """A finalization waits until this turn's votes are out: the leader waits for those, nobody for its checking."""
-        if certificate.phase is Phase.FINALIZE and sender == self.leader and len(self._unchecked) < _UNCHECKED_MAX:
+        if certificate.phase in DECIDING and sender == self.leader and len(self._unchecked) < _UNCHECKED_MAX:
             self._unchecked.append((sender, certificate))
             self._check_at = now
         else:
@@ -720,7 +740,7 @@ class BftCore(BftState):
     def _on_certificate(self, sender: int, certificate: Certificate, now: float) -> None:
         """A notarization or finalization passed on. Its `parent` is not signed, so only the block's own counts."""
         wrong = certificate.mode is not Mode.BFT or certificate.context != self.context
-        if wrong or certificate.phase is Phase.NULLIFY or certificate.index <= self.committed_height:
+        if wrong or certificate.phase not in (self.vote_phase, Phase.FINALIZE) or certificate.index <= self.committed_height:
             return
         slot = self.slots.get((certificate.term, certificate.index))
         if slot is not None:
@@ -734,7 +754,7 @@ class BftCore(BftState):
             return
         if certificate.index > self.committed_height + 4 * self._settings.bft_window + 64:
             self.far_behind = True
-            if not self.witness or certificate.phase is not Phase.FINALIZE:
+            if not self.witness or certificate.phase not in DECIDING:
                 return
         slot = self._slot(certificate.term, certificate.index)
         if certificate.phase is Phase.NOTARIZE:
@@ -747,8 +767,7 @@ class BftCore(BftState):
         """Signatures of the same statement that this node has checked already, or made, by voter."""
         if slot is None:
             return {}
-        tally = slot.notarize if certificate.phase is Phase.NOTARIZE else slot.finalize
-        return tally.signatures.get(certificate.digest, {})
+        return slot.tally(certificate.phase).signatures.get(certificate.digest, {})
 
     def _take(self, now: float) -> list[Effect]:
         self._watch(now)

@@ -18,6 +18,13 @@ def nullify_messages(state: BftState, vote: Vote) -> Iterator[ConsensusMessage]:
     slot = state.slots.get((vote.view, vote.height - 1))
     if slot is not None and slot.notarization is not None:
         yield CertificateNotice(state.epoch.number, slot.notarization)
+    block = state.blocks.get(vote.digest)
+    for _ in range(_HEIGHTS):
+        # The fast path: what the vote reports, from the top down.
+        if block is None:
+            break
+        yield block.proposal
+        block = state.blocks.get(block.parent)
 
 
 def for_everybody(state: BftState) -> Iterator[ConsensusMessage]:
@@ -31,7 +38,8 @@ def for_everybody(state: BftState) -> Iterator[ConsensusMessage]:
     live.sort(key=lambda slot: (slot.height, slot.view))
     for slot in live[:_HEIGHTS]:
         yield from _slot_messages(state, slot)
-    if state.leader == state.node and not state.in_first_view and state.committed_view < state.view:
+    grounds = state.leader == state.node or state.vote_phase is Phase.FAST
+    if grounds and not state.in_first_view and state.committed_view < state.view:
         yield from _grounds(state)
     for height, digest in _missing_blocks(state)[:_HEIGHTS]:
         yield FetchBlock(state.epoch.number, height, digest)
@@ -60,11 +68,12 @@ def _slot_messages(state: BftState, slot: Slot) -> Iterator[ConsensusMessage]:
     number = state.epoch.number
     if slot.voted is not None:
         block = state.blocks.get(slot.voted)
-        signature = slot.notarize.signatures.get(slot.voted, {}).get(state.node)
-        if block is not None and block.proposal.leader == state.node:
+        signature = slot.tally(state.vote_phase).signatures.get(slot.voted, {}).get(state.node)
+        own = block is not None and block.proposal.leader == state.node
+        if block is not None and own:
             yield block.proposal
-        elif signature is not None:
-            yield Vote(number, Phase.NOTARIZE, slot.view, slot.height, slot.voted, state.node, signature)
+        if signature is not None and not (own and state.vote_phase is Phase.NOTARIZE):
+            yield Vote(number, state.vote_phase, slot.view, slot.height, slot.voted, state.node, signature)
     if slot.notarization is not None:
         yield CertificateNotice(number, slot.notarization)
     if slot.finalize_voted is not None:
@@ -76,7 +85,7 @@ def _slot_messages(state: BftState, slot: Slot) -> Iterator[ConsensusMessage]:
 def _grounds(state: BftState) -> Iterator[ConsensusMessage]:
     """The votes and the notarization that entitle the first block of this leader's view (R3)."""
     for view in range(max(state.committed_view, state.first_view), state.view):
-        yield from state.nullifications.votes(view)
+        yield from state.nullifications.every(view)
     older = [certificate for certificate in state.notarized.values() if certificate.term < state.view]
     if older:
         yield CertificateNotice(state.epoch.number, max(older, key=lambda each: (each.term, each.index)))
@@ -89,10 +98,13 @@ def _missing_blocks(state: BftState) -> list[tuple[int, bytes]]:
         for certificate in (slot.notarization, slot.finalization):
             if certificate is not None:
                 sought[certificate.digest] = slot.height
-        for tally in (slot.notarize, slot.finalize):
+        for tally in (slot.tally(state.vote_phase), slot.finalize):
             for digest, votes in tally.signatures.items():
                 if len(votes) > state.faults:
                     sought[digest] = slot.height
+    for vote in state.nullifications.reports():
+        if vote.height > state.committed_height and vote.view <= state.view:
+            sought[vote.digest] = vote.height
     for block in state.blocks.values():
         if block.entry.index > state.committed_height + 1:
             sought.setdefault(block.parent, block.entry.index - 1)

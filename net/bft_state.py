@@ -32,6 +32,9 @@ _ORDERED = (EntryKind.DATA, EntryKind.BATCH, EntryKind.SWITCH, EntryKind.MEMBERS
 class BftState:
     """The slots, blocks and votes above the last decided height, and this replica's own promises."""
 
+    vote_phase = Phase.NOTARIZE
+    """What a replica votes on a proposal."""
+
     def __init__(
         self,
         node: int,
@@ -186,7 +189,7 @@ class BftState:
         return None
 
     def _bind(self, slot: Slot, phase: Phase, digest: bytes) -> None:
-        if phase is Phase.NOTARIZE:
+        if phase is self.vote_phase:
             slot.voted = digest
             if slot.view == self.view:
                 self.voted_in_view = True
@@ -253,7 +256,7 @@ class BftState:
             for vote in self.nullifications.all_of(self.node)
         )
         records.extend(
-            BlockRecord(number, witness, block.parent, block.entry) for block in self.blocks.values() if block.persisted
+            self._block_record(block) for block in self.blocks.values() if block.persisted
         )
         records.extend(CertificateRecord(certificate, witness) for certificate in self.notarized.values())
         for slot in self.slots.values():
@@ -262,7 +265,7 @@ class BftState:
 
     def _own_votes(self, slot: Slot) -> list[Record]:
         number, witness = self.epoch.number, self.witness
-        votes = ((Phase.NOTARIZE, slot.voted, slot.notarize), (Phase.FINALIZE, slot.finalize_voted, slot.finalize))
+        votes = ((self.vote_phase, slot.voted, slot.tally(self.vote_phase)), (Phase.FINALIZE, slot.finalize_voted, slot.finalize))
         return [
             VoteRecord(number, witness, phase, slot.view, slot.height, digest, tally.signatures[digest][self.node])
             for phase, digest, tally in votes
@@ -272,10 +275,10 @@ class BftState:
     def restore(self, record: Record) -> Sequence[Committed]:
         """Take a record of this node's log; what it shows to be decided."""
         match record:
-            case BlockRecord(_, _, parent, entry):
+            case BlockRecord(_, _, parent, entry, signature):
                 digest = entry_digest(parent, entry)
                 if entry.index > self.committed_height and digest not in self.blocks:
-                    self.blocks[digest] = self._restored_block(entry, parent, digest)
+                    self.blocks[digest] = self._restored_block(entry, parent, digest, signature)
             case VoteRecord():
                 self._restore_vote(record)
             case ViewRecord(_, _, view, finalize_top, voted):
@@ -295,10 +298,15 @@ class BftState:
                 raise TypeError(f"{type(record).__name__} is no Byzantine record")
         return ()
 
-    def _restored_block(self, entry: Entry, parent: bytes, digest: bytes) -> Block:
-        # Only the leader's own blocks can be proposed again: others' signatures are not kept.
+    def _block_record(self, block: Block) -> BlockRecord:
+        return BlockRecord(self.epoch.number, self.witness, block.parent, block.entry)
+
+    def _restored_block(self, entry: Entry, parent: bytes, digest: bytes, signature: bytes) -> Block:
+        # Only the leader's own blocks can be proposed again: others' signatures are kept on the fast path only.
         leader = self.leader_of(entry.term)
-        message = Propose(self.epoch.number, entry.term, entry.index, parent, entry.kind, entry.payload, leader, b"")
+        message = Propose(
+            self.epoch.number, entry.term, entry.index, parent, entry.kind, entry.payload, leader, signature
+        )
         return Block(entry, parent, digest, message, persisted=True)
 
     def _restore_vote(self, vote: VoteRecord) -> None:
@@ -313,13 +321,12 @@ class BftState:
         if vote.height > self.committed_height:
             slot = self._slot(vote.view, vote.height)
         self._bind(slot, vote.phase, vote.digest)
-        tally = slot.notarize if vote.phase is Phase.NOTARIZE else slot.finalize
-        tally.add(self.node, vote.digest, vote.signature)
+        slot.tally(vote.phase).add(self.node, vote.digest, vote.signature)
         block = self.blocks.get(vote.digest)
-        if vote.phase is Phase.NOTARIZE and self.leader_of(vote.view) == self.node:
+        if vote.phase is self.vote_phase and self.leader_of(vote.view) == self.node:
             if vote.view == self.view:
                 self.tip = max(self.tip or (0, b""), (vote.height, vote.digest))
-            if block is not None:
+            if block is not None and vote.phase is Phase.NOTARIZE:
                 block.proposal = replace(block.proposal, signature=vote.signature)
 
     def _restore_view(self, view: int) -> None:

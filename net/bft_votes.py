@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from net.messages import Certificate, Entry, Propose, Vote
+from net.messages import Certificate, Entry, Phase, Propose, Vote
 
 
 @dataclass(slots=True)
@@ -46,6 +46,13 @@ class Slot:
     finalize: Tally = field(default_factory=Tally)
     notarization: Certificate | None = None
     finalization: Certificate | None = None
+    fast: Tally = field(default_factory=Tally)
+
+    def tally(self, phase: Phase) -> Tally:
+        """The votes of NOTARIZE, FINALIZE or FAST."""
+        if phase is Phase.NOTARIZE:
+            return self.notarize
+        return self.finalize if phase is Phase.FINALIZE else self.fast
 
 
 class Nullifications:
@@ -54,6 +61,7 @@ class Nullifications:
     def __init__(self, quorum: int) -> None:
         self._quorum = quorum
         self._votes: dict[int, dict[int, Vote]] = {}
+        self._others: dict[int, list[Vote]] = {}
 
     def add(self, vote: Vote) -> None:
         self._votes.setdefault(vote.view, {}).setdefault(vote.voter, vote)
@@ -63,6 +71,26 @@ class Nullifications:
 
     def votes(self, view: int) -> list[Vote]:
         return list(self._votes.get(view, {}).values())
+
+    def add_other(self, vote: Vote, most: int) -> bool:
+        """Keep a vote of one who signed another in that view: somebody may stand on it. At most `most` a view."""
+        others = self._others.setdefault(vote.view, [])
+        if vote in others or len(others) >= most:
+            return False
+        others.append(vote)
+        return True
+
+    def every(self, view: int) -> list[Vote]:
+        """All votes of `view`, a liar's second ones included."""
+        return [*self._votes.get(view, {}).values(), *self._others.get(view, ())]
+
+    @property
+    def views(self) -> list[int]:
+        return sorted(self._votes)
+
+    def reports(self) -> list[Vote]:
+        """The votes that name a block (`net.bft_fast`)."""
+        return [vote for view in self._votes for vote in self.every(view) if any(vote.digest)]
 
     def all_of(self, voter: int) -> list[Vote]:
         """The votes of `voter` in every view that is kept."""
@@ -88,3 +116,4 @@ class Nullifications:
     def forget_below(self, view: int) -> None:
         for old in [each for each in self._votes if each < view]:
             del self._votes[old]
+            self._others.pop(old, None)

@@ -17,7 +17,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from net.durable import decode_witness, encode_witness
-from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.messages import DECIDING, Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.quorum import byzantine_quorum
 
 GENESIS_DIGEST: Final = bytes(32)
@@ -169,12 +169,12 @@ class Verifier:
 def verify_certificate(certificate: Certificate, entry: Entry, verifier: Verifier) -> None:
     """Check that `certificate` proves `entry` committed; raises a subclass of `CertificateError` that says why not.
 
-    BFT: a quorum of FINALIZE signatures. RAFT and AUTO: the leader's word. The entry is the raw one of the log (a
+    BFT: a quorum of FINALIZE signatures, or of FAST ones. RAFT and AUTO: the leader's word. The entry is the raw one of the log (a
     witnessed entry of AUTO still wrapped); `verify_committed` unwraps.
     """
     if certificate.index != entry.index or entry_digest(certificate.parent, entry) != certificate.digest:
         raise WrongDigest(f"the certificate of index {certificate.index} is not about this entry {entry.index}")
-    if certificate.phase is not Phase.FINALIZE:
+    if certificate.phase not in DECIDING:
         raise WrongMode(f"entry {entry.index}: a {certificate.phase.name} certificate proves no commit")
     if certificate.mode is Mode.BFT:
         if certificate.term != entry.term:
@@ -202,7 +202,7 @@ def verify_committed(committed: Committed, verifier: Verifier) -> None:
 
 def verify_witness(witness: Certificate, entry: Entry, verifier: Verifier) -> None:
     """Check that a Byzantine quorum finalized the payload of a critical `entry`, in the same epoch's witness log."""
-    if witness.mode is not Mode.BFT or witness.phase is not Phase.FINALIZE:
+    if witness.mode is not Mode.BFT or witness.phase not in DECIDING:
         raise WrongMode(f"entry {entry.index}: the witness is a {witness.mode.name} {witness.phase.name} certificate")
     block = Entry(witness.index, witness.term, entry.kind, entry.payload)
     if entry_digest(witness.parent, block) != witness.digest:

@@ -26,6 +26,7 @@ class RecordKind(IntEnum):
     CHECKPOINT = 8
     INCARNATION = 9
     VIEW = 10
+    NULLIFY = 11
 
 
 class RecordError(ValueError):
@@ -73,6 +74,8 @@ class BlockRecord:
     witness: bool
     parent: bytes
     entry: Entry
+    signature: bytes = b""
+    """The leader's on the proposal, where the fast path is on: others ask for it with a report (`net.bft_fast`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,19 @@ class ViewRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class NullifyRecord:
+    """Byzantine, fast path: another node's NULLIFY vote, which this node's votes in later views may stand on."""
+
+    epoch: int
+    witness: bool
+    view: int
+    height: int
+    digest: bytes
+    voter: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class InstallRecord:
     """An entry that a peer proved committed, with its proof (catch-up)."""
 
@@ -153,6 +169,7 @@ Record = (
     | CheckpointRecord
     | IncarnationRecord
     | ViewRecord
+    | NullifyRecord
 )
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -218,8 +235,9 @@ def encode_record(record: Record) -> bytes:
             fields = (RecordKind.COMMIT_INDEX, epoch, commit_index)
         case VoteRecord(epoch, witness, phase, view, height, digest, signature):
             fields = (RecordKind.VOTE, epoch, witness, int(phase), view, height, digest, signature)
-        case BlockRecord(epoch, witness, parent, entry):
-            fields = (RecordKind.BLOCK, epoch, witness, parent, _entry_fields(entry))
+        case BlockRecord(epoch, witness, parent, entry, signature):
+            signed = (signature,) if signature else ()
+            fields = (RecordKind.BLOCK, epoch, witness, parent, _entry_fields(entry), *signed)
         case CertificateRecord(certificate, witness):
             fields = (RecordKind.CERTIFICATE, _certificate_fields(certificate), witness)
         case HardState(epoch, term, voted_for):
@@ -230,6 +248,8 @@ def encode_record(record: Record) -> bytes:
             fields = (RecordKind.CHECKPOINT, data, (proof.index, proof.digest, proof.signers, proof.signatures))
         case ViewRecord(epoch, witness, view, finalize_top, voted):
             fields = (RecordKind.VIEW, epoch, witness, view, finalize_top, voted)
+        case NullifyRecord(epoch, witness, view, height, digest, voter, signature):
+            fields = (RecordKind.NULLIFY, epoch, witness, view, height, digest, voter, signature)
         case IncarnationRecord(incarnation):
             fields = (RecordKind.INCARNATION, incarnation)
     packed: bytes = _pack((int(fields[0]), *fields[1:]))
@@ -257,8 +277,8 @@ def _decode(kind: RecordKind, fields: list[Any]) -> Record:
             epoch, witness, phase, view, height, digest, signature = fields
             return VoteRecord(epoch, witness, Phase(phase), view, height, digest, signature)
         case RecordKind.BLOCK:
-            epoch, witness, parent, entry = fields
-            return BlockRecord(epoch, witness, parent, _entry(entry))
+            epoch, witness, parent, entry, *signature = fields
+            return BlockRecord(epoch, witness, parent, _entry(entry), *signature)
         case RecordKind.CERTIFICATE:
             certificate, witness = fields
             return CertificateRecord(_certificate(certificate), witness)
@@ -277,3 +297,6 @@ def _decode(kind: RecordKind, fields: list[Any]) -> Record:
         case RecordKind.VIEW:
             epoch, witness, view, finalize_top, voted = fields
             return ViewRecord(epoch, witness, view, finalize_top, voted)
+        case RecordKind.NULLIFY:
+            epoch, witness, view, height, digest, voter, signature = fields
+            return NullifyRecord(epoch, witness, view, height, digest, voter, signature)

@@ -84,7 +84,7 @@ def _contradict(first: Vote, second: Vote) -> bool:
     if first.phase is not second.phase:
         return False
     if first.phase is Phase.NULLIFY:
-        return first.height != second.height
+        return (first.height, first.digest) != (second.height, second.digest)
     return first.height == second.height and first.digest != second.digest
 
 

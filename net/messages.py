@@ -42,6 +42,12 @@ class Phase(IntEnum):
     NOTARIZE = 1
     FINALIZE = 2
     NULLIFY = 3
+    FAST = 4
+    """Fast path (`net.bft_fast`): notarizes and finalizes at once, a quorum decides."""
+
+
+DECIDING = (Phase.FINALIZE, Phase.FAST)
+"""A quorum of either proves a decision: the signed bytes name the phase, and FAST is signed only on the fast path."""
 
 
 @dataclass(frozen=True, slots=True)

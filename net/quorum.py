@@ -19,3 +19,12 @@ def byzantine_quorum(n: int) -> int:
     Two such quorums share at least f + 1 nodes, so at least one honest one. It is 2f + 1 only where n = 3f + 1.
     """
     return (n + byzantine_faults(n) + 2) // 2
+
+
+def fast_path_possible(n: int) -> bool:
+    """Whether `n` nodes can decide two delays after the proposal: n >= 5f - 1, and a quorum is n - f (`net.bft_fast`).
+
+    That holds for 4 and 5 nodes (f = 1).
+    """
+    faults = byzantine_faults(n)
+    return faults >= 1 and n >= 5 * faults - 1 and byzantine_quorum(n) == n - faults

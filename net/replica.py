@@ -54,7 +54,7 @@ from net.messages import (
     TimeoutNow,
     Vote,
 )
-from net.quorum import byzantine_faults
+from net.quorum import byzantine_faults, fast_path_possible
 from net.replica_catch_up import ReplicaCatchUp
 from net.settings import ConsensusSettings
 
@@ -109,6 +109,8 @@ class Replica(ReplicaCatchUp):
             raise ValueError(f"node {node} is not in the roster {sorted(roster)}")
         if mode is not Mode.RAFT and byzantine_faults(len(roster)) < 1:
             raise ValueError(f"mode {mode.name} needs at least 4 nodes, the roster has {len(roster)}")
+        if settings is not None and settings.fast_path and not fast_path_possible(len(roster)):
+            raise ValueError(f"the fast path needs 4 or 5 nodes, the roster has {len(roster)}: turn fast_path off")
         super().__init__(
             node,
             all_voters(roster),

@@ -10,6 +10,7 @@ from random import Random
 
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
+from net.bft_fast import FastBftCore
 from net.certificate import GENESIS_DIGEST, Verifier, unwrapped
 from net.checkpoint import Checkpoint, CheckpointError
 from net.consensus import Effect
@@ -24,12 +25,13 @@ from net.durable import (
     RecordError,
     encode_record,
 )
-from net.epoch import Epoch, decode_switch, first_epoch, make_epoch
+from net.epoch import Epoch, decode_switch, first_epoch, make_epoch, with_fast_path
 from net.history import History
 from net.membership import Membership, MembershipError
 from net.membership_change import next_epoch
 from net.messages import Certificate, CheckpointCertificate, Committed, Entry, EntryKind, Mode
 from net.payload_batch import PayloadBatchError, contents_of, payloads_of
+from net.quorum import fast_path_possible
 from net.raft import RaftCore
 from net.settings import ConsensusSettings
 from net.snapshot_transfer import CertifiedCheckpoint, assemble
@@ -133,7 +135,7 @@ class ReplicaLog:
     # -- epochs ----------------------------------------------------------------------------------------------------
 
     def _enter_epoch(self, epoch: Epoch) -> None:
-        self._epoch = epoch
+        self._epoch = epoch = with_fast_path(epoch) if self._settings.fast_path else epoch
         members = epoch.membership
         self.nodes = members.nodes
         self.peers = tuple(peer for peer in members.nodes if peer != self.node)
@@ -146,7 +148,9 @@ class ReplicaLog:
             self._raft = RaftCore(self.node, epoch, self._sign, self._random, self._settings, self.voting)
         if epoch.mode is not Mode.RAFT:
             witness = epoch.mode is Mode.AUTO
-            self._bft = BftCore(
+            # Of a membership that the fast path does not fit all nodes run the other one.
+            core = FastBftCore if epoch.fast_path and fast_path_possible(len(members.voters)) else BftCore
+            self._bft = core(
                 self.node, epoch, witness, self._sign, self.verifier, self._settings, self._judge_content, self.voting
             )
             if witness:

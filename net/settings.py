@@ -25,6 +25,9 @@ class ConsensusSettings:
     """Byzantine: votes go to the view's leader, who passes on the certificate that they make; all hear them only when
     that takes too long. False: every vote goes to everybody at once, a message delay less and more than twice the
     messages."""
+    fast_path: bool = False
+    """Byzantine: decide two message delays after the proposal (`net.bft_fast`), with 4 or 5 voters only. All nodes must
+    agree on it: it is part of what every signature of the log covers."""
     bft_window: int = 16
     """Byzantine heights in flight; 1 is the sequential baseline."""
     progress_timeout_s: float = 1.0

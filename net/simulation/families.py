@@ -23,6 +23,13 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "bft, n = 7, two liars": Kind(7, Mode.BFT, liars=2),
         "bft, n = 7, a liar and twins": Kind(7, Mode.BFT, liars=1, twins=1),
     },
+    "fast": {
+        "fast, n = 4": Kind(4, Mode.BFT, fast=True),
+        "fast, n = 4, one liar": Kind(4, Mode.BFT, fast=True, liars=1),
+        "fast, n = 4, twins": Kind(4, Mode.BFT, fast=True, twins=1),
+        "fast, n = 5, one liar": Kind(5, Mode.BFT, fast=True, liars=1),
+        "fast, n = 4, switching": Kind(4, Mode.BFT, fast=True, switching=True),
+    },
     "auto": {"auto, n = 4": Kind(4, Mode.AUTO), "auto, n = 5": Kind(5, Mode.AUTO)},
     "switching": {
         "switching, n = 4": Kind(4, Mode.RAFT, switching=True),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from nacl.signing import SigningKey
 
-from net.epoch import first_epoch
+from net.epoch import first_epoch, with_fast_path
 from net.membership import Membership
 from net.messages import Mode
 
@@ -26,8 +26,9 @@ def roster_of(n: int) -> dict[int, bytes]:
     return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
 
 
-def context_of(epoch: int) -> bytes:
+def context_of(epoch: int, fast_path: bool = False) -> bytes:
     """The context of the first Byzantine epoch of a simulated cluster; adversaries lie only there."""
     if epoch != 1:
         raise ValueError(f"adversaries know the context of epoch 1 only, not {epoch}")
-    return first_epoch(Mode.BFT, 0, Membership(())).context
+    first = first_epoch(Mode.BFT, 0, Membership(()))
+    return (with_fast_path(first) if fast_path else first).context

@@ -47,6 +47,8 @@ class Kind:
     liars: int = 0
     members: bool = False
     twins: int = 0
+    fast: bool = False
+    """The fast path is on."""
     reads: bool = False
     """Little happens but that leaders are deposed behind their backs, one at a time, and asked for reads."""
 
@@ -148,10 +150,12 @@ class Scenario:
             seed,
             kind.mode,
             random_faults(self.random),
-            self.random.choice((SETTINGS, CHECKPOINTS, SEQUENTIAL, ConsensusSettings())),
+            replace(
+                self.random.choice((SETTINGS, CHECKPOINTS, SEQUENTIAL, ConsensusSettings())), fast_path=kind.fast
+            ),
             critical=is_critical,
             byzantine=liars,
-            adversary=Adversary(liars, kind.nodes) if liars else None,
+            adversary=Adversary(liars, kind.nodes, kind.fast) if liars else None,
             replica_class=replica_class,
             clocks_drift=self.random.random() < 0.5,
             twins=twins,
