@@ -17,6 +17,7 @@ from net.messages import Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
+from net.simulation.byzantine_fast import FastAdversary
 from net.simulation.cluster import Cluster, Faults
 from net.simulation.invariants import InvariantBroken
 from net.simulation.keys import roster_of
@@ -155,7 +156,7 @@ class Scenario:
             ),
             critical=is_critical,
             byzantine=liars,
-            adversary=Adversary(liars, kind.nodes, kind.fast) if liars else None,
+            adversary=(FastAdversary if kind.fast else Adversary)(liars, kind.nodes) if liars else None,
             replica_class=replica_class,
             clocks_drift=self.random.random() < 0.5,
             twins=twins,

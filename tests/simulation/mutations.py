@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from net import bft_state, certificate, raft_election, replica_catch_up
+from net import bft_fast, bft_state, certificate, raft_election, replica_catch_up
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
+from net.bft_fast import FastBftCore, Grounds
 from net.bft_votes import Nullifications, Slot
 from net.certificate import Verifier
 from net.consensus import Effect, Sync
 from net.durable import VoteRecord
 from net.membership import Membership
-from net.messages import Certificate, Committed, Mode
+from net.messages import Certificate, Committed, Mode, Phase
 from net.raft import RaftCore
 from net.raft_log import RaftLog
 from net.raft_progress import Progress
@@ -257,6 +258,61 @@ def believe_any_signature(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Verifier, "verifies", lambda self, node, message, signature: True)
 
 
+def fast_ignore_reports(patch: pytest.MonkeyPatch) -> None:
+    """F5 left out: a view starts from what is decided."""
+    patch.setattr(Grounds, "extendable", lambda self, view: {None})
+
+
+def fast_count_the_equivocator(patch: pytest.MonkeyPatch) -> None:
+    """F5 (b): the report of the leader that is proven to lie counts like the others'."""
+    original = bft_fast.extendable
+    patch.setattr(
+        bft_fast, "extendable", lambda reports, leader, quorum, enough: original(reports, -1, quorum, enough)
+    )
+
+
+def fast_accept_fewer_reports(patch: pytest.MonkeyPatch) -> None:
+    """F5 (b): after an equivocation any reported block will do."""
+    original = bft_fast._after_equivocation
+    patch.setattr(bft_fast, "_after_equivocation", lambda chains, enough: original(chains, len(chains) + 1))
+
+
+def fast_forget_reports_on_restart(patch: pytest.MonkeyPatch) -> None:
+    """R7 in part left out: a node that restarts votes for nothing else, and reports nothing."""
+    original = FastBftCore.restore
+
+    def restore(self: FastBftCore, record: Any) -> Sequence[Committed]:
+        decided = original(self, record)
+        if isinstance(record, VoteRecord) and record.phase is Phase.FAST:
+            self.finalize_top = -1
+        return decided
+
+    patch.setattr(FastBftCore, "restore", restore)
+
+
+def fast_start_anywhere(patch: pytest.MonkeyPatch) -> None:
+    """F5 in part left out: replicas do not check where a view starts."""
+    patch.setattr(Grounds, "may_start", lambda self, view, parent: True)
+
+
+def fast_vote_after_giving_up(patch: pytest.MonkeyPatch) -> None:
+    """F1 in part left out: a node FAST-votes in a view that it gave up."""
+    original = FastBftCore._vote_where_possible
+
+    def vote_where_possible(self: FastBftCore, now: float) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            if self.nullified:
+                inner.setattr(FastBftCore, "nullified", False)
+            original(self, now)
+
+    patch.setattr(FastBftCore, "_vote_where_possible", vote_where_possible)
+
+
+def fast_report_what_is_certified_only(patch: pytest.MonkeyPatch) -> None:
+    """F4 left out: a node reports what it knows to be decided, as it would without the fast path."""
+    patch.setattr(FastBftCore, "_report", lambda self: (0, bytes(32)))
+
+
 PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "vote twice a term": (vote_twice_a_term, Kind(4, Mode.RAFT)),
     "skip syncs (Raft)": (skip_syncs, Kind(4, Mode.RAFT)),
@@ -284,5 +340,14 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "believe one checkpoint signature": (believe_one_checkpoint_signature, Kind(4, Mode.BFT, liars=1)),
     "let a lost disk vote": (let_a_lost_disk_vote, Kind(4, Mode.RAFT, switching=True, members=True)),
     "finalize after giving up": (finalize_after_giving_up, Kind(4, Mode.BFT, liars=1)),
+    "fast: ignore reports": (fast_ignore_reports, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: count the equivocator": (fast_count_the_equivocator, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: accept fewer reports": (fast_accept_fewer_reports, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: forget reports on restart": (fast_forget_reports_on_restart, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: quorum minus one": (byzantine_quorum_minus_one, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: start anywhere": (fast_start_anywhere, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: vote after giving up": (fast_vote_after_giving_up, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: report nothing": (fast_report_what_is_certified_only, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "fast: skip syncs": (skip_syncs, Kind(4, Mode.BFT, liars=1, fast=True)),
     "believe any signature": (believe_any_signature, Kind(4, Mode.BFT, liars=1)),
 }
