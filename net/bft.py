@@ -740,7 +740,11 @@ class BftCore(BftState):
     def _on_certificate(self, sender: int, certificate: Certificate, now: float) -> None:
         """A notarization or finalization passed on. Its `parent` is not signed, so only the block's own counts."""
         wrong = certificate.mode is not Mode.BFT or certificate.context != self.context
-        if wrong or certificate.phase not in (self.vote_phase, Phase.FINALIZE) or certificate.index <= self.committed_height:
+        if (
+            wrong
+            or certificate.phase not in (self.vote_phase, Phase.FINALIZE)
+            or certificate.index <= self.committed_height
+        ):
             return
         slot = self.slots.get((certificate.term, certificate.index))
         if slot is not None:

@@ -6,27 +6,28 @@ liar less among the others. Here it carries the stable leader and the chained bl
 hold as they are; the others become:
 
 F1  A proposal is signed as NOTARIZE by its leader, and that is no vote: the leader FAST-votes when its vote is on disk,
-    like all. A replica FAST-votes at most one digest per (view, height), only in its current view, not after its NULLIFY
-    there, at ever higher heights, only blocks that carry their leader's signature and content that it accepts.
+    like all. A replica FAST-votes at most one digest per (view, height), only in its current view, not after its
+    NULLIFY there, at ever higher heights, only blocks that carry their leader's signature and content that it accepts.
 F2  Parent in the same view: its own vote before, or the decided tip where a FAST certificate of this view is known for
     it. Parent in an older view: only as its first vote of the view, and only under F5. The chain of what it votes for
     leads to its decided tip.
 F3  q = n - f FAST votes are a certificate: they decide the block and all below it. Where an ancestor has no certificate
     of its own, it is FINALIZE-voted (R6); a FINALIZE vote confirms a decision and does nothing else.
 F4  NULLIFY(v, N, d) is sent once a view, by everybody who leaves it, and reports the sender's last vote there: height N
-    and digest d; N = 0 without one; d = 0 where N is decided at the sender. Voters of chained blocks vote for chains, so
-    the block d names all that the sender voted for in v and that is not decided.
-F5  The first block of view v' may extend P = (u, ·), u < v', where the receiver's votes show for every view w,
-    u < w < v', that it may be left, and for u that P may be extended; a view below that of the decided tip needs no
-    look. Of view w count the NULLIFY votes whose reports it can judge: it holds every block from d down to its decided
-    tip, signed by their leaders and acceptable, and the first one in w stood rightly itself (F5 again, for older views).
-    What lies at or below the decided height, or conflicts with the decided chain, counts as nothing. From any q of them:
+    and digest d; N = 0 without one; d = 0 where N is decided at the sender. Voters of chained blocks vote for chains,
+    so the block d names all that the sender voted for in v and that is not decided.
+F5  The first block of view v' may extend P = (u, ·), u < v', where the receiver's votes show for every view w, u < w <
+    v', that it may be left, and for u that P may be extended; a view below that of the decided tip needs no look. Of
+    view w count the NULLIFY votes whose reports it can judge: it holds every block from d down to its decided tip,
+    signed by their leaders and acceptable, and the first one in w stood rightly itself (F5 again, for older views).
+    What lies at or below the decided height, or conflicts with the decided chain, counts as nothing. From any q of
+    them:
     (a) all reports lie on one chain: its top may be extended; the view may be left where nothing is reported;
     (b) two reports do not: the leader of w signed both, so it lies, and its own vote must not be among the q. X is the
         highest block in at least n - 3f + 1 of the reported chains (2f where n = 5f - 1). A reported top whose chain
         holds X, or X itself, may be extended; where there is no X, any reported top, and the view may be left.
-F6  The NULLIFY votes of others and the blocks that a first vote stands on are on disk with it, and are said again to all:
-    a report that nobody can judge any more would be a vote missing for ever. A liar may give each replica another
+F6  The NULLIFY votes of others and the blocks that a first vote stands on are on disk with it, and are said again to
+    all: a report that nobody can judge any more would be a vote missing for ever. A liar may give each replica another
     NULLIFY vote: an honest one stands on what the liar gave it, or what another passed on, and both are kept.
 
 Invariants ("certified" means by FAST votes, at any time):
@@ -41,14 +42,14 @@ I3  A certified B = (v, h) is in the chain of every block that an honest replica
     an ancestor of a certified Z = (z, ·) whose votes are older. B and T are on one chain: z > v: induction. z = v: I1.
     z < v: x <= v, so k counts q NULLIFY votes of v, one of an honest voter of B that voted before; induction for its
     vote. If h <= c, done; then also if x > v, since views do not fall along a chain. Otherwise k counted view v, or the
-    start in a view above v of a block that it extends, under F5: (a) q reports share at least n - 3f honest voters of B,
-    so the longest holds B and the view is not left. (b) without the leader at most f - 1 of the q lie, so at least
-    (n - 2f + 1) + (n - 2f) - (n - f) = n - 3f + 1 are of honest voters of B: X holds B. Any other block has at most
-    2f - 1 reports, fewer, as n >= 5f - 1; two blocks with that many reports share a reporter and so are on one chain.
+    start in a view above v of a block that it extends, under F5: (a) q reports share at least n - 3f honest voters of
+    B, so the longest holds B and the view is not left. (b) without the leader at most f - 1 of the q lie, so at least
+    (n - 2f + 1) + (n - 2f) - (n - f) = n - 3f + 1 are of honest voters of B: X holds B. Any other block has at most 2f
+    - 1 reports, fewer, as n >= 5f - 1; two blocks with that many reports share a reporter and so are on one chain.
 I4  Two decided blocks are on one chain: I1, I3.
-I5  Progress: all honest replicas leave a view with NULLIFY, n - f in all, enough for (a) and, where the leader lies, for
-    (b). Their blocks, what they have decided, and what their votes stand on (F6) can be had from them, so in the end
-    every honest replica can judge every honest report, and what the leader of a view may extend the others may.
+I5  Progress: all honest replicas leave a view with NULLIFY, n - f in all, enough for (a) and, where the leader lies,
+    for (b). Their blocks, what they have decided, and what their votes stand on (F6) can be had from them, so in the
+    end every honest replica can judge every honest report, and what the leader of a view may extend the others may.
 """
 
 from __future__ import annotations
@@ -206,6 +207,11 @@ class FastBftCore(BftCore):
         slot = self.slots.get((self.view, height))
         return height, NO_DIGEST if slot is None or slot.voted is None else slot.voted
 
+    def _cast_nullify(self, view: int, height: int, digest: bytes) -> None:
+        """F4: of a view below the decided one the vote is forgotten, and may have said more than is known now."""
+        if view >= self.committed_view:
+            super()._cast_nullify(view, height, digest)
+
     def _on_nullify(self, sender: int, vote: Vote, now: float) -> None:
         if vote.view >= self.view or vote not in self.nullifications.every(vote.view):
             super()._on_nullify(sender, vote, now)
@@ -226,9 +232,7 @@ class FastBftCore(BftCore):
 
     def _nullify_record(self, vote: Vote) -> NullifyRecord:
         number = self.epoch.number
-        return NullifyRecord(
-            number, self.witness, vote.view, vote.height, vote.digest, vote.voter, vote.signature
-        )
+        return NullifyRecord(number, self.witness, vote.view, vote.height, vote.digest, vote.voter, vote.signature)
 
     def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
         """F6: with the first vote of a view what it stands on is on disk."""

@@ -255,9 +255,7 @@ class BftState:
             VoteRecord(number, witness, vote.phase, vote.view, vote.height, vote.digest, vote.signature)
             for vote in self.nullifications.all_of(self.node)
         )
-        records.extend(
-            self._block_record(block) for block in self.blocks.values() if block.persisted
-        )
+        records.extend(self._block_record(block) for block in self.blocks.values() if block.persisted)
         records.extend(CertificateRecord(certificate, witness) for certificate in self.notarized.values())
         for slot in self.slots.values():
             records.extend(self._own_votes(slot))
@@ -265,7 +263,10 @@ class BftState:
 
     def _own_votes(self, slot: Slot) -> list[Record]:
         number, witness = self.epoch.number, self.witness
-        votes = ((self.vote_phase, slot.voted, slot.tally(self.vote_phase)), (Phase.FINALIZE, slot.finalize_voted, slot.finalize))
+        votes = (
+            (self.vote_phase, slot.voted, slot.tally(self.vote_phase)),
+            (Phase.FINALIZE, slot.finalize_voted, slot.finalize),
+        )
         return [
             VoteRecord(number, witness, phase, slot.view, slot.height, digest, tally.signatures[digest][self.node])
             for phase, digest, tally in votes

@@ -169,8 +169,8 @@ class Verifier:
 def verify_certificate(certificate: Certificate, entry: Entry, verifier: Verifier) -> None:
     """Check that `certificate` proves `entry` committed; raises a subclass of `CertificateError` that says why not.
 
-    BFT: a quorum of FINALIZE signatures, or of FAST ones. RAFT and AUTO: the leader's word. The entry is the raw one of the log (a
-    witnessed entry of AUTO still wrapped); `verify_committed` unwraps.
+    BFT: a quorum of FINALIZE signatures, or of FAST ones. RAFT and AUTO: the leader's word. The entry is the raw one of
+    the log (a witnessed entry of AUTO still wrapped); `verify_committed` unwraps.
     """
     if certificate.index != entry.index or entry_digest(certificate.parent, entry) != certificate.digest:
         raise WrongDigest(f"the certificate of index {certificate.index} is not about this entry {entry.index}")

@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rich.table import Table
 from core.bench.consensus_cluster import ConsensusCluster, running_cluster
 from core.bench.consensus_peers import Peer, installed_peers
 from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs, table_of, write_rows
+from net.quorum import fast_path_possible
 
 WARM_UP_S = 0.7
 PEER_NODES = 4
@@ -36,7 +37,8 @@ FAILOVER_LOAD = 4
 class Case:
     """`in_flight` proposals at once, each of `batch` payloads.
 
-    `sequential`: the baseline, one decision through all rounds before the next, every vote to everybody.
+    `sequential`: the baseline, one decision through all rounds before the next, every vote to everybody. `fast_path`:
+    decided two delays after the proposal (`net.bft_fast`).
     """
 
     mode: str
@@ -45,10 +47,12 @@ class Case:
     batch: int
     durable: bool
     sequential: bool = False
+    fast_path: bool = False
 
     @property
     def label(self) -> str:
         disk = ("durable" if self.durable else "in memory") + (", sequential" if self.sequential else "")
+        disk += ", fast path" if self.fast_path else ""
         return f"{self.mode.lower()} n={self.nodes} {self.in_flight}×{self.batch} {disk}"
 
 
@@ -76,10 +80,23 @@ def cases_of(
     in_flight: Sequence[int],
     batches: Sequence[int],
     durable: Sequence[bool],
+    fast_path: bool = False,
 ) -> list[Case]:
-    """Every combination; and the sequential baseline of every mode whose pipeline is among them."""
+    """Every combination; and the sequential baseline of every mode whose pipeline is among them.
+
+    `fast_path`: each Byzantine one that can have it twice, without and with it.
+    """
     cases = [Case(*values) for values in itertools.product(modes, nodes, in_flight, batches, durable)]
-    return cases + [Case(mode, PEER_NODES, 1, 1, True, sequential=True) for mode in modes if _pipelined(mode) in cases]
+    cases += [Case(mode, PEER_NODES, 1, 1, True, sequential=True) for mode in modes if _pipelined(mode) in cases]
+    if not fast_path:
+        return cases
+    return [
+        twin for case in cases for twin in (case, replace(case, fast_path=True)) if twin == case or _may_be_fast(case)
+    ]
+
+
+def _may_be_fast(case: Case) -> bool:
+    return case.mode == "BFT" and fast_path_possible(case.nodes) and not case.sequential
 
 
 def _pipelined(mode: str) -> Case:
@@ -138,7 +155,7 @@ async def bench_consensus(
 
 def _load_of(case: Case) -> int:
     """The payloads at once of a case that others are compared with; 0: of another."""
-    comparable = case.nodes == PEER_NODES and case.in_flight == 1 and not case.sequential
+    comparable = case.nodes == PEER_NODES and case.in_flight == 1 and not case.sequential and not case.fast_path
     return case.batch if comparable and case.batch in PEER_LOADS else 0
 
 
@@ -163,8 +180,20 @@ def _rows(case: Case, runs: list[dict[str, Any]], theirs: dict[tuple[Peer, int],
 
 
 def _rows_between_our_own(measured: dict[Case, list[dict[str, Any]]]) -> list[Row]:
-    """Pipelined against sequential, and what a decision costs by Raft against Byzantine, in the same repetitions."""
+    """Pipelined against sequential, the fast path against none, and what a decision costs by Raft against Byzantine, in
+    the same repetitions.
+    """
     rows = []
+    for case, runs in measured.items():
+        if case.fast_path and len(runs) >= ROUNDS_MIN:
+            off = measured[replace(case, fast_path=False)]
+            place = f"bft.{'durable' if case.durable else 'memory'}.{case.nodes}.{case.in_flight}x{case.batch}"
+            rates = ([_rate(run) for run in runs], [_rate(run) for run in off])
+            rows.append(
+                row_of_pairs(f"{place}.fast", "decisions/s", rates[0], "no fast path", rates[1], higher_is_better=True)
+            )
+            times = ([_p50(run) for run in runs], [_p50(run) for run in off])
+            rows.append(row_of_pairs(f"{place}.fast.latency", "ms", times[0], "no fast path", times[1]))
     for mode in dict.fromkeys(case.mode for case in measured):
         one, many = measured.get(Case(mode, PEER_NODES, 1, 1, True, sequential=True)), measured.get(_pipelined(mode))
         if one and many and len(one) >= ROUNDS_MIN:
@@ -185,9 +214,11 @@ def _p50(run: dict[str, Any]) -> float:
 async def _measure(case: Case, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tradetui-bench-") as folder:
         durability = "fdatasync" if case.durable else "none"
-        baseline = {"relay_votes": False, "bft_window": 1, "window_entries": 1} if case.sequential else {}
+        settings: dict[str, Any] = {"fast_path": True} if case.fast_path else {}
+        if case.sequential:
+            settings = {"relay_votes": False, "bft_window": 1, "window_entries": 1}
         async with running_cluster(
-            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch, **baseline
+            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch, **settings
         ) as cluster:
             leader = await cluster.leader()
             run = await cluster.ask(

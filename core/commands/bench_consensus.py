@@ -22,6 +22,7 @@ def add_consensus_benches(subjects: Any) -> None:
     consensus.add_argument("--durability", nargs="+", choices=("strict", "none"), default=["strict", "none"])
     consensus.add_argument("--seconds", type=float, default=2.0, help="of each case and repetition")
     consensus.add_argument("--repetitions", type=int, default=6, help="interleaved; with 6 or more, intervals")
+    consensus.add_argument("--fast-path", action="store_true", help="Byzantine cases of 4 or 5 nodes with it as well")
     consensus.add_argument("--failovers", type=int, default=0, metavar="N", help="kill N leaders a mode")
     consensus.add_argument("--json", type=Path, metavar="FILE")
     consensus.set_defaults(run=_consensus)
@@ -38,7 +39,7 @@ def _consensus(arguments: argparse.Namespace, console: Console) -> int:
 
     durable = [durability == "strict" for durability in arguments.durability]
     modes = [mode.upper() for mode in arguments.modes]
-    cases = cases_of(modes, arguments.nodes, arguments.in_flight, arguments.batch, durable)
+    cases = cases_of(modes, arguments.nodes, arguments.in_flight, arguments.batch, durable, arguments.fast_path)
     work = bench_consensus(
         cases, arguments.repetitions, arguments.seconds, arguments.failovers, arguments.json, console
     )

@@ -73,7 +73,7 @@ class Adversary:
         payload = message.payload + b" twin" if to % 2 and message.kind is EntryKind.DATA else message.payload
         entry = Entry(message.height, message.view, message.kind, payload)
         digest = entry_digest(message.parent, entry)
-        said = signed_bytes(context_of(message.epoch, self._fast_path), Phase.NOTARIZE, message.view, message.height, digest)
+        said = signed_bytes(self._context(message.epoch), Phase.NOTARIZE, message.view, message.height, digest)
         return replace(message, payload=payload, signature=signer(sender)(said))
 
     def _older_start(self, sender: int, message: Propose, random: Random) -> ConsensusMessage:
@@ -83,12 +83,12 @@ class Adversary:
             height, parent = random.choice([*self._blocks[-3:], (message.height - 1, message.parent)])
             entry = Entry(height + 1, message.view, message.kind, message.payload)
             digest = entry_digest(parent, entry)
-            said = signed_bytes(context_of(message.epoch, self._fast_path), Phase.NOTARIZE, message.view, height + 1, digest)
+            said = signed_bytes(self._context(message.epoch), Phase.NOTARIZE, message.view, height + 1, digest)
             self._starts[key] = replace(message, height=height + 1, parent=parent, signature=signer(sender)(said))
         return self._starts[key]
 
     def _votes(self, sender: int, to: int, vote: Vote, draw: float) -> list[ConsensusMessage]:
-        context = context_of(vote.epoch, self._fast_path)
+        context = self._context(vote.epoch)
         sign = signer(sender)
         if draw < 0.3:
             return [replace(vote, signature=bytes(64))]
@@ -116,6 +116,9 @@ class Adversary:
             said = signed_bytes(context, Phase.FINALIZE, vote.view, vote.height, vote.digest)
             return [vote, replace(vote, phase=Phase.FINALIZE, signature=sign(said))]
         return [vote]
+
+    def _context(self, epoch: int) -> bytes:
+        return context_of(epoch, self._fast_path)
 
     def _false_history(self, message: CommittedEntries) -> ConsensusMessage:
         entries = tuple(

@@ -20,7 +20,7 @@ from net.messages import (
 )
 from net.quorum import byzantine_quorum
 from net.simulation.byzantine import Adversary
-from net.simulation.keys import context_of, signer
+from net.simulation.keys import signer
 
 Place = tuple[int, int]
 _PLACES_KEPT = 48
@@ -28,13 +28,12 @@ _PLACES_KEPT = 48
 
 class FastAdversary(Adversary):
     """Beside what every liar does: it keeps two chains for the two halves of the nodes and votes in both, tells each
-    node another last vote when it gives up a view, and shows a certificate that it helped to make to one node only: at once, or
-    when the view was left, so that what was decided and left behind comes to light.
+    node another last vote when it gives up a view, and shows a certificate that it helped to make to one node only: at
+    once, or when the view was left, so that what was decided and left behind comes to light.
     """
 
     def __init__(self, liars: tuple[int, ...], n: int) -> None:
         super().__init__(liars, n, fast_path=True)
-        self._context = context_of(1, True)
         self._twin_of: dict[bytes, bytes] = {}
         self._digests: dict[Place, dict[bytes, bytes]] = {}
         """The blocks of each place, by digest, with their parents."""
@@ -75,7 +74,7 @@ class FastAdversary(Adversary):
         )
 
     def _signed(self, sender: int, phase: Phase, place: Propose | Vote, digest: bytes) -> bytes:
-        return signer(sender)(signed_bytes(self._context, phase, place.view, place.height, digest))
+        return signer(sender)(signed_bytes(self._context(1), phase, place.view, place.height, digest))
 
     def _votes(self, sender: int, to: int, vote: Vote, draw: float) -> list[ConsensusMessage]:
         if vote.voter != sender or vote.phase not in (Phase.FAST, Phase.NULLIFY) or draw > 0.85:
@@ -98,7 +97,7 @@ class FastAdversary(Adversary):
         return self._nullify(sender, vote, *told)
 
     def _nullify(self, sender: int, vote: Vote, height: int, digest: bytes) -> Vote:
-        said = signed_bytes(self._context, Phase.NULLIFY, vote.view, height, digest)
+        said = signed_bytes(self._context(1), Phase.NULLIFY, vote.view, height, digest)
         return replace(vote, height=height, digest=digest, signature=signer(sender)(said))
 
     def _secret(self, sender: int, to: int, late: bool) -> CertificateNotice | None:
@@ -111,12 +110,12 @@ class FastAdversary(Adversary):
             for digest, parent in digests.items():
                 heard = self._heard.get((view, height, digest), {})
                 if len(heard.keys() | {sender}) >= quorum:
-                    said = signed_bytes(self._context, Phase.FAST, view, height, digest)
+                    said = signed_bytes(self._context(1), Phase.FAST, view, height, digest)
                     votes = {**heard, sender: signer(sender)(said)}
                     signers = tuple(sorted(votes)[:quorum])
                     marks = tuple(votes[node] for node in signers)
                     certificate = Certificate(
-                        Mode.BFT, 1, self._context, Phase.FAST, view, height, parent, digest, signers, marks
+                        Mode.BFT, 1, self._context(1), Phase.FAST, view, height, parent, digest, signers, marks
                     )
                     return CertificateNotice(1, certificate)
         return None

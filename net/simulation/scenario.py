@@ -151,9 +151,7 @@ class Scenario:
             seed,
             kind.mode,
             random_faults(self.random),
-            replace(
-                self.random.choice((SETTINGS, CHECKPOINTS, SEQUENTIAL, ConsensusSettings())), fast_path=kind.fast
-            ),
+            replace(self.random.choice((SETTINGS, CHECKPOINTS, SEQUENTIAL, ConsensusSettings())), fast_path=kind.fast),
             critical=is_critical,
             byzantine=liars,
             adversary=(FastAdversary if kind.fast else Adversary)(liars, kind.nodes) if liars else None,

@@ -1,10 +1,12 @@
 """Byzantine scenarios as text, in the words of `script` and these. View 4 is the first, led by S1; S2 leads view 5.
 
-    > cluster 4 [relay_votes=1]   votes go to everybody unless they are relayed
+    > cluster 4 [relay_votes=1]   votes go to everybody unless they are relayed; fast_path=1
     > liar S1                     its own messages never leave; it says only what follows
     > says S1->S2,S3 propose 4 a [after b]    S1 proposes, in view 4, a block of payload `a` behind `b` or the root
     > says S1->S2 notarize 4 a    or `finalize`: a vote for the block of payload `a`, whoever proposed it
     > says S1->S2 nullify 4 0     it gives up view 4 from height 0 on
+    > says S1->S2 fast 4 a        on the fast path: a vote that counts at once
+    > says S1->S2 report 4 a      on the fast path: it gives up view 4, and says that a was its last vote there; or root
     > show                        view, what is decided, and what is notarized above it, of every node
 
 Blocks go by the payload: what it says must differ from block to block.
@@ -16,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from net.bft import BftCore
+from net.bft_fast import FastBftCore
 from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Send
 from net.durable import decode_record
-from net.epoch import first_epoch
+from net.epoch import first_epoch, with_fast_path
 from net.membership import all_voters
 from net.messages import (
     CertificateNotice,
@@ -59,7 +62,8 @@ class BftWorld(ScriptedWorld):
     def do_cluster(self, voters: str, *options: str) -> None:
         self.set_options({"relay_votes": 0.0} | {name: float(value) for name, value in (o.split("=") for o in options)})
         self.membership = all_voters(roster_of(int(voters)))
-        self.epoch = first_epoch(Mode.BFT, 0, self.membership)
+        epoch = first_epoch(Mode.BFT, 0, self.membership)
+        self.epoch = with_fast_path(epoch) if self.settings.fast_path else epoch
         for node in self.membership.voters:
             self.disks[node] = []
             self.boot(node)
@@ -99,11 +103,18 @@ class BftWorld(ScriptedWorld):
     def _nullify(self, sender: int, view: int, height: str) -> Vote:
         return self._vote(sender, Phase.NULLIFY, view, int(height), _NO_DIGEST)
 
+    def _fast(self, sender: int, view: int, block: str) -> Vote:
+        return self._vote(sender, Phase.FAST, view, *self.blocks[block])
+
+    def _report(self, sender: int, view: int, block: str) -> Vote:
+        return self._vote(sender, Phase.NULLIFY, view, *self.blocks[block])
+
     # -- the world -------------------------------------------------------------------------------------------------
 
     def boot(self, node: int) -> None:
         verifier = Verifier(self.membership.voter_keys)
-        core = BftCore(node, self.epoch, False, signer(node), verifier, self.settings, lambda kind, payload: True)
+        kind = FastBftCore if self.epoch.fast_path else BftCore
+        core = kind(node, self.epoch, False, signer(node), verifier, self.settings, lambda kind, payload: True)
         self.synced[node] = len(self.disks[node])
         for record in map(decode_record, self.disks[node]):
             core.restore(record)
@@ -154,13 +165,16 @@ class BftWorld(ScriptedWorld):
             case Propose():
                 block = message.payload.decode() or f"blank{message.view}"
                 return f"Propose view {message.view} {block} at {message.height} after {self.names[message.parent]}"
+            case Vote() if message.phase is Phase.NULLIFY and any(message.digest):
+                return f"Nullify view {message.view} after {self.names[message.digest]} of {name_of(message.voter)}"
             case Vote() if message.phase is Phase.NULLIFY:
                 return f"Nullify view {message.view} from {message.height} of {name_of(message.voter)}"
             case Vote():
                 voter = f" of {name_of(message.voter)}"
                 return f"{message.phase.name.title()} view {message.view} {self.names[message.digest]}{voter}"
             case CertificateNotice(_, certificate):
-                kind = "Notarization" if certificate.phase is Phase.NOTARIZE else "Finalization"
+                names = {Phase.NOTARIZE: "Notarization", Phase.FINALIZE: "Finalization", Phase.FAST: "Fast certificate"}
+                kind = names[certificate.phase]
                 signers = ",".join(map(name_of, certificate.signers))
                 return f"{kind} view {certificate.term} {self.names[certificate.digest]} by {signers}"
             case EvidenceNotice():

@@ -266,9 +266,7 @@ def fast_ignore_reports(patch: pytest.MonkeyPatch) -> None:
 def fast_count_the_equivocator(patch: pytest.MonkeyPatch) -> None:
     """F5 (b): the report of the leader that is proven to lie counts like the others'."""
     original = bft_fast.extendable
-    patch.setattr(
-        bft_fast, "extendable", lambda reports, leader, quorum, enough: original(reports, -1, quorum, enough)
-    )
+    patch.setattr(bft_fast, "extendable", lambda reports, leader, quorum, enough: original(reports, -1, quorum, enough))
 
 
 def fast_accept_fewer_reports(patch: pytest.MonkeyPatch) -> None:

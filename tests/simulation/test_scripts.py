@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from net.bft import SafetyViolation
 from tests.simulation import bft_script, raft_script
-from tests.simulation.mutations import commit_old_terms_by_counting, extend_anything, start_a_view_from_the_decided
+from tests.simulation.mutations import (
+    commit_old_terms_by_counting,
+    extend_anything,
+    fast_count_the_equivocator,
+    start_a_view_from_the_decided,
+)
 
 FOLDER = Path(__file__).parent / "scripts"
 SCRIPTS = sorted(FOLDER.glob("*.txt"))
@@ -40,6 +46,12 @@ def test_the_false_start_shows_what_rule_r3_is_for(
     plant(monkeypatch)
     with pytest.raises(AssertionError, match="decides"):
         run_script(FOLDER / "bft_false_start.txt")
+
+
+def test_the_fast_equivocation_shows_what_rule_f5_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast_count_the_equivocator(monkeypatch)
+    with pytest.raises(SafetyViolation, match="does not extend the log"):
+        run_script(FOLDER / "bft_fast_equivocation.txt")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ KINDS: dict[str, tuple[Kind, int, int]] = {
     "bft-7-two-liars": (Kind(7, Mode.BFT, liars=2), 2, 50),
     "bft-4-twins": (Kind(4, Mode.BFT, twins=1), 15, 300),
     "bft-7-twins": (Kind(7, Mode.BFT, twins=2), 2, 50),
+    "fast-4": (Kind(4, Mode.BFT, fast=True), 6, 200),
+    "fast-4-liar": (Kind(4, Mode.BFT, fast=True, liars=1), 15, 400),
+    "fast-4-twins": (Kind(4, Mode.BFT, fast=True, twins=1), 8, 300),
+    "fast-5-liar": (Kind(5, Mode.BFT, fast=True, liars=1), 3, 100),
+    "fast-4-switch": (Kind(4, Mode.BFT, fast=True, switching=True), 6, 200),
     "auto-4": (Kind(4, Mode.AUTO), 25, 200),
     "switch-4": (Kind(4, Mode.RAFT, switching=True), 30, 300),
     "switch-5": (Kind(5, Mode.BFT, switching=True), 15, 200),
@@ -41,6 +46,7 @@ QUICK_BUGS = (
     "let critical entries pass",
     "order behind a switch",
     "keep the lease in a transfer",
+    "fast: ignore reports",
 )
 
 

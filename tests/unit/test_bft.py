@@ -324,7 +324,7 @@ def test_votes_past_the_quorum_stay_unverified(monkeypatch: pytest.MonkeyPatch) 
     assert asked == [2]
 
 
-@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("phase", [Phase.NOTARIZE, Phase.FINALIZE, Phase.NULLIFY])
 def test_a_forged_vote_counts_for_nothing(phase: Phase) -> None:
     replica = core(1)
     message, digest = proposal(1, GENESIS_DIGEST)
