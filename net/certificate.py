@@ -107,6 +107,10 @@ class Verifier:
         self._keys = {node: VerifyKey(key) for node, key in roster.items()}
         self.quorum = byzantine_quorum(len(roster))
 
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        return tuple(self._keys)
+
     def knows(self, node: int) -> bool:
         return node in self._keys
 

@@ -30,7 +30,7 @@ from net.consensus import (
 from net.durable import IncarnationRecord, encode_record
 from net.membership import Membership, MembershipError
 from net.membership_change import sign_change
-from net.messages import ConsensusMessage, EntryKind, Mode
+from net.messages import ConsensusMessage, EntryKind, Mode, Phase, Vote
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
@@ -370,6 +370,10 @@ class Cluster(Truth):
         sender = node.id
         if node.side is not None and self._side(to) != node.side:
             return
+        if isinstance(message, Vote) and message.phase is Phase.FAST and sender not in self.byzantine:
+            replica = node.replica
+            if message.voter == sender and replica is not None and replica.mode is Mode.BFT:
+                self.check_fast_vote(message, len(replica.membership.voters))
         messages = [message]
         if self._adversary is not None:
             self._adversary.overhear(message)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from net.certificate import Verifier, entry_digest, verify_committed, wrapped
 from net.consensus import Commit, Evidence, ReadReady, RestoreState
-from net.messages import Committed, Mode
+from net.messages import Committed, Mode, Vote
 from net.payload_batch import payloads_of
+from net.quorum import byzantine_quorum
 from net.replica import Replica
 
 
@@ -65,6 +66,8 @@ class Truth:
         self._leaders: dict[tuple[int, int], int] = {}
         self._certified: set[bytes] = set()
         self._reads: dict[int, int] = {}
+        self._fast_votes: dict[tuple[int, int], dict[tuple[int, bytes], set[int]]] = {}
+        """By epoch and height: who FAST-voted which view and digest."""
 
     def note(self, text: str) -> None:
         self.trace.append(f"{self.now:9.4f} {text}")
@@ -77,6 +80,29 @@ class Truth:
     def payloads(self) -> list[bytes]:
         """Every payload that was decided, in order."""
         return [payload for each in self._truth for payload in payloads_of(each.entry)]
+
+    def check_fast_vote(self, vote: Vote, n: int) -> None:
+        """What a certificate of the fast path may exist for, known to anybody or not, is what is decided.
+
+        `vote` is one of a Byzantine epoch's own log, by an honest node; the liars may add theirs at any time.
+        """
+        votes = self._fast_votes.setdefault((vote.epoch, vote.height), {})
+        voters = votes.setdefault((vote.view, vote.digest), set())
+        voters.add(vote.voter)
+        if len(voters) == byzantine_quorum(n) - len(self.byzantine):
+            self.counts["certifiable block"] += 1
+            self._check_certifiable(vote.epoch, vote.height, n)
+
+    def _check_certifiable(self, epoch: int, height: int, n: int) -> None:
+        enough = byzantine_quorum(n) - len(self.byzantine)
+        votes = self._fast_votes.get((epoch, height), {})
+        certifiable = {digest for (_, digest), voters in votes.items() if len(voters) >= enough}
+        if height <= len(self._truth) and self._truth[height - 1].epoch == epoch:
+            certifiable.add(self._truth[height - 1].certificate.digest)
+        if len(certifiable) > 1:
+            raise InvariantBroken(
+                f"{len(certifiable)} blocks at height {height} of epoch {epoch} are or may be decided"
+            )
 
     def check_evidence(self, node: SimulatedNode, effect: Evidence) -> None:
         """No honest node is proven to lie."""
@@ -130,6 +156,8 @@ class Truth:
             else:
                 self._truth.append(committed)
                 self._truth_denied[index] = denied
+                if self._fast_votes:
+                    self._check_certifiable(committed.epoch, index, len(self._verifiers[committed.epoch].nodes))
                 self.note(f"node {node.id} decides {index} {committed.entry.kind.name} {committed.entry.payload!r}")
             certificate = committed.certificate
             if entry_digest(certificate.parent, wrapped(committed.entry, committed.witness)) != certificate.digest:
