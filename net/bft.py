@@ -40,6 +40,8 @@ I5  Progress: let H be the highest N of the honest for view v. Its sender holds 
 The tests: `test_r1_...` to `test_r7_...` of `tests/unit/test_bft.py` and, for R8,
 `test_a_leader_that_restarts_gives_up_the_view_that_it_proposed_in`; the simulation checks I4 and the certificates after
 every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` play the attacks on a view change.
+
+`net.bft_fast` is the same with one round of votes, for 4 or 5 nodes.
 """
 
 from __future__ import annotations

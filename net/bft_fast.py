@@ -50,6 +50,10 @@ I4  Two decided blocks are on one chain: I1, I3.
 I5  Progress: all honest replicas leave a view with NULLIFY, n - f in all, enough for (a) and, where the leader lies,
     for (b). Their blocks, what they have decided, and what their votes stand on (F6) can be had from them, so in the
     end every honest replica can judge every honest report, and what the leader of a view may extend the others may.
+
+The tests: `test_f1_...` to `test_f6_...` of `tests/unit/test_bft_fast.py`; the simulation checks after every event that
+no two blocks of a height have the FAST votes that certify them or are decided, and I5 once the faults stop;
+`tests/simulation/scripts/bft_fast_*.txt` play the good case and the attack that F5 (b) is against.
 """
 
 from __future__ import annotations
