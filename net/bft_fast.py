@@ -65,7 +65,7 @@ from itertools import combinations, product
 from net.bft import NO_DIGEST, BftCore
 from net.bft_votes import Block, Slot
 from net.certificate import entry_digest, signed_bytes
-from net.consensus import Evidence, Persist
+from net.consensus import Effect, Evidence, Persist
 from net.durable import BlockRecord, NullifyRecord, Record, encode_record
 from net.messages import Committed, Entry, EvidenceNotice, Phase, Propose, Vote
 
@@ -248,6 +248,11 @@ class FastBftCore(BftCore):
         super()._cast(slot, phase, digest, signature, block)
 
     # -- recovery -----------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Effect]:
+        """What was fetched from a peer may be of a later view than this node's own votes on disk."""
+        self._restore_view(self.committed_view)
+        return super().start(now)
 
     def live_records(self) -> tuple[bytes, ...]:
         votes = [vote for view in self.nullifications.views for vote in self.nullifications.every(view)]

@@ -18,7 +18,7 @@ from net.certificate import (
     verify_certificate,
 )
 from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
-from net.durable import BlockRecord, decode_record, encode_record
+from net.durable import BlockRecord, InstallRecord, decode_record, encode_record
 from net.epoch import first_epoch, with_fast_path
 from net.membership import all_voters
 from net.messages import (
@@ -373,3 +373,17 @@ def test_f4_a_view_is_given_up_once_even_when_its_votes_are_forgotten() -> None:
     assert decided_in(effects) == [1, 2]
     assert replica.view == FIRST_VIEW + 2
     assert not any(view == FIRST_VIEW for view, *_ in votes_in(effects, Phase.NULLIFY))
+
+
+def test_a_restarted_node_is_in_the_view_that_it_fetched_a_decision_of() -> None:
+    """Found by seed 1841 of four nodes with a liar: it gave up an older view again and again, and could not."""
+    replica = core(2)
+    message, digest = proposal(1, GENESIS_DIGEST, view=FIRST_VIEW + 1)
+    entry = Entry(1, message.view, message.kind, message.payload)
+    proof = certificate(Phase.FAST, 1, GENESIS_DIGEST, digest, message.view)
+    installed = records_in(replica.install(Committed(1, entry, proof), 0.0))
+    again = core(2, records=[record for record in installed if isinstance(decode_record(record), InstallRecord)])
+    assert again.view == again.committed_view == FIRST_VIEW + 1
+    again.tick(100.0)
+    deadline = again.next_deadline()
+    assert deadline is None or deadline > 100.0
