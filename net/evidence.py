@@ -37,9 +37,7 @@ class Contradiction:
     @property
     def reason(self) -> str:
         """In words."""
-        first, second = self.first, self.second
-        if first.phase is not second.phase:
-            return f"signed FINALIZE at height {first.height} and gave up view {first.view} from {second.height} on"
+        first = self.first
         if first.phase is Phase.NULLIFY:
             return f"signed two NULLIFY votes in view {first.view}"
         return f"signed two {first.phase.name} votes in view {first.view} at height {first.height}"
@@ -47,7 +45,7 @@ class Contradiction:
     def check(self, verifier: Verifier) -> None:
         """Raise `EvidenceError` unless both votes are signed and contradict each other (rules R1 and R5 of `net.bft`).
 
-        A FINALIZE vote stands first where the other gives up its height.
+        A FINALIZE vote in a view that its voter gave up proves nothing: what is decided already it may confirm (R6).
         """
         first, second = self.first, self.second
         if first.voter != second.voter or first.view != second.view:
@@ -79,8 +77,6 @@ def decode_contradiction(data: bytes) -> Contradiction:
 
 
 def _contradict(first: Vote, second: Vote) -> bool:
-    if first.phase is Phase.FINALIZE and second.phase is Phase.NULLIFY:
-        return second.height <= first.height
     if first.phase is not second.phase:
         return False
     if first.phase is Phase.NULLIFY:
