@@ -190,10 +190,10 @@ class BftCore(BftState):
 
     def want(self, contents: Iterable[Content], now: float) -> None:
         """These must be decided in time, or the leader loses its view."""
-        # A forward that was long under way asks for what is decided already.
-        decided = {
-            each for proposal, _ in self.recent.values() for each in contents_of(proposal.kind, proposal.payload)
-        }
+        # A forward that was long under way asks for what is decided already. Not so a witness: each is used once, so what
+        # is ordered twice needs two.
+        recent = () if self.witness else self.recent.values()
+        decided = {each for proposal, _ in recent for each in contents_of(proposal.kind, proposal.payload)}
         for content in contents:
             room = len(self._wanted) < self._settings.pending_limit
             if room and content not in decided and self._acceptable(*content):

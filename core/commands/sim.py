@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -54,10 +55,15 @@ def simulate(
         f"{len(total.violations)} violations"
     )
     if json_file is not None:
-        document = {"seconds": took_s, "first": first, "total": asdict(total)}
-        document["kinds"] = {name: asdict(tally) for name, tally in tallies.items()}
+        document = {"seconds": took_s, "first": first, "total": _values(total)}
+        document["kinds"] = {name: _values(tally) for name, tally in tallies.items()}
         json_file.write_text(json.dumps(document, indent=1))
     return not total.violations
+
+
+def _values(tally: Tally) -> dict[str, object]:
+    # `asdict` makes a Counter of the items of a Counter.
+    return asdict(replace(tally, counts=Counter())) | {"counts": dict(tally.counts)}
 
 
 def replay(name: str, seed: int, events: int, console: Console) -> bool:

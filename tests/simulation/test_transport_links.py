@@ -69,17 +69,13 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def test_a_delay_is_what_a_round_takes_and_a_seed_decides_everything() -> None:
+def test_a_delay_is_what_a_round_takes() -> None:
     plain = run_virtually(rounds(PATIENT, 100, 100.0, 1))
     assert max(plain) < 1.0, "nothing takes time but the links"
     delayed = replace(PATIENT, links=parse_links("delay=4ms"))
     assert run_virtually(rounds(delayed, 100, 100.0, 1))[50] == pytest.approx(8.0, abs=0.5)
     one_pair = replace(PATIENT, links=parse_links("0-1:delay=40ms"))
     assert percentile(run_virtually(rounds(one_pair, 100, 100.0, 1)), 0.5) < 1.0, "two others make the majority"
-    lossy = replace(PATIENT, links=parse_links("delay=4ms,jitter=1ms,loss=2%"))
-    first = run_virtually(rounds(lossy, 150, 200.0, 5))
-    assert first == pytest.approx(run_virtually(rounds(lossy, 150, 200.0, 5)), abs=1e-6)
-    assert first != pytest.approx(run_virtually(rounds(lossy, 150, 200.0, 6)), abs=1e-6)
 
 
 @pytest.mark.parametrize("link", ["delay=20ms,loss=1%"])
