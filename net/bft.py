@@ -190,8 +190,8 @@ class BftCore(BftState):
 
     def want(self, contents: Iterable[Content], now: float) -> None:
         """These must be decided in time, or the leader loses its view."""
-        # A forward that was long under way asks for what is decided already. Not so a witness: each is used once, so what
-        # is ordered twice needs two.
+        # A forward that was long under way asks for what is decided already. Not so for a witness: each is used once,
+        # so what is ordered twice needs two.
         recent = () if self.witness else self.recent.values()
         decided = {each for proposal, _ in recent for each in contents_of(proposal.kind, proposal.payload)}
         for content in contents:

@@ -35,7 +35,7 @@ FAILOVER_LOAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`in_flight` proposals at once, each of `batch` payloads.
+    """`in_flight` proposals at once, each of `batch` payloads; what waits at the leader shares an entry.
 
     `sequential`: the baseline, one decision through all rounds before the next, every vote to everybody. `fast_path`:
     decided two delays after the proposal (`net.bft_fast`).
@@ -218,7 +218,12 @@ async def _measure(case: Case, seconds: float) -> dict[str, Any]:
         if case.sequential:
             settings = {"relay_votes": False, "bft_window": 1, "window_entries": 1}
         async with running_cluster(
-            Path(folder) / "cluster", case.nodes, case.mode, durability, batch_payloads=case.batch, **settings
+            Path(folder) / "cluster",
+            case.nodes,
+            case.mode,
+            durability,
+            batch_payloads=case.in_flight * case.batch,
+            **settings,
         ) as cluster:
             leader = await cluster.leader()
             run = await cluster.ask(
