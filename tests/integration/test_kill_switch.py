@@ -83,6 +83,8 @@ def test_by_hand_and_by_the_loss_of_the_venue_and_over_a_restart_of_the_gateway(
         flags = {"kill_after_link_loss_s": 0.3, "restart_delay_ms": 1_500}
         async with running_swarm(tmp_path, toggles="optimised", **flags) as swarm:
             assert await kill_often(swarm, 3) == [0] * 3
+            # What the monitor shows comes a moment after the answer to a press.
+            await until(lambda: swarm.snapshot().trading == TradingState.ACTIVE, 10, "trading is shown")
             swarm.kill("venue")
             halted = lambda: swarm.snapshot().trading == TradingState.HALTED  # noqa: E731
             await until(halted, 10, "the link loss pulls the kill switch")
