@@ -7,6 +7,7 @@ peers vetoed; and the gateway's own books, built from its own fills, say whether
 from __future__ import annotations
 
 import hashlib
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from net.payload_batch import PayloadBatchError, payloads_of
 VERIFIED_MAX = 64
 """Entries whose certificate need not be checked again."""
 
+MEMBERS_GRACE_S = 5.0
+"""How long a decision of the epoch before a change of members may take to arrive."""
+
 
 class GuardError(ValueError):
     """A decision that must not become an order; the text says why."""
@@ -38,15 +42,22 @@ class OrderGuard:
 
     def __init__(self, membership: Membership, limits: Limits, portfolio: Portfolio) -> None:
         """`portfolio` starts flat; `reported` brings it up to date, first of all from the journal."""
-        self.set_members(membership)
+        self._epoch = 1
+        self._before: tuple[Verifier, float] | None = None
+        self._verifier = Verifier(membership.voter_keys)
+        self._voter_count = len(membership.voters)
         self._limits = limits
         self._portfolio = portfolio
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
         self.trading = TradingState.ACTIVE
         self._verified: dict[tuple[int, int], Committed] = {}
 
-    def set_members(self, membership: Membership) -> None:
-        """Whose signatures make a quorum from now on."""
+    def set_members(self, membership: Membership, epoch: int) -> None:
+        """Whose signatures make a quorum from `epoch` on. What was decided before it may still be on its way: for
+        `MEMBERS_GRACE_S` the members before count for entries of older epochs, and no longer, as one of them left.
+        """
+        self._before = (self._verifier, time.monotonic() + MEMBERS_GRACE_S)
+        self._epoch = epoch
         self._verifier = Verifier(membership.voter_keys)
         self._voter_count = len(membership.voters)
 
@@ -66,8 +77,11 @@ class OrderGuard:
 
     def verify_certificate(self, committed: Committed) -> None:
         """Check that an entry, whatever it holds, was decided. Raises GuardError."""
+        verifier = self._verifier
+        if self._before is not None and committed.epoch < self._epoch and time.monotonic() < self._before[1]:
+            verifier = self._before[0]
         try:
-            verify_committed(committed, self._verifier)
+            verify_committed(committed, verifier)
         except CertificateError as error:
             raise GuardError(f"certificate refused: {error}") from error
 

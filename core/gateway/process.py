@@ -166,7 +166,7 @@ class GatewayProcess:
         except (MembershipError, OSError) as error:
             self._feed.event(Severity.WARNING, f"node {sender} names members that cannot be kept: {error}")
             return
-        self._guard.set_members(self._members.membership)
+        self._guard.set_members(self._members.membership, epoch)
         voters = ", ".join(map(str, self._members.membership.voters))
         self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
 
