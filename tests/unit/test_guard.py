@@ -8,7 +8,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from core.decision import Side, Veto
-from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.guard import MEMBERS_GRACE_S, GuardError, OrderGuard
 from core.orders.order import ExecutionReport
 from core.payload import ToggleChange, encode_decisions, encode_toggles
 from core.records import OrderState
@@ -153,3 +153,19 @@ def test_orders_of_a_batch_are_told_apart_by_their_payload() -> None:
         guard.verify(led(encode_payloads([first, critical]), Mode.AUTO, EntryKind.BATCH))
     with pytest.raises(GuardError, match="batch of"):
         guard.verify(byzantine(b"junk", kind=EntryKind.BATCH))
+
+
+def test_what_the_members_before_decided_counts_for_a_while_and_only_in_their_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guard, now_s = make_guard(), 100.0
+    monkeypatch.setattr("core.gateway.guard.time.monotonic", lambda: now_s)
+    decided = byzantine(payload_of((0, Side.BUY, 1, 100)))
+    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in (1, 2, 3)}), 2)
+    guard.verify_certificate(decided)
+    of_the_new_epoch = replace(decided, epoch=2, certificate=replace(decided.certificate, epoch=2))
+    with pytest.raises(GuardError, match="not in the roster"):
+        guard.verify_certificate(of_the_new_epoch)
+    now_s += MEMBERS_GRACE_S
+    with pytest.raises(GuardError, match="not in the roster"):
+        guard.verify_certificate(decided)
