@@ -190,7 +190,7 @@ class SwarmClient:
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
         """Append a finished experiment to the session (`core.experiment_log`)."""
-        with (self.session.directory / "experiments.jsonl").open("a") as file:
+        with self.session.experiments_file.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     async def _change(self, kind: Control, values: dict[str, Any]) -> str:
