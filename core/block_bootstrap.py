@@ -18,7 +18,7 @@ _CHUNK = 100
 
 def block_length(n: int) -> int:
     """Cycles in a block of a series of `n`."""
-    return max(1, int(round(n ** (1.0 / 3.0))))
+    return max(1, int(n ** (1.0 / 3.0) + 0.5))
 
 
 def drawn_weights(n: int, resamples: int, random: np.random.Generator) -> Iterator[NDArray[np.float64]]:
