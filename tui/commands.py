@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.bench_all import add_bench_all
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
 from core.commands.compare import add_compare_command
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    add_bench_all(subjects)
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
