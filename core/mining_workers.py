@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Final, Protocol
@@ -71,9 +71,13 @@ class LocalProcesses:
 
 
 class DaskCluster:
-    """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed."""
+    """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed.
 
-    def __init__(self, address: str, patience_s: float = 10.0) -> None:
+    `run` is what they do with a task. What a lost worker had is done again by another.
+    """
+
+    def __init__(self, address: str, patience_s: float = 10.0, run: Callable[[Any], Any] = run_task) -> None:
+        self._run = run
         try:
             self._dask: Any = importlib.import_module("distributed")
         except ImportError as error:
@@ -83,8 +87,8 @@ class DaskCluster:
         except OSError as error:
             raise WorkersError(f"no Dask scheduler answers at {address}: {error}") from error
 
-    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        futures = {self._client.submit(run_task, task, pure=False): number for number, task in enumerate(tasks)}
+    def results(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        futures = {self._client.submit(self._run, task, pure=False): number for number, task in enumerate(tasks)}
         for future in self._dask.as_completed(list(futures), loop=self._client.loop):
             yield futures[future], future.result()
 

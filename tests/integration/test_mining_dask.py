@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,38 +13,17 @@ import pytest
 
 from core.mining import MiningSettings, mine
 from core.mining_workers import DaskCluster, LocalProcesses, WorkersError
+from tests.integration.dask_cluster import dask_cluster, free_port
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'tradetui[mining]'")
 
 SETTINGS = MiningSettings("us-stocks", window=32, patterns=60, stride=3, iterations=2)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The scheduler's address, and two workers of one thread each."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    common = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    scheduler = subprocess.Popen([*dask, "--no-dashboard"], **common)  # type: ignore[call-overload]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1"]
-    # without a nanny: a killed worker stays dead
-    workers = [
-        subprocess.Popen([*worker, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"], **common)  # type: ignore[call-overload]
-        for _ in range(2)
-    ]
-    try:
-        yield address, workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+    with dask_cluster(tmp_path) as running:
+        yield running
 
 
 @pytest.mark.swarm
