@@ -164,6 +164,7 @@ class Node:
                 election_timeout_min_s=timeout_s,
                 election_timeout_max_s=2 * timeout_s,
                 checkpoint_interval_entries=self._settings.checkpoint_interval_entries,
+                fast_path=self._settings.fast_path,
             ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
@@ -175,7 +176,9 @@ class Node:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
-        return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
+        # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
+        limits = not self._settings.fast_path
+        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
@@ -184,7 +187,12 @@ class Node:
             await self._http.start(self._settings.http_port + self._node)
         faults, sign, replica = self._peer_wire, self._identity.sign, self._replica
         wire: Wire = EquivocatingWire(
-            faults, self._node, sign, lambda: replica.byzantine_context, lambda: faults.fault is Fault.EQUIVOCATING
+            faults,
+            self._node,
+            sign,
+            lambda: replica.byzantine_context,
+            lambda: faults.fault is Fault.EQUIVOCATING,
+            self._settings.fast_path,
         )
         if self._lost_disk:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")

@@ -26,7 +26,7 @@ from core.records import (
 )
 from core.toggles import Toggles, from_dict
 from net.consensus import ReplicaStatus
-from net.epoch import Epoch, make_epoch
+from net.epoch import Epoch, make_epoch, with_fast_path
 from net.membership import decode_membership, encode_membership
 from net.messages import Application, Channel, Mode
 
@@ -145,12 +145,13 @@ def epoch_to_dict(epoch: Epoch) -> dict[str, Any]:
         "base_digest": epoch.base_digest,
         "leader_hint": epoch.leader_hint,
         "membership": encode_membership(epoch.membership),
+        "fast_path": epoch.fast_path,
     }
 
 
 def epoch_from_dict(values: dict[str, Any]) -> Epoch:
     """Undo `epoch_to_dict`; raises KeyError, ValueError for other values."""
-    return make_epoch(
+    epoch = make_epoch(
         values["number"],
         Mode(values["mode"]),
         values["base_index"],
@@ -158,6 +159,7 @@ def epoch_from_dict(values: dict[str, Any]) -> Epoch:
         values["leader_hint"],
         decode_membership(values["membership"]),
     )
+    return with_fast_path(epoch) if values["fast_path"] else epoch
 
 
 def pack(values: Any) -> bytes:

@@ -29,6 +29,7 @@ _FLAGS = (
     "pace",
     "toggles",
     "durability",
+    "fast_path",
     "nodes",
     "headlines",
     "venue_latency_ms",
@@ -40,8 +41,10 @@ _FLAGS = (
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     for name in _FLAGS:
-        description = Settings.model_fields[name].description or ""
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description.replace("%", "%%"))
+        field = Settings.model_fields[name]
+        options: dict[str, Any] = {"action": "store_true"} if field.annotation is bool else {}
+        description = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
 
 
 def _session_flag(parser: argparse.ArgumentParser) -> None:
