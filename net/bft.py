@@ -18,7 +18,8 @@ R6  Where a descendant is finalized, an ancestor is decided already: it FINALIZE
     view, so that every height gets a certificate of its own. That only confirms what is true.
 R7  Every vote is on disk before it leaves, and binds after a restart; but for a leader's vote in its proposal:
 R8  A leader has its view on disk before it proposes in it, and gives it up when it restarts there: it never proposes
-    or NOTARIZE-votes there again, so what it forgot it cannot contradict.
+    or NOTARIZE-votes there again, so what it forgot it cannot contradict. So that vote waits for no sync, and counts at
+    once; the next one, of its FINALIZE vote, brings it to disk.
 
 Invariants, and why they hold:
 
@@ -336,10 +337,8 @@ class BftCore(BftState):
         self._vote_for_own(slot, block, signature, now)
 
     def _vote_for_own(self, slot: Slot, block: Block, signature: bytes, now: float) -> None:
-        """The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
-        once it is: a leader that forgot it leads no more (R8).
-        """
-        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
+        """The leader's signature on the proposal is its NOTARIZE vote, which need not be on disk (R8)."""
+        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block, sync=False)
         self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
 
     def _on_propose(self, sender: int, message: Propose, now: float) -> None:
@@ -412,7 +411,9 @@ class BftCore(BftState):
         self._tell_vote(Phase.FINALIZE, slot.view, slot.height, digest, signature)
         self._count(slot, Phase.FINALIZE, digest, self.node, signature, now)
 
-    def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
+    def _cast(
+        self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None, sync: bool = True
+    ) -> None:
         """Bind this node to a vote: remember it and put it on disk, before it leaves (R7)."""
         if block is not None and not block.persisted:
             block.persisted = True
@@ -420,7 +421,8 @@ class BftCore(BftState):
         self._bind(slot, phase, digest)
         vote = VoteRecord(self.epoch.number, self.witness, phase, slot.view, slot.height, digest, signature)
         self._out.append(Persist(encode_record(vote)))
-        self._out.append(Sync())
+        if sync:
+            self._out.append(Sync())
 
     def _send_all(self, message: ConsensusMessage) -> None:
         self._out.extend(Send(peer, message) for peer in self.peers)
