@@ -62,7 +62,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
-from net.bft import NO_DIGEST, BftCore
+from net.bft import BftCore
+from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.certificate import entry_digest, signed_bytes
 from net.consensus import Effect, Evidence, Persist
