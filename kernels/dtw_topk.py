@@ -17,8 +17,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels import numpy_dtw
 from kernels.checks import checked, checked_band
 from kernels.dtw_batch import block_distances, library_distances_batch, pack_patterns
+from kernels.readiness import is_compiled
 from kernels.simd import LANES, load, maximum, multiply_add, splat, square_root, store, subtract
 
 _INFINITY: Final = np.float32(np.inf)
@@ -68,6 +70,8 @@ def library_topk(
         raise ValueError(f"the library is packed for band {library.band}, not {band}: pack it again")
     if not 1 <= k <= n:
         raise ValueError(f"k must lie between 1 and the {n} patterns of the library, got {k}")
+    if not is_compiled("dtw_topk_short" if m < _PRUNED_STEPS_MIN else "dtw_topk"):
+        return numpy_dtw.nearest(library_distances_batch(windows, library.blocks, n, library.band), k)
     indices = np.empty((windows.shape[0], k), np.int64)
     distances = np.empty((windows.shape[0], k), np.float32)
     if m < _PRUNED_STEPS_MIN:
@@ -195,10 +199,18 @@ def envelope(series: Any, band: int, lower: Any, upper: Any) -> None:
         upper[i] = high
 
 
-@njit(cache=True)
-def _envelopes(patterns: Any, band: int) -> Any:
-    lower = np.empty_like(patterns)
-    upper = np.empty_like(patterns)
-    for p in range(patterns.shape[0]):
-        envelope(patterns[p], band, lower[p], upper[p])
-    return lower, upper
+def _envelopes(patterns: NDArray[np.float32], band: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `envelope`, of every pattern: extremes over 1, 2, 4, ... steps, then two that overlap over the whole width."""
+    m = patterns.shape[1]
+    band = min(band, m - 1)
+    width = 2 * band + 1
+    padding = ((0, 0), (band, band))
+    lower = np.pad(patterns, padding, constant_values=np.inf)
+    upper = np.pad(patterns, padding, constant_values=-np.inf)
+    reach = 1
+    while 2 * reach <= width:
+        lower = np.minimum(lower[:, :-reach], lower[:, reach:])
+        upper = np.maximum(upper[:, :-reach], upper[:, reach:])
+        reach *= 2
+    last = width - reach
+    return np.minimum(lower[:, :m], lower[:, last : last + m]), np.maximum(upper[:, :m], upper[:, last : last + m])
