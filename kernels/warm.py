@@ -19,6 +19,7 @@ from kernels import (
     dtw,
     dtw_batch,
     dtw_path,
+    dtw_sliding,
     dtw_subsequence,
     dtw_topk,
     indicator_table,
@@ -49,6 +50,7 @@ KERNELS: Final[tuple[Kernel, ...]] = (
     Kernel("risk", lambda: risk.portfolio_var_es(np.zeros((2, 1)), np.ones(1), 0.95)),
     Kernel("dtw_topk", lambda: dtw_topk.library_topk(_ROWS, dtw_topk.pack_library(_ROWS, 1), 1, 1)),
     Kernel("dtw_topk_short", lambda: dtw_topk.library_topk(_SHORT, dtw_topk.pack_library(_SHORT, 1), 1, 1)),
+    Kernel("dtw_sliding", lambda: dtw_sliding.slide(dtw_sliding.start_sliding(np.ones((2, 8)), 1), np.ones(2))),
     Kernel("dtw_pair", lambda: dtw.dtw_distance(_WINDOW, _WINDOW, 1)),
     Kernel("dtw_scalar", lambda: dtw.library_distances_scalar(_WINDOW, _ROWS, 1)),
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernels import readiness
 from kernels.dtw import dtw_distance_python, library_distances_scalar, z_normalise
 from kernels.dtw_batch import library_distances_batch, pack_patterns
-from kernels.dtw_topk import _envelopes, envelope, library_topk, pack_library
+from kernels.dtw_topk import envelope, library_topk, pack_library, pattern_envelopes
 from kernels.indicator_table import indicator_table
 from kernels.risk import portfolio_var_es
 from kernels.timeline import exclusive_time
@@ -83,7 +83,7 @@ def test_envelopes_of_a_library_are_those_of_its_patterns(drawn):
     lower, upper = np.empty_like(patterns), np.empty_like(patterns)
     for p in range(n):
         envelope.py_func(patterns[p], band, lower[p], upper[p])
-    found = _envelopes(patterns, band)
+    found = pattern_envelopes(patterns, band)
     np.testing.assert_array_equal(found[0], lower)
     np.testing.assert_array_equal(found[1], upper)
 
