@@ -62,6 +62,7 @@ ON_DEMAND: Final[tuple[Kernel, ...]] = (
     Kernel("dtw_path", lambda: dtw_path.dtw_path(_SERIES, _SERIES, dtw_path.sakoe_chiba(64, 64, 1))),
     Kernel("dtw_subsequence", lambda: dtw_subsequence.subsequence_search(_SERIES[:8], _SERIES, 1)),
     Kernel("monte_carlo", lambda: loss_tail.loss_tail(monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3), 0.9)),
+    Kernel("sobol", lambda: monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3, sobol=True)),
     Kernel("scenarios", lambda: monte_carlo.scenario_var_es(np.zeros((1, 8), np.float32), np.ones(1), 0.9)),
 )
 """What trading does not wait for: `tradetui risk`, `mine` and the benchmarks compile these when they need them."""
