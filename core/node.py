@@ -17,6 +17,7 @@ from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.essential import essential
 from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
+from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
@@ -75,7 +76,8 @@ LEARN_INTERVAL_S = 1.0
 class Node:
     """Everything of one node process; see `run_node_process` for its life."""
 
-    def __init__(self, node: int, session: Session, listen: str | None = None) -> None:
+    def __init__(self, node: int, session: Session, listen: str | None = None, *, compiles: bool = False) -> None:
+        """`compiles`: nobody else compiles the kernels."""
         settings = session.settings()
         self._node = node
         self._settings = settings
@@ -101,6 +103,8 @@ class Node:
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
+        self._compiles = compiles
+        self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
         judge = self._trace.timed(Work.JUDGING, self._trader.judge)
@@ -204,6 +208,8 @@ class Node:
         self._endpoint.dial(GATEWAY_ID)
         self._telemetry.start()
         self._spawn(self._learn_forever())
+        if self._kernels.missing:
+            self._spawn(self._switch_kernels())
         self._spawn(self._gossip.run())
 
     async def close(self) -> None:
@@ -433,6 +439,18 @@ class Node:
         self._endpoint.set_multiplexing(toggles.stream_multiplexing)
         self._endpoint.set_zero_rtt(toggles.zero_rtt)
 
+    async def _switch_kernels(self) -> None:
+        if self._compiles and not all_compiled():
+            self._spawn(self._compile())
+        await self._kernels.run()
+        self.event(Severity.INFO, "every kernel is compiled: numpy computes none any more")
+
+    async def _compile(self) -> None:
+        try:
+            await compile_in_subprocess(lambda line: self.event(Severity.INFO, f"compiling kernels: {line}"))
+        except CompilerError as error:
+            self.event(Severity.ERROR, f"the kernels do not compile, numpy computes: {error}")
+
     async def _learn_forever(self) -> None:
         """A follower learns from closed trades once a second; the leader does in its cycle."""
         while True:
@@ -580,7 +598,7 @@ class Node:
             cash=portfolio.cash * quantum,
             equity=portfolio.equity(marks) * quantum,
             events=events,
-            captions=self._trader.captions + self._settings.captions(),
+            captions=self._kernels.captions + self._trader.captions + self._settings.captions(),
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
@@ -638,10 +656,16 @@ def _name(peer: int) -> str:
 
 
 async def run_node_process(
-    node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+    node: int,
+    session: Session,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    listen: str | None = None,
+    *,
+    compiles: bool = False,
 ) -> None:
-    """The body of process `node-K`: run until `stopping` is set."""
-    body = Node(node, session, listen)
+    """The body of process `node-K`: run until `stopping` is set. `compiles`: no supervisor compiles the kernels."""
+    body = Node(node, session, listen, compiles=compiles)
     await body.start()
     ready()
     await stopping.wait()

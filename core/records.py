@@ -49,6 +49,8 @@ class CycleRecord:
     orders_sent: int
     orders_filled: int
     orders_rejected: int
+    numpy_kernels: int = 0
+    """Kernels that were not compiled yet and ran in numpy; such a cycle enters no experiment."""
 
 
 class OrderState(StrEnum):
@@ -215,7 +217,7 @@ class SwarmSnapshot:
     """Oldest first, at most 500."""
     captions: tuple[str, ...] = ()
     phase: str = ""
-    """The supervisor's word: `compiling kernels: …`, `starting nodes`, `running`, `failed: …`; empty if unknown."""
+    """The supervisor's word (`core.session.SwarmState`); empty if unknown."""
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
