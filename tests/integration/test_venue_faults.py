@@ -273,8 +273,8 @@ def test_a_gateway_that_dies_between_journal_and_wire(
 def abandon(trader: Trader) -> None:
     """Leave the gateway as a SIGKILL does: nothing is written any more, the socket closes."""
     gateway = trader.gateway
-    assert gateway._link is not None
-    gateway._link.cancel()
+    assert gateway._link._task is not None
+    gateway._link._task.cancel()
     connection = trader.connector._connection
     assert connection is not None
     trader.connector._handler = None

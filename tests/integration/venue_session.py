@@ -18,9 +18,10 @@ from typing import Any
 
 from core.gateway.binance import BinanceConnector
 from core.gateway.fix import FixConnector
-from core.gateway.gateway import Authority, Gateway
+from core.gateway.gateway import Gateway
 from core.gateway.journal import OrderJournal
 from core.gateway.reconcile import NEVER_REACHED, Difference
+from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import client_order_id
 from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
