@@ -222,11 +222,11 @@ def test_no_answer_in_time_is_unknown_asked_after_and_never_sent_again(tmp_path:
     async def work() -> None:
         async with running_venue(tmp_path) as (venue, port), running_gateway(tmp_path, port, **patience) as trader:
             # The venue trades at once and answers late: the order times out, so does the question after it.
-            quick = venue.server._injection
-            venue.server._injection = replace(quick, latency_ms=500)
+            quick = venue.faults.injection
+            venue.faults.injection = replace(quick, latency_ms=500)
             waiting = asyncio.create_task(trader.gateway.execute([request(1)], authority()))
             await until(lambda: any(r.state is S.UNKNOWN for r in trader.reports))
-            venue.server._injection = quick
+            venue.faults.injection = quick
             (outcome,) = await waiting
             assert outcome.state is S.FILLED
             assert [r.state for r in trader.reports].count(S.FILLED) == 1
