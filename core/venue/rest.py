@@ -36,6 +36,7 @@ ROUTES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "allOrders"): "allOrders",
     ("GET", "myTrades"): "myTrades",
     ("GET", "account"): "account.status",
+    ("POST", "replay/advance"): "replay.advance",
 }
 """Method and path to the name of the same request in the WebSocket API."""
 
