@@ -512,7 +512,7 @@ def _leader(reports: list[NodeReport]) -> int | None:
     return found[2] if found else None
 
 
-async def stop_session(session: Session, timeout_s: float = 30.0) -> bool:
+async def stop_session(session: Session, timeout_s: float = 60.0) -> bool:
     """Stop a session's supervisor and everything under it. False when none was running.
 
     Raises SessionError when it is still there after `timeout_s`.

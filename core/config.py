@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    reconcile_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """Journal and venue are compared each so many seconds, beside each connect and change of leader; 0: only then."""
     order_rate_max_s: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
     """Orders a second, by each node's own clock; beyond it the node vetoes."""
     var_budget_fraction: Annotated[float, Field(gt=0, le=10)] = 0.10
@@ -158,6 +160,17 @@ class Settings(BaseSettings):
     def band_steps(self) -> int:
         """Sakoe-Chiba half width in steps."""
         return max(1, int(self.window_steps * self.warping_window_fraction))
+
+    @property
+    def answer_timeout_ms(self) -> float:
+        """An order that the venue has not answered for so long is in doubt, and asked after."""
+        return 5_000 + 2 * (self.venue_latency_ms + self.venue_jitter_ms)
+
+    @property
+    def gateway_drain_s(self) -> float:
+        """So long a gateway that stops waits for the venue's word on what is on the wire: an answer, or a question
+        after it did not come."""
+        return 2 * self.answer_timeout_ms / 1e3
 
     def captions(self) -> tuple[str, ...]:
         """Settings that must stand beside every result made under them."""

@@ -2,8 +2,8 @@
 
 Three witnesses that never read each other's files: the nodes' logs say what was decided, the gateway's journal what was
 sent and reported, the venue's journal what was taken and traded. `verify` replays each and holds them against each
-other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted. So are
-orders of a stopped session that the venue had not answered yet: the next start asks after them.
+other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted. In a
+stopped session nothing is: an order whose answer its gateway never took is a finding, until the next start asks for it.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ class _Comparison:
                 foreign += 1
             elif ours is None:
                 self._found("order is in the journal", name, "the venue took it, the journal does not hold it")
-            elif ours.state not in _UNSETTLED and not (self._running and ours.state not in FINAL):
+            elif not (self._running and ours.state not in FINAL) and ours.state not in _UNSETTLED:
                 self._compare(ours, theirs)
         for name, order in self._orders.items():
             if name in self._at_venue or order.state in (*_UNSENT, *_UNSETTLED, S.REJECTED):
@@ -293,8 +293,19 @@ class _Comparison:
                 self._found("order is at the venue", name, f"it is {order.state}, and the venue never took it")
             if order.cumulative_quantity and not self._running:
                 self._found("fills", name, f"{order.cumulative_quantity} lots filled, and the venue never took it")
-        in_doubt = sum(order.state in _UNSETTLED for order in self._orders.values())
-        self._count(orders_at_the_venue=len(self._at_venue), orders_in_doubt=in_doubt, foreign_orders=foreign)
+        in_doubt = [order for order in self._orders.values() if order.state in _UNSETTLED]
+        self._count(orders_at_the_venue=len(self._at_venue), orders_in_doubt=len(in_doubt), foreign_orders=foreign)
+        if not self._running:
+            for order in in_doubt:
+                self._in_doubt(order)
+
+    def _in_doubt(self, order: Order) -> None:
+        """A stopped session whose gateway was killed, or stopped without a venue: nobody has taken the venue's word."""
+        name = order.request.client_order_id
+        theirs = self._at_venue.get(name)
+        there = "never came" if theirs is None else f"{theirs.status}, {theirs.executed_lots} lots filled"
+        text = f"{order.state} here, {there} at the venue; start the session again, its gateway then asks the venue"
+        self._found("order is known", name, text)
 
     def _compare(self, ours: Order, theirs: VenueOrder) -> None:
         name, request = theirs.client_order_id, ours.request

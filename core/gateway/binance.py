@@ -17,6 +17,7 @@ from websockets.uri import parse_uri
 
 from core.gateway.binance_messages import BinanceMessages
 from core.gateway.connector import (
+    SKEW_MS_MAX,
     AccountTrade,
     Answer,
     Balances,
@@ -35,8 +36,6 @@ from core.venue.credentials import Credentials, signature
 from core.venue.websocket import ANSWER_BYTES_MAX, WebSocketConnection
 
 PENDING_MAX: Final = 4_096
-SKEW_MS_MAX: Final = 500
-"""Beyond it orders would be refused at random; the venue allows 1,000 ms ahead."""
 TRADES_PAGE: Final = 1_000
 MISSED_HEARTBEATS_MAX: Final = 3
 _STATUS_UNKNOWN: Final = (-1006, -1007)
@@ -78,7 +77,7 @@ class BinanceConnector:
         self.clock_skew_ms = 0.0
         """Venue's clock less ours, measured at the last connect."""
         self.captions: tuple[str, ...] = ()
-        """What the venue says must stand beside its results."""
+        self.replays = True
 
     # Connecting
 

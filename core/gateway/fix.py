@@ -84,6 +84,7 @@ class FixConnector:
         self._questions: dict[str, _Question] = {}
         self._next_id = time.time_ns() // 1_000
         self.captions: tuple[str, ...] = ()
+        self.replays = credentials is not None
 
     def _logon_fields(self, sequence: int, sent: str) -> Pairs:
         if self._credentials is None:
@@ -152,7 +153,7 @@ class FixConnector:
     def advance(self, step: int) -> Future[int]:
         """See `Connector.advance`."""
         future: Future[int] = asyncio.get_running_loop().create_future()
-        if self._credentials is None:
+        if not self.replays:
             future.set_exception(ConnectorError("this venue does not replay; it keeps its own time"))
             future.exception()
             return future

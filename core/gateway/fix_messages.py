@@ -115,7 +115,7 @@ class FixMessages:
     @staticmethod
     def _count(scale: DecimalScale, text: str | None) -> int:
         # QuickFIX writes 5.00 and 1E+2 for the same number as ours.
-        return scale.count(f"{Decimal(text or '0').normalize():f}")
+        return scale.count_decimal(Decimal(text or "0"))
 
     def _instrument(self, message: FixMessage) -> int:
         instrument = self._scale.index.get(message.text(55))

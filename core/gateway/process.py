@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 from core.gateway.binance import BinanceConnector
 from core.gateway.errors import GatewayError
 from core.gateway.fix import FixConnector
-from core.gateway.gateway import Authority, Gateway
+from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
+from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
@@ -72,7 +74,8 @@ class GatewayProcess:
             session.folder("gateway"),
             synchronous="FULL" if settings.durability == "strict" else "NORMAL",
             in_flight_max=settings.orders_in_flight,
-            answer_timeout_ms=5_000 + 2 * (settings.venue_latency_ms + settings.venue_jitter_ms),
+            answer_timeout_ms=settings.answer_timeout_ms,
+            reconcile_interval_s=settings.reconcile_interval_s,
         )
         speaks_fix = settings.gateway_protocol == "fix"
         port_file = session.venue_fix_port_file if speaks_fix else session.venue_port_file
@@ -92,6 +95,7 @@ class GatewayProcess:
             on_difference=self._on_difference,
         )
         self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
+        self._drain_s = settings.gateway_drain_s
         self._link_loss_s = settings.kill_after_link_loss_s
         self._link_loss: asyncio.TimerHandle | None = None
         self._was_connected = False
@@ -118,6 +122,9 @@ class GatewayProcess:
     async def close(self) -> None:
         if self._link_loss is not None:
             self._link_loss.cancel()
+        for order in await self._gateway.drain(self._drain_s):
+            text = f"order {order.request.client_order_id} is {order.state}: the venue's word did not come in time"
+            print(f"{text}; the next start asks for it", file=sys.stderr)
         await self._feed.close()
         await self._gateway.stop()
         await self._endpoint.close()

@@ -27,6 +27,7 @@ from core.venue import rejects
 from core.venue.account import VenueOrder
 from core.venue.credentials import Credentials
 from core.venue.exchange import Exchange, Happened, NewOrder
+from core.venue.faults import CUT_REASON, FaultSource
 from core.venue.fix_reports import (
     BUSINESS_REJECT,
     CANCEL_REJECT,
@@ -79,16 +80,17 @@ class FixServer:
         keys: Mapping[str, tuple[Credentials, int]],
         directory: Path,
         publish: Callable[[], None],
-        delayed: Callable[[Callable[[bytes], None]], Callable[[bytes], None]],
+        faults: FaultSource,
         advance_to: Callable[[int], int] | None = None,
     ) -> None:
-        """`publish` journals and tells what happened, to all front ends; `delayed` wraps a connection's writes in the
-        injected delay. `directory` keeps the sessions' stores."""
+        """`publish` journals and tells what happened, to all front ends. `directory` keeps the sessions' stores."""
         self._exchange = exchange
         self._keys = keys
         self._directory = directory
         self._publish = publish
-        self._delayed = delayed
+        self._faults = faults
+        self._muted: FixConnection | None = None
+        """Its bytes are lost at this moment, on purpose."""
         self._advance_to = advance_to
         self._reports = FixReports(exchange.scale)
         self._clients: dict[str, _Client] = {}
@@ -156,9 +158,11 @@ class FixServer:
                     client.send(EXECUTION_REPORT, pairs)
 
     def _write(self, connection: FixConnection, data: bytes) -> None:
+        if connection is self._muted:
+            return
         writer = self._writers.get(connection)
         if writer is None:
-            writer = self._writers[connection] = self._delayed(connection.write_now)
+            writer = self._writers[connection] = self._faults.delayed(connection.write_now, connection.abort).send
         writer(data)
 
     # FixHandler
@@ -193,7 +197,19 @@ class FixServer:
         """Nothing waits for it: what a session missed it asks for."""
 
     def message(self, connection: FixConnection, message: FixMessage) -> None:
-        """One application message; whatever is wrong with it is answered."""
+        """One application message; whatever is wrong with it is answered.
+
+        An answer that is lost on purpose is numbered all the same: the session's resend brings it when it is missed.
+        """
+        fate = self._faults.fate()
+        self._muted = None if fate.answers else connection
+        if fate.acts:
+            self._handle(connection, message)
+        self._muted = None
+        if fate.cuts:
+            connection.abort(CUT_REASON)
+
+    def _handle(self, connection: FixConnection, message: FixMessage) -> None:
         handler = self._handlers.get(message.kind)
         try:
             if handler is None:
