@@ -37,6 +37,7 @@ from tui.messages import (
     TraceTaken,
 )
 from tui.monitor_screen import MonitorScreen
+from tui.option_list_paging import mend_page_keys
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
 from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
@@ -108,6 +109,7 @@ class MonitorApp(App[bool]):
     ) -> None:
         """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
         super().__init__()
+        mend_page_keys()
         self.register_theme(CALM)
         self.theme = CALM.name
         self._client = client
