@@ -12,6 +12,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerError
@@ -37,11 +38,11 @@ from tui.messages import (
     TraceTaken,
 )
 from tui.monitor_screen import MonitorScreen
-from tui.option_list_paging import mend_page_keys
 from tui.panel_screen import PanelScreen
 from tui.quit_dialog import Answer, QuitDialog
 from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
+from tui.textual_mends import mend_option_lists
 from tui.view import View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
@@ -109,7 +110,7 @@ class MonitorApp(App[bool]):
     ) -> None:
         """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
         super().__init__()
-        mend_page_keys()
+        mend_option_lists()
         self.register_theme(CALM)
         self.theme = CALM.name
         self._client = client
@@ -447,6 +448,11 @@ class MonitorApp(App[bool]):
     def action_leave(self) -> None:
         if not isinstance(self.screen, QuitDialog):
             self.push_screen(QuitDialog(self._client.owns_swarm), self._answered)
+
+    def action_command_palette(self) -> None:
+        """As Textual's, without its fixed id: a palette that is still closing would make the next one a duplicate."""
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette())
 
     async def action_quit(self) -> None:
         self.action_leave()

@@ -88,6 +88,37 @@ def test_page_keys_in_a_list_before_its_first_layout(key, opens):
     asyncio.run(session())
 
 
+@pytest.mark.parametrize("opens", ["q", "ctrl+p"])
+def test_an_option_list_in_a_window_of_no_width(opens):
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press(opens)
+            while not app.screen.query_one(OptionList).option_count:
+                await pilot.pause(0.02)
+            for width in range(12, 0, -1):
+                await pilot.resize_terminal(width, 20)
+                await pilot.pause()
+                assert all(len(line) == width for line in screen_text(app).split("\n"))
+
+    asyncio.run(session())
+
+
+def test_a_palette_that_is_still_closing_does_not_stop_the_next():
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("ctrl+p")
+            app.pop_screen()
+            app.action_command_palette()
+            await pilot.pause()
+            assert len(app.screen_stack) == 2
+
+    asyncio.run(session())
+
+
 def test_three_hundred_random_keys():
     play(300, seed=1, sizes=False)
 
