@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT, TradingAnswer
+from core.attach import TradingAnswer
 from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.profile_export import write_export, write_spans
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
+from core.swarm_news import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
 from core.toggles import Toggles
 from core.trading_state import TradingState
 
@@ -66,6 +67,16 @@ class Replay:
     @property
     def cycles(self) -> Sequence[CycleRecord]:
         return self.snapshot().cycles
+
+    @property
+    def operator(self) -> int | None:
+        return None
+
+    async def take_control(self) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def give_up_control(self) -> str:
+        raise ValueError(NOTHING_CHANGES)
 
     async def press(self, key: str) -> str:
         return f"{key}: {NOTHING_CHANGES}"

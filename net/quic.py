@@ -3,7 +3,7 @@
 Our own asyncio shell over aioquic's sans-I/O connection: events are handled where they arise, each connection transmits
 once per turn of the loop however much was written, timers are re-armed only to come earlier.
 
-Who dials: an operator dials whom it likes; between all others the lower id dials, so a node dials the gateway. The side
+Who dials: a monitor dials whom it likes; between all others the lower id dials, so a node dials the gateway. The side
 that does not dial waits; `dial` then only says that the peer is wanted.
 """
 
@@ -25,7 +25,7 @@ from aioquic import tls
 from net import framing
 from net.admission import Admission, Admitted
 from net.http import Answerer, Http3Server
-from net.identity import Identity, Roster, RosterEntry
+from net.identity import MONITOR_ROLES, Identity, Roster, RosterEntry
 from net.link import EARLY_MESSAGE_BYTES_MAX, Link, LinkState, Refusal, stream_kind
 from net.link_model import PLAIN
 from net.messages import FetchEntries, GossipDigest, Message, ReadIndex
@@ -188,9 +188,9 @@ class Endpoint:
             self._schedule_dial(peer, 0.0)
 
     def _dials(self, entry: RosterEntry) -> bool:
-        if self._own.role == "operator":
+        if self._own.role in MONITOR_ROLES:
             return True
-        return entry.role != "operator" and self.identity.id < entry.id
+        return entry.role not in MONITOR_ROLES and self.identity.id < entry.id
 
     def reconnect(self, peer_id: int) -> None:
         """Drop the link to `peer_id` and dial again at once (where this side dials)."""
@@ -296,7 +296,7 @@ class Endpoint:
         assert self._udp is not None
         assert self._loop is not None
         peer = self._member_at(link.address) if link.peer is None else self._peers[link.peer]
-        if peer is None or peer.entry.role == "operator":
+        if peer is None or peer.entry.role in MONITOR_ROLES:
             return self._udp.send
         model = self.settings.links.between(self.identity.id, peer.entry.id)
         if model == PLAIN:

@@ -28,6 +28,7 @@ from tui.fault_dialog import KILL, FaultDialog, Ordered
 from tui.help import HelpScreen
 from tui.history import ViewHistory
 from tui.messages import (
+    ControlAnswered,
     ExperimentEnded,
     FaultAnswered,
     FaultFailed,
@@ -87,6 +88,7 @@ class MonitorApp(App[bool]):
         Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
+        Binding("C", "control", "take control, or give it up", show=False),
         Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
@@ -183,6 +185,7 @@ class MonitorApp(App[bool]):
             experimenting=self._experiments.running is not None,
             started=started,
             owns_swarm=self._client.owns_swarm,
+            operator=self._client.operator,
         )
 
     def _say(self, note: str) -> None:
@@ -221,6 +224,27 @@ class MonitorApp(App[bool]):
         self._asked.remove(message.key)
         self.notify(message.reason, title=f"key {message.key} failed", severity="error", timeout=10, markup=False)
         self.tick()
+
+    # -- who is in control
+
+    def action_control(self) -> None:
+        if self._client.read_only:
+            self._say("this monitor looks on; control is for an operator")
+        else:
+            self._change_control()
+
+    @work(group="control", exclusive=True, exit_on_error=False)
+    async def _change_control(self) -> None:
+        holder = self._client.snapshot().in_control
+        mine = holder is not None and holder.operator == self._client.operator
+        try:
+            sentence = await (self._client.give_up_control() if mine else self._client.take_control())
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            sentence = f"control: {error}"
+        self.post_message(ControlAnswered(sentence))
+
+    def on_control_answered(self, message: ControlAnswered) -> None:
+        self._say(message.sentence)
 
     # -- the trading state
 
@@ -483,6 +507,7 @@ class MonitorApp(App[bool]):
         for mode, key in KEY_OF_SCREEN.items():
             yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
+        yield SystemCommand("Control", "key C: take control of the swarm, or give it up", self.action_control)
         yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)

@@ -71,6 +71,11 @@ KEYS = (
     ("1–6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
     (
+        "C",
+        "take control, or give it up: one operator at a time may change the swarm, and the nodes see to it; who that "
+        "is stands above at the right. The kill switch needs no control",
+    ),
+    (
         "k",
         "a fault on purpose: kill, pause, cut off, slow or turn a node; named under every figure while it is on",
     ),

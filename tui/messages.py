@@ -27,6 +27,13 @@ class KeyFailed(Message):
 
 
 @dataclass
+class ControlAnswered(Message):
+    """What became of taking or giving up control, in a sentence."""
+
+    sentence: str
+
+
+@dataclass
 class TraceTaken(Message):
     """What the nodes did when; None with the reason where it could not be had."""
 

@@ -26,6 +26,16 @@ class SwarmClient(Protocol):
     read_only: bool
     """True when nothing can be changed: a monitor that only looks on, or a recording."""
 
+    @property
+    def operator(self) -> int | None:
+        """This monitor's id in the roster; compare with `SwarmSnapshot.in_control`. None for a recording."""
+
+    async def take_control(self) -> str:
+        """Be the one who may change the swarm; answers what happened. Raises where it is refused."""
+
+    async def give_up_control(self) -> str:
+        """Leave control to whoever acts next; answers what happened."""
+
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.attach import STALE_AFTER_S
+from core.swarm_news import STALE_AFTER_S
 from net.transport import TransportSettings
 from tests.integration.swarm import running_swarm, until
 from tests.tui.terminal import Terminal

@@ -20,6 +20,7 @@ from core.records import (
     Accusation,
     CycleRecord,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
@@ -101,6 +102,7 @@ class FakeSession:
         self.venue = VenueState.CONNECTED
         self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
+        self.in_control: InControl | None = None
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
         self.cycles: deque[CycleRecord] = deque(maxlen=2000)
         self.orders: deque[OrderRow] = deque(maxlen=200)
@@ -252,6 +254,7 @@ class FakeSession:
             orders=tuple(self.orders), positions=positions, cash=equity - invested, equity=equity,
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
             trading=self.trading, trading_reason=self.trading_reason,
+            in_control=self.in_control,
         )  # fmt: skip
 
 
@@ -299,6 +302,18 @@ class FakeClient:
     @property
     def cycles(self) -> Sequence[CycleRecord]:
         return self.snapshot().cycles
+
+    operator: int | None = 200
+
+    async def take_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = InControl(200, "operator-0", "ann@desk", self.session.now_ns)
+        return f"{self.session.in_control} is in control"
+
+    async def give_up_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = None
+        return "operator-0 gave up control"
 
     async def set_toggles(self, toggles: Toggles) -> str:
         assert self.session is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.interleaved import InterleavedExperiment
+from core.records import InControl
 from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.test_monitor import SIZES, screen_text, settle
 from tui.app import MonitorApp
@@ -216,5 +217,29 @@ def test_a_fault_from_the_keyboard_is_named_while_it_is_on():
             await pilot.press("k", "escape")
             await settle(app, pilot)
             assert len(client.faults) == 2
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_who_is_in_control_is_shown_and_a_key_changes_it(size):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            client.session.in_control = InControl(203, "operator-3", "bob@elsewhere", 1)
+            assert "operator-3" in (await settle(app, pilot)).split("\n")[0]
+            await pilot.press("C")
+            assert "operator-0 (ann@desk) is in control" in await settle(app, pilot)
+            client.session.now_ns += 6_000_000_000
+            first = (await settle(app, pilot)).split("\n")[0]
+            assert "operator" not in first
+            assert ("in control" in first) == (size != SIZES[0]), "oneself is no news on a narrow screen"
+            await pilot.press("C")
+            await settle(app, pilot)
+            assert client.session.in_control is None
+            client.read_only = True
+            await pilot.press("C")
+            assert "control is for an operator" in await settle(app, pilot)
 
     asyncio.run(session())
