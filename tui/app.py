@@ -229,7 +229,7 @@ class MonitorApp(App[bool]):
 
     def action_control(self) -> None:
         if self._client.read_only:
-            self._say("this monitor looks on; control is for an operator")
+            self._say("this monitor only looks on")
         else:
             self._change_control()
 

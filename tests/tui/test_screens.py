@@ -240,6 +240,6 @@ def test_who_is_in_control_is_shown_and_a_key_changes_it(size):
             assert client.session.in_control is None
             client.read_only = True
             await pilot.press("C")
-            assert "control is for an operator" in await settle(app, pilot)
+            assert "only looks on" in await settle(app, pilot)
 
     asyncio.run(session())
