@@ -24,6 +24,7 @@ from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
 from core.faults import Fault
 from core.profile_export import write_export
+from core.profile_pair import PairDiff, difference, take_pair, write_pair
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
@@ -235,10 +236,29 @@ class SwarmClient:
         before = self.snapshot()
         files = {"trace.json": chrome_trace(await self.trace()).encode()}
         if not self.read_only:
-            reply = obeyed(await self.ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60))
-            files |= reply["files"]
-        settings = self._news.settings or Settings.model_construct()
-        return await asyncio.to_thread(write_export, directory, before, settings, svg, files)
+            files |= (await self.profile(seconds))["files"]
+        return await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, files)
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        """As `export_profile`, with the leader's profile under both settings and their difference by function.
+
+        Raises SessionError, TimeoutError or ValueError where a profile does not come about.
+        """
+        before = self.snapshot()
+        one, other = await take_pair(self, first, second, seconds)
+        diff = difference(one, other)
+        folder = await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, {})
+        await asyncio.to_thread(write_pair, folder, one, other, diff)
+        return folder, diff
+
+    async def profile(self, seconds: float) -> dict[str, Any]:
+        """Sample the leader's loop: `files` by name, `decisions` that were committed meanwhile. Raises SessionError."""
+        return obeyed(await self.ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60))
+
+    def _known_settings(self) -> Settings:
+        return self._news.settings or Settings.model_construct()
 
     async def change_trading(
         self, state: TradingState, reason: str, on_gateway: Callable[[str], None] | None = None

@@ -517,7 +517,7 @@ class Node:
         if kind == Control.FAULT:
             return {"text": self._inject(Fault(values["fault"]))}
         if kind == Control.PROFILE:
-            return {"files": await self._profile(float(values["seconds"]))}
+            return await self._profile(float(values["seconds"]))
         if kind == Control.SESSION:
             return {"name": self._session_name, "settings": self._settings.model_dump(mode="json")}
         if kind == Control.CLAIM:
@@ -566,14 +566,16 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
-    async def _profile(self, seconds: float) -> dict[str, bytes]:
+    async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
         self._profiling = True
         self._profiled_from = self._profiled_from or self._state.cycles_done + 1
         try:
+            before = self._state.decisions_committed
             session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-            return await asyncio.to_thread(render, session)
+            decisions = self._state.decisions_committed - before
+            return {"files": await asyncio.to_thread(render, session), "decisions": decisions}
         finally:
             self._profiling = False
 

@@ -11,6 +11,7 @@ from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.profile_export import write_export, write_spans
+from core.profile_pair import PairDiff
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
 from core.swarm_news import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
@@ -103,6 +104,11 @@ class Replay:
         """The folder of figures as they stand; there is no process to profile."""
         snapshot = self.snapshot()
         return write_export(directory, snapshot, Settings.model_construct(None, **snapshot.settings), svg, {})
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        raise ValueError("a recording has no process to profile")
 
     async def stop_swarm(self) -> None:
         return

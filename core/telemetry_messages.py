@@ -53,7 +53,8 @@ class Control(IntEnum):
     PRESS = 1
     """Body {"key": str}: a toggle key."""
     PROFILE = 2
-    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes."""
+    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes, and its
+    decisions count those committed meanwhile."""
     PROOFS_WANTED = 3
     """Node to node: send the certificates of open decisions (after a restore from a peer's snapshot). No body."""
     PROOFS = 4

@@ -20,7 +20,7 @@ from textual.worker import Worker, WorkerError
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
 from core.faults import Fault
-from core.toggles import FIELD_OF_KEY
+from core.toggles import FIELD_OF_KEY, Toggles
 from core.trading_state import TradingState
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Experiments, Started, project
@@ -40,11 +40,12 @@ from tui.messages import (
 )
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
+from tui.profiles import profile_shown
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CompareScreen, CycleScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
-from tui.textual_mends import mend_option_lists
-from tui.view import View, ViewBuilder
+from tui.textual_mends import mend_textual
+from tui.view import ProfileShown, View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
 
@@ -112,7 +113,7 @@ class MonitorApp(App[bool]):
     ) -> None:
         """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
         super().__init__()
-        mend_option_lists()
+        mend_textual()
         self.register_theme(CALM)
         self.theme = CALM.name
         self._client = client
@@ -125,6 +126,8 @@ class MonitorApp(App[bool]):
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
         self._profiling = False
+        self._pairing = False
+        self._profile: ProfileShown | None = None
         self._trace = TraceTaken(None)
         self._trace_asked_ns = 0
         self._experiments = Experiments()
@@ -162,6 +165,7 @@ class MonitorApp(App[bool]):
             self._experiments.states(),
             self._trace.trace,
             self._trace.reason,
+            self._profile,
             with_percentiles=isinstance(screen, ProfileScreen),
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
@@ -177,7 +181,7 @@ class MonitorApp(App[bool]):
             screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
             now_ns=now_ns,
-            profiling_s=PROFILE_S if self._profiling else None,
+            profiling_s=PROFILE_S * (1 + self._pairing) if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
             next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
             read_only=self._client.read_only,
@@ -197,6 +201,9 @@ class MonitorApp(App[bool]):
     def action_press(self, key: str) -> None:
         if len(self._asked) >= KEYS_WAITING:
             self._say(f"{key} was not sent: {KEYS_WAITING} keys are still waiting for an answer")
+            return
+        if self._pairing:
+            self._say(f"{key} was not sent: a profile is taken under two settings")
             return
         if self._experiments.running is not None:
             self._say(f"{key} was not sent: an experiment sets the toggles; a stops it")
@@ -269,6 +276,8 @@ class MonitorApp(App[bool]):
             self._end_experiment()
         elif self._client.read_only:
             self._say("nothing can be compared here: this monitor changes nothing")
+        elif self._profiling:
+            self._say("nothing is compared while a profile is taken: it slows the leader")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
         elif not isinstance(self.screen, ExperimentDialog):
@@ -444,26 +453,45 @@ class MonitorApp(App[bool]):
         if self._profiling:
             self._say("already profiling: one at a time")
             return
-        self._profiling = True
-        self._export(self.export_screenshot(title="tradetui", simplify=True))
+        pair = self._pair()
+        if pair is not None and self._experiments.running is not None:
+            self._say("nothing is profiled while an experiment runs: a stops it")
+            return
+        self._profiling, self._pairing = True, pair is not None
+        self._export(self.export_screenshot(title="tradetui", simplify=True), pair)
         self.tick()
 
+    def _pair(self) -> tuple[Toggles, Toggles] | None:
+        """On the compare screen the two settings of the last experiment; none for a factorial design or a recording."""
+        state = self._live.experiment
+        if self.current_mode != CompareScreen.MODE or self._client.read_only or state is None:
+            return None
+        cells = state.result.design.cells if state.result is not None else ()
+        return (cells[0], cells[1]) if len(cells) == 2 else None
+
     @work(group="profile", exit_on_error=False)
-    async def _export(self, svg: str) -> None:
+    async def _export(self, svg: str, settings: tuple[Toggles, Toggles] | None) -> None:
         try:
-            folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
+            if settings is None:
+                pair = None
+                folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
+            else:
+                folder, pair = await self._client.export_pair(self._export_directory, svg, PROFILE_S, *settings)
+            shown = await asyncio.to_thread(profile_shown, folder, pair, self._live.snapshot.toggles)
         except Exception as error:  # as above: told, and the monitor goes on
             self.post_message(ProfileFailed(f"{type(error).__name__}: {error}"))
         else:
-            self.post_message(ProfileWritten(folder))
+            self.post_message(ProfileWritten(folder, shown))
 
     def on_profile_written(self, message: ProfileWritten) -> None:
-        self._profiling = False
+        self._profiling = self._pairing = False
+        if message.shown is not None:
+            self._profile = message.shown
         self.notify(str(message.folder), title="profile snapshot written to", timeout=15, markup=False)
         self.tick()
 
     def on_profile_failed(self, message: ProfileFailed) -> None:
-        self._profiling = False
+        self._profiling = self._pairing = False
         self.notify(message.reason, title="no profile snapshot", severity="error", timeout=15, markup=False)
         self.tick()
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from core.attach import TradingAnswer
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
+from core.profile_pair import PairDiff
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
 from core.trading_state import TradingState
@@ -66,6 +67,11 @@ class SwarmClient(Protocol):
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Profile the leader's loop for `seconds`, write everything into a new folder below `directory`, return it."""
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        """The same with the leader's profile under both settings, in folders `a` and `b`; the toggles are put back."""
 
     async def stop_swarm(self) -> None:
         """End every process of the swarm."""

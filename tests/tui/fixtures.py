@@ -16,6 +16,7 @@ import numpy as np
 from core.attach import TradingAnswer
 from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
 from core.faults import CAPTIONS, Fault
+from core.profile_pair import PairDiff, Side, difference, write_pair
 from core.records import (
     Accusation,
     CycleRecord,
@@ -82,6 +83,25 @@ def span_times(toggles: Toggles, random: np.random.Generator, orders: int) -> tu
         np.array([count[name] for name in NAMES], dtype=np.int64),
         float(0.35 * random.lognormal(0.0, 0.2)),
     )
+
+
+def _folded(sends_us: int, encodes_us: int) -> bytes:
+    """Invented stacks of a loop that trades."""
+    run = "run_forever base_events.py:600;_run cycle.py:80"
+    rows = {
+        f"{run};_judge trader.py:120;best_matches dtw_batch.py:44": 310_000,
+        f"{run};_judge trader.py:120;neighbours bank.py:90": 150_000,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;encode codec.py:60": encodes_us,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;_transmit quic.py:260": sends_us,
+        f"{run};_coordinate cycle.py:140;deliver bft.py:310;verify certificate.py:88": 280_000,
+        f"{run};_execute order_flow.py:70;release gateway.py:150": 120_000,
+        f"{run};_publish node.py:420": 40_000,
+        "run_forever base_events.py:600;select selectors.py:450": 210_000,
+    }
+    return "".join(f"{stack} {us}\n" for stack, us in rows.items()).encode()
+
+
+FOLDED_A, FOLDED_B = _folded(620_000, 330_000), _folded(180_000, 70_000)
 
 
 class FakeSession:
@@ -372,6 +392,17 @@ class FakeClient:
         if self.export_error is not None:
             raise self.export_error
         return directory / "20251115-143000"
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        folder = await self.export_profile(directory, svg, seconds)
+        sides = [
+            Side(toggles, {"profile.folded": text}, 640) for toggles, text in ((first, FOLDED_A), (second, FOLDED_B))
+        ]
+        diff = difference(*sides)
+        write_pair(folder, *sides, diff)
+        return folder, diff
 
     async def stop_swarm(self) -> None:
         self.stopped = True

@@ -119,6 +119,23 @@ def test_a_palette_that_is_still_closing_does_not_stop_the_next():
     asyncio.run(session())
 
 
+def test_a_command_that_is_chosen_twice_at_once_closes_the_palette_once():
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("ctrl+p")
+            palette = app.screen
+            while not palette.query_one(OptionList).option_count:
+                await pilot.pause(0.02)
+            palette.dismiss()
+            palette.dismiss()
+            await pilot.pause()
+            assert len(app.screen_stack) == 1
+
+    asyncio.run(session())
+
+
 def test_three_hundred_random_keys():
     play(300, seed=1, sizes=False)
 

@@ -243,3 +243,39 @@ def test_who_is_in_control_is_shown_and_a_key_changes_it(size):
             assert "only looks on" in await settle(app, pilot)
 
     asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_profile_in_a_and_b_is_shown_by_function_and_as_a_flame(size, tmp_path, monkeypatch):
+    async def session():
+        app, client = monitor()
+        app._export_directory = tmp_path
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("5")
+            assert "samples the leader's loop" in await settle(app, pilot)
+            await pilot.press("2")
+            play(app, client, ("b",))
+            await settle(app, pilot)
+            client.export_gate = asyncio.Event()
+            await pilot.press("e")
+            assert "profiling 4 s" in await settle(app, pilot)
+            await pilot.press("s")
+            assert "s was not sent: a profile is taken" in await settle(app, pilot)
+            await pilot.press("a")
+            assert "nothing is compared while" in await settle(app, pilot)
+            assert client.pressed == []
+            client.export_gate.set()
+            await pilot.pause(0.2)
+            await settle(app, pilot)
+            app.clear_notifications()
+            text = await settle(app, pilot)
+            assert "_transmit quic.py:260" in text
+            assert "-687.5" in text, "(180,000 - 620,000) µs over 640 decisions"
+            await pilot.press("5")
+            text = await settle(app, pilot)
+            assert "Flame view of the leader at" in text
+            assert "▏_coordinate cycle.py:140" in text
+            assert (tmp_path / "20251115-143000" / "diff.csv").exists()
+
+    asyncio.run(session())
