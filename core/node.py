@@ -7,10 +7,12 @@ import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
+from core.control_claims import Claim, ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
@@ -81,6 +83,7 @@ class Node:
         settings = session.settings()
         self._node = node
         self._settings = settings
+        self._session_name = session.directory.name
         self._identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
         folder = session.folder(f"node-{node}")
         roster = session.roster()
@@ -111,6 +114,7 @@ class Node:
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
+        self._claims = ControlClaims(roster)
         self._endpoint.http_answer = pages.answer
         self._http = PlainHttpServer(pages.answer)
         self._opinions = Opinions(
@@ -473,6 +477,7 @@ class Node:
                 self._leader.venue_changed(VenueState.UNKNOWN)
             if peer >= OPERATOR_ID:
                 self._telemetry.unsubscribe(peer)
+                self._claims.gone(peer)
             else:
                 self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
 
@@ -508,33 +513,49 @@ class Node:
             self._spawn(self._answer(sender, message))
 
     async def _answer(self, sender: int, message: Application) -> None:
-        values = unpack(message.body)
         try:
-            if message.kind == Control.PRESS:
-                key = str(values["key"])
-                reply: dict[str, object] = await self._change(lambda: self._leader.press(key))
-            elif message.kind == Control.SET_TOGGLES:
-                toggles = from_dict(values["toggles"])
-                reply = await self._change(lambda: self._leader.set_toggles(toggles))
-            elif message.kind == Control.TRADING:
-                reply = await self._commit_trading(bytes(values["change"]))
-            elif message.kind == Control.EPOCH:
-                reply = epoch_to_dict(self._replica.running_epoch)
-            elif message.kind == Control.CHANGE_MEMBERS:
-                assert self._shell is not None
-                self._shell.change_membership(bytes(values["change"]))
-                reply = {"text": "submitted"}
-            elif message.kind == Control.TRACE:
-                reply = self._trace.to_dict()
-            elif message.kind == Control.FAULT:
-                reply = {"text": self._inject(Fault(values["fault"]))}
-            elif message.kind == Control.PROFILE:
-                reply = {"files": await self._profile(float(values["seconds"]))}
-            else:
-                reply = {"text": f"unknown command {message.kind}"}
+            reply = await self._obey(sender, message.kind, unpack(message.body) if message.body else {})
         except (ValueError, KeyError, TypeError) as error:
-            reply = {"text": f"refused: {error}"}
+            reply = {"text": f"refused: {error}", "refused": True}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
+
+    async def _obey(self, sender: int, kind: int, values: dict[str, Any]) -> dict[str, object]:
+        """Do what a monitor asks; the answer. Raises ValueError, KeyError or TypeError where it may or can not."""
+        refusal = self._claims.refusal(sender, kind)
+        if refusal is not None:
+            raise ValueError(refusal)
+        if kind == Control.PRESS:
+            key = str(values["key"])
+            return await self._change(lambda: self._leader.press(key))
+        if kind == Control.SET_TOGGLES:
+            toggles = from_dict(values["toggles"])
+            return await self._change(lambda: self._leader.set_toggles(toggles))
+        if kind == Control.TRADING:
+            return await self._commit_trading(bytes(values["change"]))
+        if kind == Control.EPOCH:
+            return epoch_to_dict(self._replica.running_epoch)
+        if kind == Control.CHANGE_MEMBERS:
+            assert self._shell is not None
+            self._shell.change_membership(bytes(values["change"]))
+            return {"text": "submitted"}
+        if kind == Control.TRACE:
+            return self._trace.to_dict()
+        if kind == Control.FAULT:
+            return {"text": self._inject(Fault(values["fault"]))}
+        if kind == Control.PROFILE:
+            return await self._profile(float(values["seconds"]))
+        if kind == Control.SESSION:
+            return {"name": self._session_name, "settings": self._settings.model_dump(mode="json")}
+        if kind == Control.CLAIM:
+            return {"text": self._claim(sender, Claim.from_dict(values))}
+        return {"text": f"unknown command {kind}"}
+
+    def _claim(self, sender: int, claim: Claim) -> str:
+        before = self._claims.holder
+        text = self._claims.claim(sender, claim)
+        if self._claims.holder != before:
+            self.event(Severity.INFO, text)
+        return text
 
     def _inject(self, fault: Fault) -> str:
         if fault is Fault.PAUSED:
@@ -571,14 +592,16 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
-    async def _profile(self, seconds: float) -> dict[str, bytes]:
+    async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
         self._profiling = True
         self._profiled_from = self._profiled_from or self._state.cycles_done + 1
         try:
+            before = self._state.decisions_committed
             session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-            return await asyncio.to_thread(render, session)
+            decisions = self._state.decisions_committed - before
+            return {"files": await asyncio.to_thread(render, session), "decisions": decisions}
         finally:
             self._profiling = False
 
@@ -602,6 +625,8 @@ class Node:
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
+            fault=str(self._peer_wire.fault),
+            in_control=self._claims.holder,
         )
 
     def _status(self) -> NodeStatus:

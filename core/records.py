@@ -149,6 +149,22 @@ class Accusation:
 
 
 @dataclass(frozen=True, slots=True)
+class InControl:
+    """The operator who may change the swarm; prints as `operator-0 (ann@desk)`."""
+
+    operator: int
+    name: str
+    """In the roster."""
+    label: str
+    """In its own words."""
+    claimed_ns: int
+    """Unix time on the operator's clock; the latest claim counts."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.label})" if self.label else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class PeerNews:
     """What a node last heard of another by gossip."""
 
@@ -223,3 +239,5 @@ class SwarmSnapshot:
     trading_reason: str = ""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
+    in_control: InControl | None = None
+    """None: nobody, or it is not known."""

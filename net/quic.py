@@ -3,7 +3,7 @@
 Our own asyncio shell over aioquic's sans-I/O connection: events are handled where they arise, each connection transmits
 once per turn of the loop however much was written, timers are re-armed only to come earlier.
 
-Who dials: an operator dials whom it likes; between all others the lower id dials, so a node dials the gateway. The side
+Who dials: a monitor dials whom it likes; between all others the lower id dials, so a node dials the gateway. The side
 that does not dial waits; `dial` then only says that the peer is wanted.
 """
 
@@ -21,6 +21,7 @@ from aioquic import tls
 from net import framing
 from net.admission import Admitted
 from net.http import Http3Server
+from net.identity import MONITOR_ROLES
 from net.link import Link, LinkState, stream_kind
 from net.link_model import PLAIN
 from net.messages import FetchEntries, GossipDigest, Message, ReadIndex
@@ -185,7 +186,7 @@ class Endpoint(PeerLinks):
         assert self._udp is not None
         assert self._loop is not None
         peer = self._member_at(link.address) if link.peer is None else self._peers[link.peer]
-        if peer is None or peer.entry.role == "operator":
+        if peer is None or peer.entry.role in MONITOR_ROLES:
             return self._udp.send
         model = self.settings.links.between(self.identity.id, peer.entry.id)
         if model == PLAIN:

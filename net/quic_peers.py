@@ -18,7 +18,7 @@ from aioquic import tls
 
 from net.admission import Admission
 from net.http import Answerer, Http3Server
-from net.identity import Identity, Roster, RosterEntry
+from net.identity import MONITOR_ROLES, Identity, Roster, RosterEntry
 from net.link import EARLY_MESSAGE_BYTES_MAX, Link, LinkState, Refusal
 from net.messages import Message
 from net.peer import Peer
@@ -136,9 +136,9 @@ class PeerLinks:
             self._schedule_dial(peer, 0.0)
 
     def _dials(self, entry: RosterEntry) -> bool:
-        if self._own.role == "operator":
+        if self._own.role in MONITOR_ROLES:
             return True
-        return entry.role != "operator" and self.identity.id < entry.id
+        return entry.role not in MONITOR_ROLES and self.identity.id < entry.id
 
     def reconnect(self, peer_id: int) -> None:
         """Drop the link to `peer_id` and dial again at once (where this side dials)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.attach import add_remote_flags, remote_place
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
@@ -21,6 +22,7 @@ from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
     from core.session import Session
+    from core.swarm_place import RemotePlace
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
 _FLAGS = (
@@ -67,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         _session_flag(attached)
         if name == "attach":
             attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
+            add_remote_flags(attached)
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
@@ -209,6 +212,9 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         name = f"node-{arguments.id}" if command == "node" else command
         run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
         return 0
+    place = remote_place(arguments) if command == "attach" else None
+    if place is not None:
+        return _attach_elsewhere(place, arguments.read_only, console)
     return _monitor(arguments, console)
 
 
@@ -289,6 +295,14 @@ def _members(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> int:
+    """The monitor on a swarm whose session directory is on another machine, or another user's."""
+    console.print(f"attaching to {place.name}", style="dim")
+    asyncio.run(_show(place, owns_swarm=False, read_only=read_only))
+    console.print(f"trading goes on at {place.name}")
+    return 0
+
+
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     from core.attach import stop_session
     from core.commands.start import start_swarm
@@ -317,7 +331,7 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
+async def _show(session: Session | RemotePlace, *, owns_swarm: bool, read_only: bool) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
@@ -326,12 +340,15 @@ async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
     await client.connect()
     app = MonitorApp(client)
     loop = asyncio.get_running_loop()
+    claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
     for number in (signal.SIGHUP, signal.SIGTERM):
         # The terminal is gone, or we are asked to go: leave, trading goes on.
         loop.add_signal_handler(number, app.exit, False)
     try:
         return bool(await app.run_async())
     finally:
+        if claiming is not None:
+            claiming.cancel()
         await app.settle()
         await client.close()
 
