@@ -8,11 +8,13 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from core.config import Settings, load_settings, write_settings
 from core.faults import Fault
+from core.profile_export import machine
 from core.records import EventRow, Severity
 from net.identity import Identity, Roster, RosterEntry
 
@@ -115,6 +117,22 @@ class Session:
 
     def roster(self) -> Roster:
         return Roster.load(self.roster_file)
+
+    @property
+    def experiments_file(self) -> Path:
+        """Finished experiments, a line of JSON each (`core.experiment_log`)."""
+        return self.directory / "experiments.jsonl"
+
+    @property
+    def machine_file(self) -> Path:
+        return self.directory / "machine.json"
+
+    def machine(self) -> dict[str, Any]:
+        """What the session was made on (`core.profile_export.machine`); empty for one that does not say."""
+        try:
+            return dict(json.loads(self.machine_file.read_text()))
+        except FileNotFoundError:
+            return {}
 
     @property
     def nodes_file(self) -> Path:
@@ -242,6 +260,7 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
         address = None if port is None else (LOOPBACK, port)
         entries.append(RosterEntry(identity_id, name, role, identity.public_key, address))
     Roster(entries).save(session.roster_file)
+    session.machine_file.write_text(json.dumps(machine(), indent=1) + "\n")
     write_settings(settings, session.settings_file)
     return session
 

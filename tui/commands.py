@@ -15,9 +15,11 @@ from rich.console import Console
 from core.commands.attach import add_remote_flags, remote_place
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
+from core.commands.compare import add_compare_command
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
+from core.commands.report import add_report_command
 from core.config import ConfigError, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_keys_command(commands)
     add_order_commands(commands)
     add_kernel_commands(commands)
+    add_report_command(commands)
+    add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
