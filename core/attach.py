@@ -23,6 +23,8 @@ from core.config import Settings
 from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
 from core.faults import Fault
+from core.limits import Limits
+from core.limits_change import encode_limits, sign_limits
 from core.profile_export import write_export
 from core.profile_pair import PairDiff, difference, take_pair, write_pair
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
@@ -285,6 +287,18 @@ class SwarmClient:
             swarm=str(swarm["text"]) if isinstance(swarm, dict) else str(swarm),
             orders_sent=int(gateway["orders_sent"]) if heard else None,
         )
+
+    async def change_limits(self, limits: Limits) -> str:
+        """Sign new limits and have the swarm commit them; what became of it, in a sentence.
+
+        Raises SessionError before the monitor has connected, when it is read-only, and where the swarm refuses them.
+        """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
+        change = sign_limits(limits, self._last_press_ns, self.identity.id, self.identity.sign)
+        reply = await self._ask_leader_until_taken(Control.LIMITS, {"change": encode_limits(change)})
+        return str(obeyed(reply)["text"])
 
     # Faults
 

@@ -21,13 +21,22 @@ from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
+from core.limits_change import LimitsChange, decode_limits
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, encode_trading_change, payload_kind
+from core.payload import (
+    CODEC_OF,
+    PayloadKind,
+    ReportBatch,
+    ToggleChange,
+    encode_limits_change,
+    encode_trading_change,
+    payload_kind,
+)
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
@@ -153,7 +162,7 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._trading_entry: Committed | None = None
+        self._operators_entries: dict[type, Committed] = {}
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -257,28 +266,32 @@ class Node:
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
-            if isinstance(part.payload, TradingChange) and not part.problem:
-                self._trading_changed(entry)
+            if isinstance(part.payload, TradingChange | LimitsChange) and not part.problem:
+                self._operator_changed(entry, part.payload)
             self._pending.committed(payload, (entry, part))
 
-    def _trading_changed(self, entry: Committed) -> None:
+    def _operator_changed(self, entry: Committed, change: TradingChange | LimitsChange) -> None:
         state = self._state
-        severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
-        self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
-        self._trading_entry = entry
-        self._tell_trading()
+        if isinstance(change, LimitsChange):
+            self.event(Severity.WARNING, f"new limits, entry {entry.entry.index}: {self._limits_text()}")
+        else:
+            severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
+            self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
+        self._operators_entries[type(change)] = entry
+        self._tell_operators_words()
 
-    def _tell_trading(self) -> None:
+    def _tell_operators_words(self) -> None:
         """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
-        entry = self._trading_entry
-        if entry is None:
-            return
-        raft = entry.certificate.mode is not Mode.BFT
-        if raft and self._replica.leader != self._node:
-            return
-        proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
-        body = {"proof": encode(proof, CodecKind.CAPNP)}
-        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+        for entry in self._operators_entries.values():
+            raft = entry.certificate.mode is not Mode.BFT
+            if raft and self._replica.leader != self._node:
+                continue
+            proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
+            body = {"proof": encode(proof, CodecKind.CAPNP)}
+            self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+
+    def _limits_text(self) -> str:
+        return ", ".join(f"{name} {value:,.10g}" for name, value in self._state.limits_in_money().items())
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -471,7 +484,7 @@ class Node:
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
             self._tell_members()
-            self._tell_trading()
+            self._tell_operators_words()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
@@ -532,6 +545,8 @@ class Node:
             return await self._change(lambda: self._leader.set_toggles(toggles))
         if kind == Control.TRADING:
             return await self._commit_trading(bytes(values["change"]))
+        if kind == Control.LIMITS:
+            return await self._commit_limits(bytes(values["change"]))
         if kind == Control.EPOCH:
             return epoch_to_dict(self._replica.running_epoch)
         if kind == Control.CHANGE_MEMBERS:
@@ -592,6 +607,21 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
+    async def _commit_limits(self, data: bytes) -> dict[str, object]:
+        """Put new limits that an operator signed to the vote."""
+        change = decode_limits(data)
+        if not self._state.may_change_limits(change):
+            raise ValueError("the change of the limits is not signed by an operator")
+        if self._leading is None:
+            return {"text": f"node {self._node} does not lead; ask again", "again": True}
+        try:
+            await self.commit(encode_limits_change(change))
+        except LeadershipLostError:
+            return {"text": "the lead changes hands; ask again", "again": True}
+        if self._state.limits_signed_ns != change.signed_ns:
+            return {"text": f"a later change came first: {self._limits_text()}"}
+        return {"text": f"committed: {self._limits_text()}"}
+
     async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
@@ -625,6 +655,7 @@ class Node:
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
+            limits=self._state.limits_in_money(),
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
         )

@@ -237,6 +237,8 @@ class SwarmSnapshot:
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    """By name, quote currency; the price band in basis points."""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
     in_control: InControl | None = None

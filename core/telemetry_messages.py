@@ -77,6 +77,8 @@ class Control(IntEnum):
     """What a monitor without the session's directory must know: {"name", "settings"}. No body."""
     CLAIM = 12
     """Take or give up control (`core.control_claims.Claim`)."""
+    LIMITS = 13
+    """Body {"change": bytes}: new limits that an operator signed (`core.limits_change`)."""
 
 
 @unique
@@ -100,8 +102,8 @@ class OrderKind(IntEnum):
     MEMBERS = 10
     """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
     TRADING = 11
-    """Node to gateway: the committed entry of a change of the trading state; body {"proof": bytes}. Gateway to node:
-    a change that the gateway signed, to be committed; body {"change": bytes}.
+    """Node to gateway: the committed entry of a change of the trading state or of the limits; body {"proof": bytes}.
+    Gateway to node: a change that the gateway signed, to be committed; body {"change": bytes}.
     """
 
 
@@ -127,6 +129,8 @@ class NodeReport:
     fault: str = "none"
     """What the node does wrong on purpose (`core.faults.Fault`)."""
     in_control: InControl | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    """`core.limits.Limits` as this node has applied them: quote currency, the price band in basis points."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,10 @@ def build_parser() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=Path, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
+    limits = commands.add_parser("limits", help="show the limits of a running swarm; change them while it trades")
+    limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="in quote currency, price_band_bps in bps")
+    _session_flag(limits)
+    limits.set_defaults(run=_limits)
     members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
     actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
@@ -283,6 +287,18 @@ def _simulate(arguments: argparse.Namespace, console: Console) -> int:
         console,
     )
     return 0 if sound else 1
+
+
+def _limits(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.limits import parse_changes, set_limits, show_limits
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    if arguments.changes:
+        asyncio.run(set_limits(session, parse_changes(arguments.changes), console))
+    else:
+        asyncio.run(show_limits(session, console))
+    return 0
 
 
 def _members(arguments: argparse.Namespace, console: Console) -> int:
