@@ -31,7 +31,7 @@ from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapsh
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
-from core.swarm_questions import REPLY_TIMEOUT_S, Questions, obeyed
+from core.swarm_questions import REPLY_TIMEOUT_S, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
 from core.toggles import Toggles
 from core.trading_state import TradingState, encode_trading, sign_trading
@@ -216,8 +216,7 @@ class SwarmClient:
         """The answer, a dict, or a sentence where there is none."""
         reply = await self.ask_leader(kind, values)
         deadline = time.monotonic() + PRESS_AGAIN_S
-        while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
-            # Nobody took it: the lead is changing hands.
+        while is_to_be_repeated(kind, reply) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
             reply = await self.ask_leader(kind, values)
         return reply
@@ -381,6 +380,7 @@ class SwarmClient:
             self._greet(event.peer)
         elif event.kind is PeerEventKind.DISCONNECTED:
             self._news.connected.discard(event.peer)
+            self._questions.link_lost(event.peer)
 
     def _greet(self, peer: int) -> None:
         assert self._endpoint is not None
