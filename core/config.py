@@ -11,12 +11,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from core.toggles import parse_toggles
 from net.batch import BatchPolicy
 from net.link_model import parse_links
+from net.quorum import fast_path_possible
 
 ENVIRONMENT_PREFIX = "TRADETUI_"
 
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     """Orders at the venue at once when parallel orders is on."""
     election_timeout_ms: Annotated[float, Field(ge=50, le=60_000)] = 600.0
     """A silent leader is replaced after this time (randomised up to twice as long)."""
+    fast_path: bool = False
+    """Byzantine decisions in two message delays, with 4 or 5 nodes; limits are then judged as a decision is applied."""
     checkpoint_interval_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 4_096
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
@@ -126,6 +129,12 @@ class Settings(BaseSettings):
     def _toggles_parse(cls, value: str) -> str:
         parse_toggles(value)
         return value
+
+    @model_validator(mode="after")
+    def _fast_path_fits(self) -> Settings:
+        if self.fast_path and not fast_path_possible(self.nodes):
+            raise ValueError(f"fast_path needs 4 or 5 nodes, there are {self.nodes}: turn it off, or change nodes")
+        return self
 
     @field_validator("pace")
     @classmethod
@@ -195,6 +204,8 @@ class Settings(BaseSettings):
             found.append(f"trading halts {self.venue_halts} (set)")
         if self.durability != "strict":
             found.append("durability none")
+        if self.fast_path:
+            found.append("Byzantine fast path")
         if self.headlines == "sample":
             found.append("sample headlines")
         if self.fault_equivocate_node >= 0:

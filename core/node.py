@@ -7,16 +7,19 @@ import contextlib
 import os
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
+from core.control_claims import Claim, ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.essential import essential
 from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
+from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
@@ -75,10 +78,12 @@ LEARN_INTERVAL_S = 1.0
 class Node:
     """Everything of one node process; see `run_node_process` for its life."""
 
-    def __init__(self, node: int, session: Session, listen: str | None = None) -> None:
+    def __init__(self, node: int, session: Session, listen: str | None = None, *, compiles: bool = False) -> None:
+        """`compiles`: nobody else compiles the kernels."""
         settings = session.settings()
         self._node = node
         self._settings = settings
+        self._session_name = session.directory.name
         self._identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
         folder = session.folder(f"node-{node}")
         roster = session.roster()
@@ -101,12 +106,15 @@ class Node:
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
+        self._compiles = compiles
+        self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
         judge = self._trace.timed(Work.JUDGING, self._trader.judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
+        self._claims = ControlClaims(roster)
         self._endpoint.http_answer = pages.answer
         self._http = PlainHttpServer(pages.answer)
         self._opinions = Opinions(
@@ -164,6 +172,7 @@ class Node:
                 election_timeout_min_s=timeout_s,
                 election_timeout_max_s=2 * timeout_s,
                 checkpoint_interval_entries=self._settings.checkpoint_interval_entries,
+                fast_path=self._settings.fast_path,
             ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
@@ -175,7 +184,9 @@ class Node:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
-        return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
+        # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
+        limits = not self._settings.fast_path
+        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
@@ -184,7 +195,12 @@ class Node:
             await self._http.start(self._settings.http_port + self._node)
         faults, sign, replica = self._peer_wire, self._identity.sign, self._replica
         wire: Wire = EquivocatingWire(
-            faults, self._node, sign, lambda: replica.byzantine_context, lambda: faults.fault is Fault.EQUIVOCATING
+            faults,
+            self._node,
+            sign,
+            lambda: replica.byzantine_context,
+            lambda: faults.fault is Fault.EQUIVOCATING,
+            self._settings.fast_path,
         )
         if self._lost_disk:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
@@ -196,6 +212,8 @@ class Node:
         self._endpoint.dial(GATEWAY_ID)
         self._telemetry.start()
         self._spawn(self._learn_forever())
+        if self._kernels.missing:
+            self._spawn(self._switch_kernels())
         self._spawn(self._gossip.run())
 
     async def close(self) -> None:
@@ -425,6 +443,18 @@ class Node:
         self._endpoint.set_multiplexing(toggles.stream_multiplexing)
         self._endpoint.set_zero_rtt(toggles.zero_rtt)
 
+    async def _switch_kernels(self) -> None:
+        if self._compiles and not all_compiled():
+            self._spawn(self._compile())
+        await self._kernels.run()
+        self.event(Severity.INFO, "every kernel is compiled: numpy computes none any more")
+
+    async def _compile(self) -> None:
+        try:
+            await compile_in_subprocess(lambda line: self.event(Severity.INFO, f"compiling kernels: {line}"))
+        except CompilerError as error:
+            self.event(Severity.ERROR, f"the kernels do not compile, numpy computes: {error}")
+
     async def _learn_forever(self) -> None:
         """A follower learns from closed trades once a second; the leader does in its cycle."""
         while True:
@@ -447,6 +477,7 @@ class Node:
                 self._leader.venue_changed(VenueState.UNKNOWN)
             if peer >= OPERATOR_ID:
                 self._telemetry.unsubscribe(peer)
+                self._claims.gone(peer)
             else:
                 self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
 
@@ -482,33 +513,49 @@ class Node:
             self._spawn(self._answer(sender, message))
 
     async def _answer(self, sender: int, message: Application) -> None:
-        values = unpack(message.body)
         try:
-            if message.kind == Control.PRESS:
-                key = str(values["key"])
-                reply: dict[str, object] = await self._change(lambda: self._leader.press(key))
-            elif message.kind == Control.SET_TOGGLES:
-                toggles = from_dict(values["toggles"])
-                reply = await self._change(lambda: self._leader.set_toggles(toggles))
-            elif message.kind == Control.TRADING:
-                reply = await self._commit_trading(bytes(values["change"]))
-            elif message.kind == Control.EPOCH:
-                reply = epoch_to_dict(self._replica.running_epoch)
-            elif message.kind == Control.CHANGE_MEMBERS:
-                assert self._shell is not None
-                self._shell.change_membership(bytes(values["change"]))
-                reply = {"text": "submitted"}
-            elif message.kind == Control.TRACE:
-                reply = self._trace.to_dict()
-            elif message.kind == Control.FAULT:
-                reply = {"text": self._inject(Fault(values["fault"]))}
-            elif message.kind == Control.PROFILE:
-                reply = {"files": await self._profile(float(values["seconds"]))}
-            else:
-                reply = {"text": f"unknown command {message.kind}"}
+            reply = await self._obey(sender, message.kind, unpack(message.body) if message.body else {})
         except (ValueError, KeyError, TypeError) as error:
-            reply = {"text": f"refused: {error}"}
+            reply = {"text": f"refused: {error}", "refused": True}
         self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
+
+    async def _obey(self, sender: int, kind: int, values: dict[str, Any]) -> dict[str, object]:
+        """Do what a monitor asks; the answer. Raises ValueError, KeyError or TypeError where it may or can not."""
+        refusal = self._claims.refusal(sender, kind)
+        if refusal is not None:
+            raise ValueError(refusal)
+        if kind == Control.PRESS:
+            key = str(values["key"])
+            return await self._change(lambda: self._leader.press(key))
+        if kind == Control.SET_TOGGLES:
+            toggles = from_dict(values["toggles"])
+            return await self._change(lambda: self._leader.set_toggles(toggles))
+        if kind == Control.TRADING:
+            return await self._commit_trading(bytes(values["change"]))
+        if kind == Control.EPOCH:
+            return epoch_to_dict(self._replica.running_epoch)
+        if kind == Control.CHANGE_MEMBERS:
+            assert self._shell is not None
+            self._shell.change_membership(bytes(values["change"]))
+            return {"text": "submitted"}
+        if kind == Control.TRACE:
+            return self._trace.to_dict()
+        if kind == Control.FAULT:
+            return {"text": self._inject(Fault(values["fault"]))}
+        if kind == Control.PROFILE:
+            return await self._profile(float(values["seconds"]))
+        if kind == Control.SESSION:
+            return {"name": self._session_name, "settings": self._settings.model_dump(mode="json")}
+        if kind == Control.CLAIM:
+            return {"text": self._claim(sender, Claim.from_dict(values))}
+        return {"text": f"unknown command {kind}"}
+
+    def _claim(self, sender: int, claim: Claim) -> str:
+        before = self._claims.holder
+        text = self._claims.claim(sender, claim)
+        if self._claims.holder != before:
+            self.event(Severity.INFO, text)
+        return text
 
     def _inject(self, fault: Fault) -> str:
         if fault is Fault.PAUSED:
@@ -545,14 +592,16 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
-    async def _profile(self, seconds: float) -> dict[str, bytes]:
+    async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
         self._profiling = True
         self._profiled_from = self._profiled_from or self._state.cycles_done + 1
         try:
+            before = self._state.decisions_committed
             session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-            return await asyncio.to_thread(render, session)
+            decisions = self._state.decisions_committed - before
+            return {"files": await asyncio.to_thread(render, session), "decisions": decisions}
         finally:
             self._profiling = False
 
@@ -572,10 +621,12 @@ class Node:
             cash=portfolio.cash * quantum,
             equity=portfolio.equity(marks) * quantum,
             events=events,
-            captions=self._trader.captions + self._settings.captions(),
+            captions=self._kernels.captions + self._trader.captions + self._settings.captions(),
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
+            fault=str(self._peer_wire.fault),
+            in_control=self._claims.holder,
         )
 
     def _status(self) -> NodeStatus:
@@ -630,10 +681,16 @@ def _name(peer: int) -> str:
 
 
 async def run_node_process(
-    node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+    node: int,
+    session: Session,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    listen: str | None = None,
+    *,
+    compiles: bool = False,
 ) -> None:
-    """The body of process `node-K`: run until `stopping` is set."""
-    body = Node(node, session, listen)
+    """The body of process `node-K`: run until `stopping` is set. `compiles`: no supervisor compiles the kernels."""
+    body = Node(node, session, listen, compiles=compiles)
     await body.start()
     ready()
     await stopping.wait()

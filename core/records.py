@@ -49,6 +49,8 @@ class CycleRecord:
     orders_sent: int
     orders_filled: int
     orders_rejected: int
+    numpy_kernels: int = 0
+    """Kernels that were not compiled yet and ran in numpy; such a cycle enters no experiment."""
 
 
 class OrderState(StrEnum):
@@ -147,6 +149,22 @@ class Accusation:
 
 
 @dataclass(frozen=True, slots=True)
+class InControl:
+    """The operator who may change the swarm; prints as `operator-0 (ann@desk)`."""
+
+    operator: int
+    name: str
+    """In the roster."""
+    label: str
+    """In its own words."""
+    claimed_ns: int
+    """Unix time on the operator's clock; the latest claim counts."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.label})" if self.label else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class PeerNews:
     """What a node last heard of another by gossip."""
 
@@ -215,9 +233,11 @@ class SwarmSnapshot:
     """Oldest first, at most 500."""
     captions: tuple[str, ...] = ()
     phase: str = ""
-    """The supervisor's word: `compiling kernels: …`, `starting nodes`, `running`, `failed: …`; empty if unknown."""
+    """The supervisor's word (`core.session.SwarmState`); empty if unknown."""
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
+    in_control: InControl | None = None
+    """None: nobody, or it is not known."""

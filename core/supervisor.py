@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from core.config import Settings
+from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
 from core.live import KEY_VARIABLES, take_leave_away
 from core.records import Severity
 from core.session import ProcessState, Session, SwarmState
@@ -64,6 +65,8 @@ class Supervisor:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._phase = "starting"
+        self._compiling = ""
+        """What the compiler says, while it runs."""
         self._started_ns = time.time_ns()
         self._ready = False
 
@@ -92,9 +95,9 @@ class Supervisor:
             self._watchers[child.name] = asyncio.create_task(self._keep_alive(child))
 
     async def run(self) -> None:
-        """Compile kernels, start everything, supervise, and stop everything at the end."""
+        """Start everything, compile kernels beside it, supervise, and stop everything at the end."""
+        compiler = asyncio.create_task(self._compile_kernels())
         try:
-            await self._until_stopped(self._compile_kernels())
             for group in (["venue"], ["gateway"], [c.name for c in self._children if c.name.startswith("node")]):
                 if self._stopping.is_set():
                     break
@@ -113,6 +116,8 @@ class Supervisor:
             raise
         finally:
             self._stopping.set()
+            compiler.cancel()
+            await asyncio.gather(compiler, return_exceptions=True)
             await self._stop_children()
 
     async def _until_stopped(self, work: object) -> None:
@@ -135,28 +140,21 @@ class Supervisor:
             raise RuntimeError(f"{late} was not ready within {READY_TIMEOUT_S:g} s; see the log folder") from None
 
     async def _compile_kernels(self) -> None:
-        """Compile or load the kernels once, in a process of their own, so that no node compiles."""
-        self._say("compiling kernels")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "kernels.warm",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert process.stdout is not None
-        last = ""
+        """Compile what the cache lacks, in a process of its own; nodes trade on numpy until they find it there."""
+        if all_compiled():
+            return
+        self._compiler_says("")
         try:
-            async for line in process.stdout:
-                last = line.decode(errors="replace").strip()
-                self._say(f"compiling kernels: {last}")
-            if await process.wait() != 0:
-                raise RuntimeError(f"the kernels do not compile: {last}")
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await compile_in_subprocess(self._compiler_says)
+        except CompilerError as error:
+            text = f"the kernels do not compile, trading goes on in numpy: {error}"
+            self._session.add_event(Severity.ERROR, "supervisor", text)
+        self._compiling = ""
+        self._say(self._phase)
+
+    def _compiler_says(self, line: str) -> None:
+        self._compiling = f"compiling kernels {line}".rstrip()
+        self._say(self._phase)
 
     async def _keep_alive(self, child: Child) -> None:
         while True:
@@ -264,7 +262,8 @@ class Supervisor:
     def _say(self, phase: str) -> None:
         self._phase = phase
         rows = tuple(child.row() for child in self._children)
-        self._session.write_swarm(SwarmState(os.getpid(), self._started_ns, phase, self._ready, rows))
+        words = f"{phase}; {self._compiling}" if self._compiling else phase
+        self._session.write_swarm(SwarmState(os.getpid(), self._started_ns, words, self._ready, rows))
 
 
 def _environment(name: str) -> dict[str, str]:

@@ -216,8 +216,11 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool) -> ContentVerdict:
-        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all."""
+    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
+
+        Without `limits` a pure function of the epoch and the entry, whenever it is asked.
+        """
         if kind is EntryKind.BATCH:
             try:
                 payloads = decode_payloads(payload)
@@ -229,13 +232,13 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, leads=leads)
+            verdict = self.judge_content(each, leads=leads, limits=limits)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
-    def judge_content(self, payload: bytes, *, leads: bool) -> ContentVerdict:
+    def judge_content(self, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
         denied.
@@ -251,7 +254,7 @@ class SwarmState:
             return ContentVerdict.REFUSE
         if not self._value_is_valid(value, signatures=True):
             return ContentVerdict.REFUSE
-        if not isinstance(value, DecisionBatch):
+        if not isinstance(value, DecisionBatch) or not limits:
             return ContentVerdict.ACCEPT
         if value.judged_index > self.applied_index:
             return ContentVerdict.WAIT

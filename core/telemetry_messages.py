@@ -16,6 +16,7 @@ from core.records import (
     Accusation,
     CycleRecord,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
@@ -26,7 +27,7 @@ from core.records import (
 )
 from core.toggles import Toggles, from_dict
 from net.consensus import ReplicaStatus
-from net.epoch import Epoch, make_epoch
+from net.epoch import Epoch, make_epoch, with_fast_path
 from net.membership import decode_membership, encode_membership
 from net.messages import Application, Channel, Mode
 
@@ -52,7 +53,8 @@ class Control(IntEnum):
     PRESS = 1
     """Body {"key": str}: a toggle key."""
     PROFILE = 2
-    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes."""
+    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes, and its
+    decisions count those committed meanwhile."""
     PROOFS_WANTED = 3
     """Node to node: send the certificates of open decisions (after a restore from a peer's snapshot). No body."""
     PROOFS = 4
@@ -71,6 +73,10 @@ class Control(IntEnum):
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
     FAULT = 10
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
+    SESSION = 11
+    """What a monitor without the session's directory must know: {"name", "settings"}. No body."""
+    CLAIM = 12
+    """Take or give up control (`core.control_claims.Claim`)."""
 
 
 @unique
@@ -118,6 +124,9 @@ class NodeReport:
     trading: str = "active"
     """`core.trading_state.TradingState` of the log as this node has applied it."""
     trading_reason: str = ""
+    fault: str = "none"
+    """What the node does wrong on purpose (`core.faults.Fault`)."""
+    in_control: InControl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +154,13 @@ def epoch_to_dict(epoch: Epoch) -> dict[str, Any]:
         "base_digest": epoch.base_digest,
         "leader_hint": epoch.leader_hint,
         "membership": encode_membership(epoch.membership),
+        "fast_path": epoch.fast_path,
     }
 
 
 def epoch_from_dict(values: dict[str, Any]) -> Epoch:
     """Undo `epoch_to_dict`; raises KeyError, ValueError for other values."""
-    return make_epoch(
+    epoch = make_epoch(
         values["number"],
         Mode(values["mode"]),
         values["base_index"],
@@ -158,6 +168,7 @@ def epoch_from_dict(values: dict[str, Any]) -> Epoch:
         values["leader_hint"],
         decode_membership(values["membership"]),
     )
+    return with_fast_path(epoch) if values["fast_path"] else epoch
 
 
 def pack(values: Any) -> bytes:
@@ -228,6 +239,8 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
     values["events"] = tuple(_event(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
+    if values["in_control"] is not None:
+        values["in_control"] = InControl(**values["in_control"])
     return NodeReport(**values)
 
 

@@ -46,6 +46,7 @@ from net.identity import Identity
 from net.log import DurableLog
 from net.messages import Entry
 from net.replica import Replica
+from net.settings import ConsensusSettings
 
 STATE_OF: Final = {
     OrderStatus.NEW: S.ACCEPTED,
@@ -115,6 +116,7 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
             random.Random(0),
             mode=MODE_OF[parse_toggles(settings.toggles).consensus],
             leader_hint=0,
+            settings=ConsensusSettings(fast_path=settings.fast_path),
             critical=state.payload_is_critical,
             joining=node not in state.membership.voter_keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.attach import add_remote_flags, remote_place
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
+from core.commands.compare import add_compare_command
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
+from core.commands.report import add_report_command
 from core.config import ConfigError, Settings, load_settings
 from core.live import confirm_live, give_leave
 
 if TYPE_CHECKING:
     from core.session import Session
+    from core.swarm_place import RemotePlace
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
 _FLAGS = (
@@ -30,6 +34,7 @@ _FLAGS = (
     "pace",
     "toggles",
     "durability",
+    "fast_path",
     "nodes",
     "headlines",
     "venue_latency_ms",
@@ -41,8 +46,10 @@ _FLAGS = (
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     for name in _FLAGS:
-        description = Settings.model_fields[name].description or ""
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description.replace("%", "%%"))
+        field = Settings.model_fields[name]
+        options: dict[str, Any] = {"action": "store_true"} if field.annotation is bool else {}
+        description = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
 
 
 def _live_flag(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "attach":
             _live_flag(attached)
             attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
+            add_remote_flags(attached)
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
@@ -131,6 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_keys_command(commands)
     add_order_commands(commands)
     add_kernel_commands(commands)
+    add_report_command(commands)
+    add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
@@ -221,6 +231,9 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
             give_leave(session, session.settings(), arguments.live)
         run_process(name, session, owned=False, listen=getattr(arguments, "listen", None))
         return 0
+    place = remote_place(arguments) if command == "attach" else None
+    if place is not None:
+        return _attach_elsewhere(place, arguments.read_only, console)
     return _monitor(arguments, console)
 
 
@@ -301,6 +314,14 @@ def _members(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> int:
+    """The monitor on a swarm whose session directory is on another machine, or another user's."""
+    console.print(f"attaching to {place.name}", style="dim")
+    asyncio.run(_show(place, owns_swarm=False, read_only=read_only))
+    console.print(f"trading goes on at {place.name}")
+    return 0
+
+
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     from core.attach import stop_session
     from core.commands.start import start_swarm
@@ -331,7 +352,7 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
+async def _show(session: Session | RemotePlace, *, owns_swarm: bool, read_only: bool) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
@@ -340,12 +361,15 @@ async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
     await client.connect()
     app = MonitorApp(client)
     loop = asyncio.get_running_loop()
+    claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
     for number in (signal.SIGHUP, signal.SIGTERM):
         # The terminal is gone, or we are asked to go: leave, trading goes on.
         loop.add_signal_handler(number, app.exit, False)
     try:
         return bool(await app.run_async())
     finally:
+        if claiming is not None:
+            claiming.cancel()
         await app.settle()
         await client.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from textual.message import Message
 
 from core.cycle_trace import SwarmTrace
+from tui.view import ProfileShown
 
 
 @dataclass
@@ -24,6 +25,13 @@ class KeyFailed(Message):
 
     key: str
     reason: str
+
+
+@dataclass
+class ControlAnswered(Message):
+    """What became of taking or giving up control, in a sentence."""
+
+    sentence: str
 
 
 @dataclass
@@ -50,9 +58,10 @@ class FaultFailed(Message):
 
 @dataclass
 class ProfileWritten(Message):
-    """The profile snapshot is complete in `folder`."""
+    """The profile snapshot is complete in `folder`; `shown` is None where nothing could be sampled."""
 
     folder: Path
+    shown: ProfileShown | None
 
 
 @dataclass

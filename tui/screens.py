@@ -11,6 +11,7 @@ from textual.widget import Widget
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.widgets.compare import ExperimentPanel, ResultsPanel, SpanRatiosPanel
+from tui.widgets.flame import FlamePanel, FunctionsPanel
 from tui.widgets.life_cycle import LifeCyclePanel, ProfitPanel
 from tui.widgets.ranking import RankingPanel
 from tui.widgets.swarm import FaultsPanel, LinksPanel, NodesPanel
@@ -23,7 +24,7 @@ class CompareScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield Vertical(ExperimentPanel(), ResultsPanel(), id="experiments")
-        yield SpanRatiosPanel()
+        yield Vertical(SpanRatiosPanel(), FunctionsPanel(), id="spans")
 
 
 class SwarmScreen(PanelScreen):
@@ -48,6 +49,7 @@ class ProfileScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield RankingPanel()
+        yield FlamePanel()
 
 
 class CycleScreen(PanelScreen):

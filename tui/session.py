@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from core.attach import TradingAnswer
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
+from core.profile_pair import PairDiff
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
 from core.trading_state import TradingState
@@ -25,6 +26,16 @@ class SwarmClient(Protocol):
 
     read_only: bool
     """True when nothing can be changed: a monitor that only looks on, or a recording."""
+
+    @property
+    def operator(self) -> int | None:
+        """This monitor's id in the roster; compare with `SwarmSnapshot.in_control`. None for a recording."""
+
+    async def take_control(self) -> str:
+        """Be the one who may change the swarm; answers what happened. Raises where it is refused."""
+
+    async def give_up_control(self) -> str:
+        """Leave control to whoever acts next; answers what happened."""
 
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
@@ -56,6 +67,11 @@ class SwarmClient(Protocol):
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Profile the leader's loop for `seconds`, write everything into a new folder below `directory`, return it."""
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        """The same with the leader's profile under both settings, in folders `a` and `b`; the toggles are put back."""
 
     async def stop_swarm(self) -> None:
         """End every process of the swarm."""

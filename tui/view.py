@@ -10,7 +10,9 @@ from statistics import median
 from core.cycle_trace import SwarmTrace
 from core.experiment import Change, EffectTracker
 from core.experiment_log import ExperimentState
+from core.folded_stacks import FlameFrame
 from core.histograms import Percentiles, SpanHistograms
+from core.profile_pair import PairDiff
 from core.records import CycleRecord, SwarmSnapshot
 from core.spans import INDEX
 from core.statistics import SpanTable, newer_than, round_latency_ms, span_table, under
@@ -30,6 +32,17 @@ class Second:
 
     cycles: int
     cycle_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileShown:
+    """A profile snapshot as screens show it."""
+
+    title: str
+    """What was sampled when, under which setting."""
+    flame: FlameFrame
+    pair: PairDiff | None = None
+    """Where it was taken in A and in B; the flame is then B's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,8 @@ class View:
     """What the nodes did when, as of the last answer; asked for only while a screen shows it."""
     trace_note: str = ""
     """Why there is no trace."""
+    profile: ProfileShown | None = None
+    """The last profile snapshot of this sitting."""
     histogram_cycles: int = 0
     percentiles: dict[str, Percentiles] = field(default_factory=dict)
     """By span, over every cycle of this sitting under the present toggles; kept up only while a screen shows them."""
@@ -163,6 +178,7 @@ class ViewBuilder:
         experiments: tuple[ExperimentState, ...] = (),
         trace: SwarmTrace | None = None,
         trace_note: str = "",
+        profile: ProfileShown | None = None,
         *,
         with_percentiles: bool = False,
     ) -> View:
@@ -201,6 +217,7 @@ class ViewBuilder:
             message_rates=self._rates.messages,
             trace=trace,
             trace_note=trace_note,
+            profile=profile,
             equity=self._rates.equity,
             histogram_cycles=self._ranks[0],
             percentiles=self._ranks[1],

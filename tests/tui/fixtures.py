@@ -16,10 +16,12 @@ import numpy as np
 from core.attach import TradingAnswer
 from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
 from core.faults import CAPTIONS, Fault
+from core.profile_pair import PairDiff, Side, difference, write_pair
 from core.records import (
     Accusation,
     CycleRecord,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
@@ -83,6 +85,25 @@ def span_times(toggles: Toggles, random: np.random.Generator, orders: int) -> tu
     )
 
 
+def _folded(sends_us: int, encodes_us: int) -> bytes:
+    """Invented stacks of a loop that trades."""
+    run = "run_forever base_events.py:600;_run cycle.py:80"
+    rows = {
+        f"{run};_judge trader.py:120;best_matches dtw_batch.py:44": 310_000,
+        f"{run};_judge trader.py:120;neighbours bank.py:90": 150_000,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;encode codec.py:60": encodes_us,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;_transmit quic.py:260": sends_us,
+        f"{run};_coordinate cycle.py:140;deliver bft.py:310;verify certificate.py:88": 280_000,
+        f"{run};_execute order_flow.py:70;release gateway.py:150": 120_000,
+        f"{run};_publish node.py:420": 40_000,
+        "run_forever base_events.py:600;select selectors.py:450": 210_000,
+    }
+    return "".join(f"{stack} {us}\n" for stack, us in rows.items()).encode()
+
+
+FOLDED_A, FOLDED_B = _folded(620_000, 330_000), _folded(180_000, 70_000)
+
+
 class FakeSession:
     """The invented swarm: advances cycle by cycle; every attribute may be set by a test before the next snapshot."""
 
@@ -101,6 +122,7 @@ class FakeSession:
         self.venue = VenueState.CONNECTED
         self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
+        self.in_control: InControl | None = None
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
         self.cycles: deque[CycleRecord] = deque(maxlen=2000)
         self.orders: deque[OrderRow] = deque(maxlen=200)
@@ -252,6 +274,7 @@ class FakeSession:
             orders=tuple(self.orders), positions=positions, cash=equity - invested, equity=equity,
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
             trading=self.trading, trading_reason=self.trading_reason,
+            in_control=self.in_control,
         )  # fmt: skip
 
 
@@ -299,6 +322,18 @@ class FakeClient:
     @property
     def cycles(self) -> Sequence[CycleRecord]:
         return self.snapshot().cycles
+
+    operator: int | None = 200
+
+    async def take_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = InControl(200, "operator-0", "ann@desk", self.session.now_ns)
+        return f"{self.session.in_control} is in control"
+
+    async def give_up_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = None
+        return "operator-0 gave up control"
 
     async def set_toggles(self, toggles: Toggles) -> str:
         assert self.session is not None
@@ -357,6 +392,17 @@ class FakeClient:
         if self.export_error is not None:
             raise self.export_error
         return directory / "20251115-143000"
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        folder = await self.export_profile(directory, svg, seconds)
+        sides = [
+            Side(toggles, {"profile.folded": text}, 640) for toggles, text in ((first, FOLDED_A), (second, FOLDED_B))
+        ]
+        diff = difference(*sides)
+        write_pair(folder, *sides, diff)
+        return folder, diff
 
     async def stop_swarm(self) -> None:
         self.stopped = True
