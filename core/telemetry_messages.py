@@ -23,6 +23,7 @@ from core.records import (
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
 )
 from core.toggles import Toggles, from_dict
@@ -127,6 +128,7 @@ class NodeReport:
     fault: str = "none"
     """What the node does wrong on purpose (`core.faults.Fault`)."""
     in_control: InControl | None = None
+    results: ResultsRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,8 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["captions"] = tuple(values["captions"])
     if values["in_control"] is not None:
         values["in_control"] = InControl(**values["in_control"])
+    if values.get("results") is not None:
+        values["results"] = ResultsRow(**values["results"])
     return NodeReport(**values)
 
 
