@@ -13,10 +13,13 @@ import pytest
 
 from core.config import load_settings
 from core.market.load import load_market
+from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
 from core.venue.credentials import load_credentials
+from core.venue.exchange import NewOrder
 from core.venue.process import TRADER, Venue
 from core.venue.replay import ReplayedPrices
+from core.venue.server import unix_ms
 from core.venue.settings import VenueSettings
 from tests.integration.swarm import RunningSwarm, running_swarm, until
 
@@ -47,8 +50,13 @@ def test_keys_stay_with_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("TRADETUI_VENUE_API_KEY", keys.api_key)
         monkeypatch.setenv("TRADETUI_VENUE_API_SECRET", keys.secret)
         try:
-            async with running_swarm(tmp_path, venue_address=f"ws://127.0.0.1:{port}") as swarm:
+            away = {"venue_address": f"ws://127.0.0.1:{port}", "reconcile_interval_s": 0.5}
+            async with running_swarm(tmp_path, **away) as swarm:
                 await until(lambda: venue.exchange.orders_of(TRADER), 60, "an order at the other venue")
+                venue.exchange.place(TRADER, NewOrder("by-hand", 0, 1, 1, 1, TimeInForce.GTC), unix_ms())
+                venue.server.publish()
+                told = "gateway: reconciliation: foreign order by-hand: journal absent, venue accepted; left alone"
+                await until(lambda: told in swarm.events(), 30, "the monitor is told of a stranger's order")
                 with pytest.raises(StopIteration):
                     swarm.pid("venue")
                 assert keys.secret.encode() in environment_of(swarm, "gateway")
