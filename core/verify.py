@@ -136,7 +136,13 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
 
 
 def verify(session: Session) -> Verdict:
-    """Compare logs, journal and venue of a session. Raises SessionError where a file is missing or unreadable."""
+    """Compare logs, journal and venue of a session. Raises SessionError where a file is missing or unreadable, and for
+    a session that trades with another venue than its own: that one's journal is not here to compare with."""
+    elsewhere = session.settings().venue_address
+    if elsewhere:
+        raise SessionError(
+            f"{session.directory.name} trades with {elsewhere}, whose journal is not here to compare with"
+        )
     running = session.running() is not None
     with tempfile.TemporaryDirectory(prefix="tradetui-verify-") as folder:
         copies = _copy(session, Path(folder))

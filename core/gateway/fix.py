@@ -58,9 +58,9 @@ class FixConnector:
         tls: bool = False,
         replays: bool = True,
     ) -> None:
-        """`credentials` None: the venue wants no signature. `asks_account` False: it answers no TradeCaptureReport and
-        position requests, so that trades are known by reports alone and balances count from the first connect.
-        `replays`: it is our own venue."""
+        """`credentials` None: the venue wants no signature. `asks_account` False: it answers no TradeCaptureReport,
+        position and SecurityList requests, so that its market is not checked, trades are known by reports alone and
+        balances count from the first connect. `replays`: it is our own venue."""
         self._dialer = Dialer(endpoint, settings.answer_timeout_ms, tls)
         self._credentials = credentials
         self._scale = scale
@@ -116,6 +116,21 @@ class FixConnector:
     async def _greet(self) -> None:
         assert self._opened is not None
         await self._opened
+        if self._asks_account:
+            await self._check_market()
+
+    async def _check_market(self) -> None:
+        """The venue must trade our instruments in our ticks and lots, else every number would be wrong."""
+        request_id = str(self._take_id())
+        (listed,) = await self._ask(request_id, "x", [(320, request_id), (559, 4)], lambda message: True)
+        steps = self._messages.steps(listed)
+        ours = self._scale.tick.step, self._scale.lot.step
+        for name in self._scale.instruments:
+            if name not in steps:
+                raise ConnectorError(f"venue does not trade {name}; is it the venue of this session?")
+            tick, lot = steps[name]
+            if (tick, lot) != ours:
+                raise ConnectorError(f"venue's {name} has tick {tick} and lot {lot}; ours are {ours[0]} and {ours[1]}")
 
     async def close(self) -> None:
         """See `Connector.close`."""
@@ -307,7 +322,7 @@ class FixConnector:
             connection.abort(f"the venue sent what is no message of this protocol: {error!r}")
 
     def _take(self, message: FixMessage) -> None:
-        request_id = next((value for tag in (790, 584, 568, 710) if (value := message.get(tag))), None)
+        request_id = next((value for tag in (790, 584, 568, 710, 320) if (value := message.get(tag))), None)
         question = self._questions.get(request_id) if request_id else None
         if question is not None:
             question.hear(message)
