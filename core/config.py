@@ -79,8 +79,14 @@ class Settings(BaseSettings):
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
-    gateway_protocol: Literal["binance", "fix"] = "binance"
-    """What the gateway speaks with the venue: Binance Spot's WebSocket API, or FIX 4.4."""
+    gateway_protocol: Literal["binance", "fix", "ccxt"] = "binance"
+    """What the gateway speaks with the venue: Binance Spot's WebSocket API, FIX 4.4, or what ccxt makes of it."""
+    venue_address: str = ""
+    """Another venue than the session's own: `wss://HOST:PORT/PATH` (binance), `tls://HOST:PORT` (fix), `ws://` and
+    `tcp://` without encryption, `EXCHANGE` or `EXCHANGE:sandbox` (ccxt). Beyond this machine it wants `--live`."""
+    venue_keys: str = ""
+    """File of mode 600 with the keys of that venue as JSON (api_key, secret); empty: the environment's
+    TRADETUI_VENUE_API_KEY and TRADETUI_VENUE_API_SECRET."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
@@ -175,6 +181,8 @@ class Settings(BaseSettings):
     def captions(self) -> tuple[str, ...]:
         """Settings that must stand beside every result made under them."""
         found = []
+        if self.venue_address:
+            found.append(f"venue {self.venue_address}")
         if self.venue_latency_ms:
             found.append(f"venue latency {self.venue_latency_ms:g} ms (injected)")
         if self.venue_jitter_ms:
@@ -270,5 +278,5 @@ def write_settings(settings: Settings, path: Path) -> None:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         text = json.dumps(value)
-        lines += ["", f"# {field.description}", f"{name} = {text}"]
+        lines += ["", f"# {' '.join((field.description or '').split())}", f"{name} = {text}"]
     path.write_text("\n".join(lines) + "\n")

@@ -38,7 +38,7 @@ from core.payload import (
     payload_kind,
 )
 from core.process_profile import profile_loop, render
-from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
+from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, ResultsRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
@@ -658,6 +658,7 @@ class Node:
             limits=self._state.limits_in_money(),
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
+            results=self._results(),
         )
 
     def _status(self) -> NodeStatus:
@@ -679,6 +680,18 @@ class Node:
             accusations=self._accusations.all(),
             news=self._gossip.news(),
             disagreements=tuple(sorted(self._gossip.disagreements.items())),
+        )
+
+    def _results(self) -> ResultsRow:
+        found, spec = self._state.results, self._state.spec
+        quantum = spec.tick_size * spec.lot_size
+        return ResultsRow(
+            fees=self._state.portfolio.fees_paid * quantum,
+            turnover=found.turnover * quantum,
+            drawdown=found.drawdown * quantum,
+            drawdown_fraction=found.drawdown / found.drawdown_from if found.drawdown_from else 0.0,
+            closed_trades=found.closed_trades,
+            winning_trades=found.winning_trades,
         )
 
     def _positions(self) -> tuple[PositionRow, ...]:

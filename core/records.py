@@ -98,6 +98,21 @@ class PositionRow:
     unrealised: float
 
 
+@dataclass(frozen=True, slots=True)
+class ResultsRow:
+    """What all trading came to so far, quote currency; equity at the prices of the decisions."""
+
+    fees: float
+    turnover: float
+    drawdown: float
+    """Largest fall of equity from an earlier high."""
+    drawdown_fraction: float
+    """Of that high."""
+    closed_trades: int
+    winning_trades: int
+    """After fees."""
+
+
 class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
@@ -243,3 +258,5 @@ class SwarmSnapshot:
     settings: dict[str, object] = field(default_factory=dict)
     in_control: InControl | None = None
     """None: nobody, or it is not known."""
+    results: ResultsRow | None = None
+    """None before a node was heard, and in recordings of older builds."""

@@ -99,6 +99,15 @@ class Session:
     def venue_fix_port_file(self) -> Path:
         return self.directory / "venue" / "fix-port"
 
+    @property
+    def venue_rest_port_file(self) -> Path:
+        return self.directory / "venue" / "rest-port"
+
+    @property
+    def live_file(self) -> Path:
+        """Holds the address of the venue beyond this machine that a person let this session trade with."""
+        return self.directory / "gateway" / "live"
+
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
 

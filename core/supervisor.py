@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.config import Settings
 from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
+from core.live import KEY_VARIABLES, take_leave_away
 from core.records import Severity
 from core.session import ProcessState, Session, SwarmState
 
@@ -59,7 +60,8 @@ class Supervisor:
         self._settings = settings
         nodes = (f"node-{i}" for i in session.wanted_nodes())
         recorder = ("recorder",) if settings.recording_mb_max else ()
-        self._children = [Child(name) for name in ("venue", "gateway", *nodes, *recorder)]
+        venue = () if settings.venue_address else ("venue",)
+        self._children = [Child(name) for name in (*venue, "gateway", *nodes, *recorder)]
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._phase = "starting"
@@ -190,7 +192,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=os.environ | ONE_THREAD,
+                env=_environment(child.name),
             )
         child.started = time.monotonic()
         child.state = "starting"
@@ -228,7 +230,8 @@ class Supervisor:
                 async with asyncio.timeout(GATEWAY_BACK_S):
                     await gateway.ready.wait()
         await self._stop_stage([gateway], self._settings.gateway_drain_s)
-        await self._stop_stage([by_name["venue"]])
+        await self._stop_stage([by_name[name] for name in ("venue",) if name in by_name])
+        take_leave_away(self._session)
         self._session.add_event(Severity.INFO, "supervisor", "stopped")
         self._say("stopped")
 
@@ -261,6 +264,12 @@ class Supervisor:
         rows = tuple(child.row() for child in self._children)
         words = f"{phase}; {self._compiling}" if self._compiling else phase
         self._session.write_swarm(SwarmState(os.getpid(), self._started_ns, words, self._ready, rows))
+
+
+def _environment(name: str) -> dict[str, str]:
+    """Of one process: a venue's keys are the gateway's alone."""
+    kept = {k: v for k, v in os.environ.items() if name == "gateway" or k not in KEY_VARIABLES}
+    return kept | ONE_THREAD
 
 
 async def _main(directory: Path, owned: bool) -> None:

@@ -123,6 +123,7 @@ class SwarmNews:
             positions=newest.positions if newest else (),
             cash=newest.cash if newest else 0.0,
             equity=newest.equity if newest else 0.0,
+            results=newest.results if newest else None,
             events=tuple(self._events),
             captions=(newest.captions if newest else settings.captions()) + self._fault_captions(reachable),
             phase=self.phase,

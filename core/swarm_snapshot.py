@@ -23,6 +23,7 @@ from core.recent_exposure import RecentExposure
 from core.records import OrderState
 from core.swarm_state import OpenDecision, SwarmState
 from core.toggles import from_dict
+from core.trading_results import TradingResults
 from core.trading_state import TradingState
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import decode_membership, encode_membership
@@ -50,6 +51,7 @@ def take_snapshot(state: SwarmState) -> bytes:
         "decisions_committed": state.decisions_committed,
         "decisions_denied": state.decisions_denied,
         "orders_closed": sorted((kind.value, count) for kind, count in state.orders_closed.items()),
+        "results": state.results.to_row(),
         "last_report": state.last_report,
         "decided_step": state.decided_step.astype("<i8").tobytes(),
         "marks": state.marks.astype("<i8").tobytes(),
@@ -85,6 +87,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         limits_values, limits_signed_ns = values["limits"]
         limits = Limits(*limits_values)
         closed = {OrderState(kind): count for kind, count in values["orders_closed"]}
+        results = TradingResults.from_row(values["results"])
         entries = {committed.entry.index: committed for committed in map(_committed, values["entries"])}
         decisions = [_decision(fields, entries) for fields in values["open"]]
         counters = [values[name] for name in ("index", "last_report", "decisions_committed", "decisions_denied")]
@@ -97,7 +100,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.limits, state.limits_signed_ns = limits, limits_signed_ns
-    state.chain, state.orders_closed = values["chain"], closed
+    state.chain, state.orders_closed, state.results = values["chain"], closed, results
     state.decided_step, state.marks = decided_step, marks
     state.open_decisions = OrderedDict((decision.client_order_id, decision) for decision in decisions)
     _put_back(state, proven)

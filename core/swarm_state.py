@@ -37,6 +37,7 @@ from core.portfolio import ClosedTrade, Fill, Portfolio
 from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggles import Toggles
+from core.trading_results import TradingResults
 from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError
@@ -120,6 +121,7 @@ class SwarmState:
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
+    results: TradingResults = field(default_factory=TradingResults)
     last_report: int = 0
     applied_index: int = 0
     open_decisions: OrderedDict[str, OpenDecision] = field(default_factory=OrderedDict)
@@ -161,6 +163,8 @@ class SwarmState:
         applied = self._apply_entry(committed, witnessed)
         changed = any(isinstance(part.payload, DecisionBatch | ReportBatch | LimitsChange) for _, part in applied.parts)
         self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks, self.limits) if changed else None)
+        if changed:
+            self.results.marked(self.portfolio.equity(self.marks))
         return applied
 
     def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
@@ -426,7 +430,9 @@ class SwarmState:
             if decision is None:
                 continue
             if row["quantity"] > 0:
-                closed_trades += self.portfolio.apply([_fill(decision, row)])
+                closed = self.portfolio.apply([_fill(decision, row)])
+                self.results.traded(int(row["quantity"]) * int(row["price"]), closed)
+                closed_trades += closed
             state = REPORT_STATES[int(row["state"])]
             if state in CLOSED_STATES:
                 self.portfolio.release(decision.client_order_id)

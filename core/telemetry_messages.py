@@ -23,6 +23,7 @@ from core.records import (
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
 )
 from core.toggles import Toggles, from_dict
@@ -131,6 +132,7 @@ class NodeReport:
     in_control: InControl | None = None
     limits: dict[str, float] = field(default_factory=dict)
     """`core.limits.Limits` as this node has applied them: quote currency, the price band in basis points."""
+    results: ResultsRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,8 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["captions"] = tuple(values["captions"])
     if values["in_control"] is not None:
         values["in_control"] = InControl(**values["in_control"])
+    if values.get("results") is not None:
+        values["results"] = ResultsRow(**values["results"])
     return NodeReport(**values)
 
 

@@ -21,6 +21,7 @@ from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.commands.report import add_report_command
 from core.config import ConfigError, Settings, load_settings
+from core.live import confirm_live, give_leave
 
 if TYPE_CHECKING:
     from core.session import Session
@@ -51,6 +52,10 @@ def _settings_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
 
 
+def _live_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--live", action="store_true", help="let orders go beyond this machine, after a confirmation")
+
+
 def _session_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", type=Path, metavar="DIR", help="session directory; default: the one that runs")
 
@@ -60,16 +65,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tradetui", description=DESCRIPTION)
     _settings_flags(parser)
     _session_flag(parser)
+    _live_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
     run.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(run)
     _session_flag(run)
+    _live_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
         attached = commands.add_parser(name, help=text)
         _session_flag(attached)
         if name == "attach":
+            _live_flag(attached)
             attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
             add_remote_flags(attached)
     node = commands.add_parser("node", help="one node process of a session")
@@ -128,6 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(remove)
     gateway = commands.add_parser("gateway", help="the gateway process of a session")
     _session_flag(gateway)
+    _live_flag(gateway)
     for process in (node, gateway):
         process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
@@ -176,7 +185,9 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
             raise ConfigError(f"--cycles {arguments.cycles}: want at least 1")
         settings = _load(arguments)
         _check_data(settings)
-        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
+        confirm_live(settings, arguments.live)
+        live = arguments.live
+        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console, live=live))
         return 0
     if command == "doctor":
         from core.commands.doctor import doctor, warm
@@ -218,7 +229,11 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.session import find_session
 
         name = f"node-{arguments.id}" if command == "node" else command
-        run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
+        session = find_session(arguments.session)
+        if command == "gateway":
+            confirm_live(session.settings(), arguments.live)
+            give_leave(session, session.settings(), arguments.live)
+        run_process(name, session, owned=False, listen=getattr(arguments, "listen", None))
         return 0
     place = remote_place(arguments) if command == "attach" else None
     if place is not None:
@@ -335,13 +350,15 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     if attaching or (arguments.session is None and running):
         session = find_session(arguments.session)
         if session.running() is None:
-            start_swarm(session.settings(), owned=False, session=session)
+            confirm_live(session.settings(), arguments.live)
+            start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
         console.print(f"attaching to {session.directory.name}", style="dim")
     else:
         settings = _load(arguments)
         _check_data(settings)
+        confirm_live(settings, arguments.live)
         session = create_session(settings, arguments.session)
-        start_swarm(settings, owned=False, session=session)
+        start_swarm(settings, owned=False, session=session, live=arguments.live)
     read_only = getattr(arguments, "read_only", False)
     if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only)):
         console.print("stopping the swarm", style="dim")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from core.fix.message import FixError, FixMessage, unix_of
+from core.fix.message import FixError, FixMessage, body_of, unix_of
 from core.gateway.connector import AccountTrade, VenueTrade, VenueUpdate
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import DecimalScale, MarketScale
 from core.records import OrderState
+from core.venue.fix_reports import LOT_STEP, PRICE_STEP
 
 Pairs = list[tuple[int, str | int]]
 
@@ -101,6 +102,25 @@ class FixMessages:
             return None, self._scale.quantum.count(message.text(708))
         lots = self._count(self._scale.lot, message.get(704, "0")) - self._count(self._scale.lot, message.get(705, "0"))
         return self._instrument(message), lots
+
+    @staticmethod
+    def steps(message: FixMessage) -> dict[str, tuple[Decimal, Decimal]]:
+        """Tick and lot by symbol of a SecurityList. Raises FixError for what are no steps."""
+        found: dict[str, dict[int, Decimal]] = {}
+        name = ""
+        for tag, value in body_of(message):
+            if tag == 55:
+                name = value
+            elif tag in (PRICE_STEP, LOT_STEP):
+                try:
+                    found.setdefault(name, {})[tag] = Decimal(value).normalize()
+                except InvalidOperation:
+                    raise FixError(f"tag {tag} = {value!r} of {name} is no step") from None
+        return {
+            name: (steps[PRICE_STEP], steps[LOT_STEP])
+            for name, steps in found.items()
+            if PRICE_STEP in steps and LOT_STEP in steps
+        }
 
     def _fill(self, message: FixMessage) -> VenueTrade:
         scale = self._scale

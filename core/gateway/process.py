@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from core.gateway.binance import BinanceConnector
+from core.gateway.connectors import make_connector
 from core.gateway.errors import GatewayError
-from core.gateway.fix import FixConnector
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
 from core.gateway.limits_gate import LimitsGate
@@ -30,12 +29,11 @@ from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
 from core.payload import decode as decode_payload
 from core.records import OrderState, Severity, VenueState
-from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
+from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
 from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
 from core.transport import listen_address, transport_settings
-from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
@@ -83,14 +81,8 @@ class GatewayProcess:
             answer_timeout_ms=settings.answer_timeout_ms,
             reconcile_interval_s=settings.reconcile_interval_s,
         )
-        speaks_fix = settings.gateway_protocol == "fix"
-        port_file = session.venue_fix_port_file if speaks_fix else session.venue_port_file
-        connector = (FixConnector if speaks_fix else BinanceConnector)(
-            lambda: (LOOPBACK, int(port_file.read_text())),
-            lambda: load_credentials(session.venue_keys_file),
-            scale,
-            chosen,
-        )
+        connector = make_connector(session, settings, scale, chosen)
+        self._replays = connector.replays
         self._gateway: Gateway[Committed] = Gateway(
             chosen,
             scale,
@@ -338,7 +330,7 @@ class GatewayProcess:
 
     def _advance_venue(self, step: int) -> None:
         """The swarm drives the replay clock: the venue's prices follow the step of the orders."""
-        if step <= self._step:
+        if step <= self._step or not self._replays:
             return
         self._step = step
         self._gateway.advance(step).add_done_callback(self._advanced)

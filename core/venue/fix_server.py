@@ -3,7 +3,8 @@
 Logon: Username (553) is the API key; RawData (96) is HMAC-SHA256 by the secret, as hex, over MsgType, SenderCompID,
 TargetCompID, MsgSeqNum and SendingTime joined by SOH (the fields that Binance's FIX API signs). Application messages:
 NewOrderSingle, OrderCancelRequest, OrderCancelReplaceRequest, OrderStatusRequest, OrderMassStatusRequest,
-TradeCaptureReportRequest, RequestForPositions; and ours, UAD, which moves a replaying venue to the step in tag 5001.
+TradeCaptureReportRequest, RequestForPositions, SecurityListRequest; and ours, UAD, which moves a replaying venue to the
+step in tag 5001.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from core.venue.fix_reports import (
     CANCEL_REJECT,
     EXECUTION_REPORT,
     POSITION_REPORT,
+    SECURITY_LIST,
     TRADE_REPORT,
     FixReports,
     Pairs,
@@ -108,6 +110,7 @@ class FixServer:
             "AF": self._mass_status,
             "AD": self._trades,
             "AN": self._positions,
+            "x": self._securities,
         }
         if advance_to is not None:
             self._handlers[ADVANCE] = self._advance
@@ -350,6 +353,9 @@ class FixServer:
         for instrument in instruments:
             pairs = self._reports.position(account, instrument, request_id, len(instruments), _now_ms())
             connection.send(POSITION_REPORT, pairs)
+
+    def _securities(self, connection: FixConnection, owner: int, message: FixMessage) -> None:
+        connection.send(SECURITY_LIST, self._reports.securities(message.text(320)))
 
     def _advance(self, connection: FixConnection, owner: int, message: FixMessage) -> None:
         assert self._advance_to is not None

@@ -265,9 +265,6 @@ def test_beside_trading_nothing_is_said_of_what_is_under_way(tmp_path: Path, pro
 
 
 def test_a_venue_of_another_market_is_refused(tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if protocol == "fix":
-        pytest.skip("a FIX session has no message that lists ticks and lots")
-
     async def work(scale: MarketScale, words: str) -> None:
         async with running_venue(tmp_path) as (venue, ws_port):
             monkeypatch.setattr(venue_session, "SCALE", scale)
