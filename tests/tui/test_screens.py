@@ -275,7 +275,7 @@ def test_a_profile_in_a_and_b_is_shown_by_function_and_as_a_flame(size, tmp_path
             await pilot.press("5")
             text = await settle(app, pilot)
             assert "Flame view of the leader at" in text
-            assert "▏_coordinate cycle.py:140" in text
+            assert "│_coordinate cycle.py:140" in text
             assert (tmp_path / "20251115-143000" / "diff.csv").exists()
 
     asyncio.run(session())
