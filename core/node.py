@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.control_claims import Claim, ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
+from core.decision import Veto
 from core.essential import essential
 from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
 from core.genesis import genesis_state
@@ -150,6 +152,7 @@ class Node:
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._trading_entry: Committed | None = None
+        self._denials: Counter[int] = Counter()
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -232,6 +235,7 @@ class Node:
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
         applied = self._state.apply(entry, witnessed=not denied)
         self._gossip.applied()
+        self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
         if applied.accepted and not recovered:
@@ -601,6 +605,7 @@ class Node:
             trading_reason=self._state.trading_reason,
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
+            denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
         )
 
     def _status(self) -> NodeStatus:

@@ -239,3 +239,5 @@ class SwarmSnapshot:
     settings: dict[str, object] = field(default_factory=dict)
     in_control: InControl | None = None
     """None: nobody, or it is not known."""
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied and how often, since the node that tells of it started; the most frequent first."""

@@ -130,6 +130,7 @@ class SwarmNews:
             trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
             settings=settings.model_dump(),
             in_control=_in_control(reachable),
+            denials=newest.denials if newest else (),
         )
 
     def _fault_captions(self, reachable: list[NodeReport]) -> tuple[str, ...]:

@@ -75,6 +75,8 @@ class Control(IntEnum):
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
     SESSION = 11
     """What a monitor without the session's directory must know: {"name", "settings"}. No body."""
+    LADDER = 13
+    """To the gateway, body {"instrument": str, "levels": int}: the venue's book (`core.book_ladder`)."""
     CLAIM = 12
     """Take or give up control (`core.control_claims.Claim`)."""
 
@@ -127,6 +129,8 @@ class NodeReport:
     fault: str = "none"
     """What the node does wrong on purpose (`core.faults.Fault`)."""
     in_control: InControl | None = None
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied, since this process started; the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,7 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
     values["events"] = tuple(_event(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
+    values["denials"] = tuple((reason, count) for reason, count in values["denials"])
     if values["in_control"] is not None:
         values["in_control"] = InControl(**values["in_control"])
     return NodeReport(**values)

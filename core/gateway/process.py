@@ -14,6 +14,7 @@ from core.gateway.errors import GatewayError
 from core.gateway.fix import FixConnector
 from core.gateway.gateway import Authority, Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.ladders import Ladders
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
@@ -91,6 +92,7 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
         )
+        self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
         self._link_loss_s = settings.kill_after_link_loss_s
         self._link_loss: asyncio.TimerHandle | None = None
@@ -119,6 +121,7 @@ class GatewayProcess:
         if self._link_loss is not None:
             self._link_loss.cancel()
         await self._feed.close()
+        await self._ladders.close()
         await self._gateway.stop()
         await self._endpoint.close()
 
@@ -143,6 +146,8 @@ class GatewayProcess:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
             self._on_operator(sender, message)
+        elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
+            self._ladders.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 

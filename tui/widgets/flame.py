@@ -17,10 +17,6 @@ class FlamePanel(Panel):
 
     TICKS_A_DRAW = 5
 
-    def draw(self, view: View) -> None:
-        self.set_class(view.profile is None, "-empty")
-        super().draw(view)
-
     def heading(self, view: View) -> str:
         profile = view.profile
         if profile is None:
