@@ -340,7 +340,7 @@ class SwarmClient:
             raise SessionError(READ_ONLY)
         holder = self.holder()
         if holder is not None and holder.operator != self.operator:
-            raise SessionError(f"{holder} is in control; C takes over")
+            raise SessionError(f"{holder.name} is in control; C takes over")
         self._place.signal(node, number)
 
     # The link

@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
@@ -19,7 +22,7 @@ from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.decision import Veto
 from core.essential import essential
-from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
+from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.leader import MODE_OF, Leader, NotLeadingError
 from core.market.load import load_market
@@ -108,7 +111,7 @@ class Node:
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
@@ -177,6 +180,10 @@ class Node:
             joining=self._node not in keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
+
+    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
+        opinions = self._trader.judge(step, proposals, proposed_ns)
+        return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:

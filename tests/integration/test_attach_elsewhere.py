@@ -122,7 +122,11 @@ async def the_command_shows_it(swarm: RunningSwarm) -> None:
         await swarm.client.take_control()
         await until(shows("operator-0"), 10, "it says who has it now")
         monitor.send(b"b")
-        await until(shows("C takes over"), 10, "and refuses nothing silently")
+        try:
+            await until(shows("C takes over"), 10, "and refuses nothing silently")
+        except AssertionError:
+            print(monitor.text())
+            raise
         monitor.send(b"C")
         await until(lambda: (monitor.pump(0.02), not swarm.client.in_control)[1], 10, "a key takes it back")
 

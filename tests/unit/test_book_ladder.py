@@ -11,7 +11,7 @@ import pytest
 from core.book_ladder import BookLadder, ladder
 from core.gateway.ladders import Ladders
 from core.orders.life_cycle import initialise
-from core.orders.order import Order, OrderRequest
+from core.orders.order import Order, OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
 from core.records import OrderState
 from core.telemetry_messages import Control, application, unpack
@@ -21,9 +21,7 @@ SCALE = MarketScale.of(("AAPL", "MSFT"), 0.01, 0.001)
 
 
 def order(side: int, ticks: int, lots: int, state: OrderState = OrderState.ACCEPTED, filled: int = 0) -> Order:
-    request = OrderRequest(
-        client_order_id="a" * 32, step=1, instrument=0, side=side, quantity_lots=lots, limit_ticks=ticks
-    )
+    request = OrderRequest("a" * 32, 0, side, lots, ticks, TimeInForce.GTC, 1, 1, 1, 0)
     return replace(initialise(request), state=state, cumulative_quantity=filled)
 
 
