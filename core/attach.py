@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.book_ladder import BookLadder
 from core.config import Settings
 from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
@@ -228,6 +229,11 @@ class SwarmClient:
         answers = await asyncio.gather(*asked)
         return merged([answer for answer in answers if isinstance(answer, dict)])
 
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """The venue's book, own orders marked. Raises SessionError where it cannot be had."""
+        body = {"instrument": instrument, "levels": levels}
+        return BookLadder.from_dict(obeyed(await self._ask(GATEWAY_ID, Control.LADDER, body, GATEWAY_TIMEOUT_S)))
+
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
 
@@ -347,7 +353,7 @@ class SwarmClient:
             raise SessionError(READ_ONLY)
         holder = self.holder()
         if holder is not None and holder.operator != self.operator:
-            raise SessionError(f"{holder} is in control; C takes over")
+            raise SessionError(f"{holder.name} is in control; C takes over")
         self._place.signal(node, number)
 
     # The link

@@ -86,7 +86,7 @@ class ControlClaims:
             return "an observer looks on and changes nothing"
         if kind in SIGNED or kind == Control.CLAIM or self.holder is None or self.holder.operator == sender:
             return None
-        return f"{self._held_by()}; C takes over"
+        return f"{self.holder.name} is in control; C takes over"
 
     def _held_by(self) -> str:
         return "nobody is in control" if self.holder is None else f"{self.holder} is in control"

@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import os
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
@@ -16,8 +20,9 @@ from core.control_claims import Claim, ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
+from core.decision import Veto
 from core.essential import essential
-from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
+from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
@@ -119,7 +124,7 @@ class Node:
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
@@ -163,6 +168,7 @@ class Node:
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._operators_entries: dict[type, Committed] = {}
+        self._denials: Counter[int] = Counter()
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -188,6 +194,10 @@ class Node:
             joining=self._node not in keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
+
+    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
+        opinions = self._trader.judge(step, proposals, proposed_ns)
+        return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
@@ -255,6 +265,7 @@ class Node:
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
         applied = self._state.apply(entry, witnessed=not denied)
         self._gossip.applied()
+        self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
         if applied.accepted and not recovered:
@@ -659,6 +670,7 @@ class Node:
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
             results=self._results(),
+            denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
         )
 
     def _status(self) -> NodeStatus:

@@ -260,3 +260,5 @@ class SwarmSnapshot:
     """None: nobody, or it is not known."""
     results: ResultsRow | None = None
     """None before a node was heard, and in recordings of older builds."""
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied and how often, since the node that tells of it started; the most frequent first."""

@@ -132,6 +132,7 @@ class SwarmNews:
             limits=newest.limits if newest else {},
             settings=settings.model_dump(),
             in_control=_in_control(reachable),
+            denials=newest.denials if newest else (),
         )
 
     def _fault_captions(self, reachable: list[NodeReport]) -> tuple[str, ...]:

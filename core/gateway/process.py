@@ -14,6 +14,7 @@ from core.gateway.connectors import make_connector
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.ladders import Ladders
 from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
@@ -92,6 +93,7 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
         )
+        self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
         self._drain_s = settings.gateway_drain_s
         self._link_loss_s = settings.kill_after_link_loss_s
@@ -124,6 +126,7 @@ class GatewayProcess:
             text = f"order {order.request.client_order_id} is {order.state}: the venue's word did not come in time"
             print(f"{text}; the next start asks for it", file=sys.stderr)
         await self._feed.close()
+        await self._ladders.close()
         await self._gateway.stop()
         await self._endpoint.close()
 
@@ -148,6 +151,8 @@ class GatewayProcess:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
             self._on_operator(sender, message)
+        elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
+            self._ladders.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
