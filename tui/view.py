@@ -9,6 +9,7 @@ from statistics import median
 
 from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
+from core.drift import DriftTracker
 from core.experiment import Change, EffectTracker
 from core.experiment_log import ExperimentState
 from core.folded_stacks import FlameFrame
@@ -170,6 +171,7 @@ class ViewBuilder:
         self._session = session
         self._history = History()
         self._tracker = EffectTracker()
+        self._drift = DriftTracker()
         self._last_cycle = 0
         self._scale_ms = 1.0
         self._table_key: tuple[int, Toggles] | None = None
@@ -227,7 +229,7 @@ class ViewBuilder:
             orders_per_cycle=_mean([record.orders_sent for record in recent]),
             seconds=self._history.update(fresh, snapshot.taken_ns) if self._last_cycle else (),
             change=self._tracker.update(snapshot.cycles),
-            alerts=alerts(snapshot, now_ns),
+            alerts=alerts(snapshot, now_ns, self._drift.update(snapshot.cycles)),
             asked=asked,
             experiment=experiments[-1] if experiments else None,
             results=tuple(each for each in experiments if not each.running),
