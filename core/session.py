@@ -23,7 +23,10 @@ OPERATOR_ID = 200
 NODES_MAX = 10
 """Nodes that a session has keys and addresses for; those past its first members are admitted later, or never."""
 OPERATORS = 8
-"""Monitors that can be attached at once; each takes one operator identity."""
+"""Monitors in control, or ready to be, that can be attached at once; each takes one operator identity."""
+OBSERVER_ID = 300
+OBSERVERS = 8
+"""Monitors that only look on, and the recorder; each takes one observer identity."""
 LOOPBACK = "127.0.0.1"
 EVENTS_BYTES_MAX = 4_000_000
 KEPT_SESSIONS = 10
@@ -50,7 +53,9 @@ class SwarmState:
     supervisor_pid: int
     started_ns: int
     phase: str
-    """In words: `compiling kernels 3 of 8: dtw_batch`, `starting nodes`, `running`, `stopping`, `failed: …`."""
+    """In words: `starting nodes`, `running`, `stopping`, `failed: …`; while kernels are compiled beside it,
+    `starting nodes; compiling kernels 3 of 8: dtw_topk 1.93 s`.
+    """
     ready: bool
     processes: tuple[ProcessState, ...] = field(default=())
 
@@ -93,6 +98,15 @@ class Session:
     @property
     def venue_fix_port_file(self) -> Path:
         return self.directory / "venue" / "fix-port"
+
+    @property
+    def venue_rest_port_file(self) -> Path:
+        return self.directory / "venue" / "rest-port"
+
+    @property
+    def live_file(self) -> Path:
+        """Holds the address of the venue beyond this machine that a person let this session trade with."""
+        return self.directory / "gateway" / "live"
 
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
@@ -247,7 +261,8 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     names = [(i, f"node-{i}", "node") for i in range(NODES_MAX)]
     names.append((GATEWAY_ID, "gateway", "gateway"))
     names += [(OPERATOR_ID + k, f"operator-{k}", "operator") for k in range(OPERATORS)]
-    ports = [*free_udp_ports(NODES_MAX + 1), *[None] * OPERATORS]
+    names += [(OBSERVER_ID + k, f"observer-{k}", "observer") for k in range(OBSERVERS)]
+    ports = [*free_udp_ports(NODES_MAX + 1), *[None] * (OPERATORS + OBSERVERS)]
     entries = []
     for (identity_id, name, role), port in zip(names, ports, strict=True):
         identity = Identity.load_or_create(session.key_file(name), identity_id)

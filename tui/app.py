@@ -12,6 +12,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerError
@@ -19,7 +20,8 @@ from textual.worker import Worker, WorkerError
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
 from core.faults import Fault
-from core.toggles import FIELD_OF_KEY
+from core.spans import NAMES, ROOT
+from core.toggles import FIELD_OF_KEY, Toggles
 from core.trading_state import TradingState
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Experiments, Started, project
@@ -27,21 +29,25 @@ from tui.fault_dialog import KILL, FaultDialog, Ordered
 from tui.help import HelpScreen
 from tui.history import ViewHistory
 from tui.messages import (
+    ControlAnswered,
     ExperimentEnded,
     FaultAnswered,
     FaultFailed,
     KeyAnswered,
     KeyFailed,
+    LadderTaken,
     ProfileFailed,
     ProfileWritten,
     TraceTaken,
 )
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
+from tui.profiles import profile_shown
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CompareScreen, CycleScreen, OrdersScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
-from tui.view import View, ViewBuilder
+from tui.textual_mends import mend_textual
+from tui.view import ProfileShown, View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
 
@@ -49,6 +55,8 @@ TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
 TRACE_INTERVAL_NS = 2_000_000_000
+BOOK_INTERVAL_NS = 1_000_000_000
+BOOK_LEVELS = 25
 SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
@@ -85,6 +93,7 @@ class MonitorApp(App[bool]):
         Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
+        Binding("C", "control", "take control, or give it up", show=False),
         Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
@@ -93,6 +102,8 @@ class MonitorApp(App[bool]):
         Binding("shift+right", "scrub(10)", "much later", show=False),
         Binding("home", "scrub_to_start", "the start of the sitting", show=False),
         Binding("end", "live", "the present", show=False),
+        Binding("left_square_bracket", "choose(-1)", "the one before", show=False),
+        Binding("right_square_bracket", "choose(1)", "the next one", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -108,6 +119,7 @@ class MonitorApp(App[bool]):
     ) -> None:
         """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
         super().__init__()
+        mend_textual()
         self.register_theme(CALM)
         self.theme = CALM.name
         self._client = client
@@ -120,8 +132,14 @@ class MonitorApp(App[bool]):
         self._asked: list[str] = []
         self._press_order = asyncio.Lock()
         self._profiling = False
+        self._pairing = False
+        self._profile: ProfileShown | None = None
         self._trace = TraceTaken(None)
         self._trace_asked_ns = 0
+        self._book = LadderTaken("", None)
+        self._book_asked_ns = 0
+        self._asking_book = False
+        self._heat_of = ROOT
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
         self._note = ""
@@ -157,29 +175,34 @@ class MonitorApp(App[bool]):
             self._experiments.states(),
             self._trace.trace,
             self._trace.reason,
+            self._profile,
+            (self._book.instrument, self._book.ladder, self._book.reason),
             with_percentiles=isinstance(screen, ProfileScreen),
+            heat_of=self._heat_of,
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
         if isinstance(screen, CycleScreen) and live.started:
             self._ask_for_trace(now_ns)
+        if isinstance(screen, OrdersScreen) and live.started:
+            self._ask_for_book(now_ns)
         self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
-        tabs = isinstance(screen, MonitorScreen) and not screen.shows_all_panes and started
         return Mode(
             screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
             now_ns=now_ns,
-            profiling_s=PROFILE_S if self._profiling else None,
+            profiling_s=PROFILE_S * (1 + self._pairing) if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
-            next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            next_tab=screen.next_tab() if started else "",
             read_only=self._client.read_only,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
             owns_swarm=self._client.owns_swarm,
+            operator=self._client.operator,
         )
 
     def _say(self, note: str) -> None:
@@ -191,6 +214,9 @@ class MonitorApp(App[bool]):
     def action_press(self, key: str) -> None:
         if len(self._asked) >= KEYS_WAITING:
             self._say(f"{key} was not sent: {KEYS_WAITING} keys are still waiting for an answer")
+            return
+        if self._pairing:
+            self._say(f"{key} was not sent: a profile is taken under two settings")
             return
         if self._experiments.running is not None:
             self._say(f"{key} was not sent: an experiment sets the toggles; a stops it")
@@ -219,6 +245,27 @@ class MonitorApp(App[bool]):
         self.notify(message.reason, title=f"key {message.key} failed", severity="error", timeout=10, markup=False)
         self.tick()
 
+    # -- who is in control
+
+    def action_control(self) -> None:
+        if self._client.read_only:
+            self._say("this monitor only looks on")
+        else:
+            self._change_control()
+
+    @work(group="control", exclusive=True, exit_on_error=False)
+    async def _change_control(self) -> None:
+        holder = self._client.snapshot().in_control
+        mine = holder is not None and holder.operator == self._client.operator
+        try:
+            sentence = await (self._client.give_up_control() if mine else self._client.take_control())
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            sentence = f"control: {error}"
+        self.post_message(ControlAnswered(sentence))
+
+    def on_control_answered(self, message: ControlAnswered) -> None:
+        self._say(message.sentence)
+
     # -- the trading state
 
     def action_trading(self, state: str) -> None:
@@ -242,6 +289,8 @@ class MonitorApp(App[bool]):
             self._end_experiment()
         elif self._client.read_only:
             self._say("nothing can be compared here: this monitor changes nothing")
+        elif self._profiling:
+            self._say("nothing is compared while a profile is taken: it slows the leader")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
         elif not isinstance(self.screen, ExperimentDialog):
@@ -309,6 +358,42 @@ class MonitorApp(App[bool]):
 
     def on_trace_taken(self, message: TraceTaken) -> None:
         self._trace = message
+        self.tick()
+
+    # -- the book
+
+    def _ask_for_book(self, now_ns: int) -> None:
+        """While orders are shown and not frozen, once a second."""
+        names = [row.instrument for row in self._live.snapshot.positions]
+        if self._book.instrument not in names and names:
+            self._book = LadderTaken(names[0], None)
+        due = abs(now_ns - self._book_asked_ns) >= BOOK_INTERVAL_NS or not (self._book.ladder or self._book.reason)
+        if self._frozen is None and self._book.instrument and due and not self._asking_book:
+            self._book_asked_ns, self._asking_book = now_ns, True
+            self._take_book(self._book.instrument)
+
+    @work(group="book", exit_on_error=False)
+    async def _take_book(self, instrument: str) -> None:
+        try:
+            self.post_message(LadderTaken(instrument, await self._client.ladder(instrument, BOOK_LEVELS)))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(LadderTaken(instrument, None, f"no book: {error}"))
+
+    def on_ladder_taken(self, message: LadderTaken) -> None:
+        self._asking_book = False
+        if message.instrument == self._book.instrument:
+            self._book = message
+            self.tick()
+
+    def action_choose(self, steps: int) -> None:
+        """Go on to another of what this screen shows one of."""
+        if isinstance(self.front, OrdersScreen):
+            names = [row.instrument for row in self._live.snapshot.positions]
+            if names:
+                at = names.index(self._book.instrument) if self._book.instrument in names else 0
+                self._book = LadderTaken(names[(at + steps) % len(names)], None)
+        elif isinstance(self.front, ProfileScreen):
+            self._heat_of = NAMES[(NAMES.index(self._heat_of) + steps) % len(NAMES)]
         self.tick()
 
     # -- faults
@@ -397,13 +482,14 @@ class MonitorApp(App[bool]):
         self.tick()
 
     def action_show_tab(self, tab: str) -> None:
-        if self.monitor is not None:
-            self.monitor.show_tab(tab)
+        if self.front is not None:
+            self.front.show_tab(tab)
+            self.call_after_refresh(self.tick)
             self.tick()
 
     def action_next_tab(self) -> None:
-        if self.monitor is not None and not self.monitor.shows_all_panes:
-            self.action_show_tab(self.monitor.next_tab())
+        if self.front is not None and self.front.next_tab():
+            self.action_show_tab(self.front.next_tab())
 
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
@@ -417,26 +503,48 @@ class MonitorApp(App[bool]):
         if self._profiling:
             self._say("already profiling: one at a time")
             return
-        self._profiling = True
-        self._export(self.export_screenshot(title="tradetui", simplify=True))
+        pair = self._pair()
+        if pair is not None and self._experiments.running is not None:
+            self._say("nothing is profiled while an experiment runs: a stops it")
+            return
+        self._profiling, self._pairing = True, pair is not None
+        self._export(self.export_screenshot(title="tradetui", simplify=True), pair)
         self.tick()
 
+    def _pair(self) -> tuple[Toggles, Toggles] | None:
+        """On the compare screen the two settings of the last experiment; none for a factorial design or a recording."""
+        state = self._live.experiment
+        if self.current_mode != CompareScreen.MODE or self._client.read_only or state is None:
+            return None
+        cells = state.result.design.cells if state.result is not None else ()
+        return (cells[0], cells[1]) if len(cells) == 2 else None
+
     @work(group="profile", exit_on_error=False)
-    async def _export(self, svg: str) -> None:
+    async def _export(self, svg: str, settings: tuple[Toggles, Toggles] | None) -> None:
         try:
-            folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
+            if settings is None:
+                pair = None
+                folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
+            else:
+                folder, pair = await self._client.export_pair(self._export_directory, svg, PROFILE_S, *settings)
+            shown = await asyncio.to_thread(profile_shown, folder, pair, self._live.snapshot.toggles)
         except Exception as error:  # as above: told, and the monitor goes on
             self.post_message(ProfileFailed(f"{type(error).__name__}: {error}"))
         else:
-            self.post_message(ProfileWritten(folder))
+            self.post_message(ProfileWritten(folder, shown))
 
     def on_profile_written(self, message: ProfileWritten) -> None:
-        self._profiling = False
+        self._profiling = self._pairing = False
+        if message.shown is not None:
+            self._profile = message.shown
+            for screen in self.screen_stack:
+                if isinstance(screen, ProfileScreen):
+                    screen.show_tab("flame")
         self.notify(str(message.folder), title="profile snapshot written to", timeout=15, markup=False)
         self.tick()
 
     def on_profile_failed(self, message: ProfileFailed) -> None:
-        self._profiling = False
+        self._profiling = self._pairing = False
         self.notify(message.reason, title="no profile snapshot", severity="error", timeout=15, markup=False)
         self.tick()
 
@@ -445,6 +553,11 @@ class MonitorApp(App[bool]):
     def action_leave(self) -> None:
         if not isinstance(self.screen, QuitDialog):
             self.push_screen(QuitDialog(self._client.owns_swarm), self._answered)
+
+    def action_command_palette(self) -> None:
+        """As Textual's, without its fixed id: a palette that is still closing would make the next one a duplicate."""
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette())
 
     async def action_quit(self) -> None:
         self.action_leave()
@@ -475,6 +588,7 @@ class MonitorApp(App[bool]):
         for mode, key in KEY_OF_SCREEN.items():
             yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
+        yield SystemCommand("Control", "key C: take control of the swarm, or give it up", self.action_control)
         yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
