@@ -264,6 +264,10 @@ class SwarmClient:
         """Sample the leader's loop: `files` by name, `decisions` that were committed meanwhile. Raises SessionError."""
         return obeyed(await self.ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60))
 
+    async def time_spans(self, on: bool) -> str:
+        """Have the leader time its spans, or only its cycles. Raises SessionError."""
+        return str(obeyed(await self.ask_leader(Control.TIMERS, {"on": on}))["text"])
+
     def _known_settings(self) -> Settings:
         return self._news.settings or Settings.model_construct()
 

@@ -124,7 +124,7 @@ class Node:
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge, names_step=True)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
@@ -453,7 +453,7 @@ class Node:
     def _on_cycle(self, record: CycleRecord) -> None:
         """Publish a cycle, unless the profiler slowed it."""
         start_ns, end_ns, intervals = self._tracer.last_intervals
-        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals))
+        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals, record.step))
         if self._profiled_from is None:
             self._telemetry.add_cycle(record)
         elif not self._profiling:
@@ -568,6 +568,9 @@ class Node:
             return self._trace.to_dict()
         if kind == Control.FAULT:
             return {"text": self._inject(Fault(values["fault"]))}
+        if kind == Control.TIMERS:
+            self._tracer.timing = bool(values["on"])
+            return {"text": f"node {self._node} times its spans{'' if self._tracer.timing else ' no more'}"}
         if kind == Control.PROFILE:
             return await self._profile(float(values["seconds"]))
         if kind == Control.SESSION:
