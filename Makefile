@@ -8,7 +8,7 @@ BASELINE := tests/baseline.json
 BASELINE_RUN = $(BIN)/tradetui run --cycles 320 --toggles optimised --session
 SCRATCH := .compare
 
-.PHONY: run test lint compare baseline screenshots prove lock clean
+.PHONY: run test lint compare baseline bench screenshots prove lock clean
 
 run: $(READY)
 	$(BIN)/tradetui
@@ -28,6 +28,11 @@ compare: $(READY)
 	$(BASELINE_RUN) $(SCRATCH)
 	$(BIN)/tradetui compare $(BASELINE) $(SCRATCH) --print-only
 	@rm -rf $(SCRATCH)
+
+# Every figure of README, from one run on a quiet machine: hours, or make bench FORM=--short for some 12 minutes.
+bench: $(READY)
+	$(BIN)/tradetui bench all $(FORM) --json bench.json
+	$(BIN)/tradetui bench table bench.json --md bench.md --readme README.md
 
 # Keeps the baseline anew: on a quiet machine.
 baseline: $(READY)

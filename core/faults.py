@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.decision import Side
+from core.decision import Side, Veto
 from core.limits import Limits
 from net.certificate import signed_bytes
 from net.messages import ConsensusMessage, Message, Phase, Propose, Vote
@@ -35,6 +35,8 @@ class Fault(StrEnum):
     """Hears everything, tells other nodes nothing."""
     EQUIVOCATING = "equivocating"
     """Signs two contradictory Byzantine votes once a second."""
+    LYING = "lying"
+    """Judges rightly and signs the opposite: vetoes what it would let pass, and lets pass what it would veto."""
     OVERLIMIT = "over the limits"
     """While it leads, proposes an order beyond the limits in every decision, and votes for any."""
 
@@ -45,6 +47,7 @@ CAPTIONS: Final[dict[Fault, str]] = {
     Fault.SLOW: f"sends {SLOW_MS:g} ms late",
     Fault.SILENT: "stays silent",
     Fault.EQUIVOCATING: "equivocates",
+    Fault.LYING: "lies about what it judges",
     Fault.OVERLIMIT: "proposes beyond the limits",
 }
 """How a caption names each: `fault: node 2 is cut off`."""
@@ -155,6 +158,17 @@ class EquivocatingWire:
             other = Vote(message.epoch, phase, message.view, message.height, digest, self._node, signature)
             # Only some hear both; the others must learn of it from those.
             self._wire.broadcast(peer_ids[:1], other, round_id=round_id)
+
+
+def contrary(opinions: NDArray[np.void]) -> NDArray[np.void]:
+    """The opposite of what was judged, OPINION_DTYPE[k], with full confidence: a lie that its signer cannot be shown to
+    have told, since an opinion is its own.
+    """
+    changed = opinions.copy()
+    changed["side"] = -opinions["side"]
+    changed["confidence"] = 1.0
+    changed["veto"] = np.where(opinions["veto"] == Veto.NONE, Veto.MEMORY, Veto.NONE)
+    return changed
 
 
 def beyond_limits(proposals: NDArray[np.void], limits: Limits) -> NDArray[np.void]:

@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import os
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
@@ -16,18 +20,28 @@ from core.control_claims import Claim, ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
+from core.decision import Veto
 from core.essential import essential
-from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
+from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
+from core.limits_change import LimitsChange, decode_limits
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, encode_trading_change, payload_kind
+from core.payload import (
+    CODEC_OF,
+    PayloadKind,
+    ReportBatch,
+    ToggleChange,
+    encode_limits_change,
+    encode_trading_change,
+    payload_kind,
+)
 from core.process_profile import profile_loop, render
 from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, ResultsRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
@@ -110,7 +124,7 @@ class Node:
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
@@ -153,7 +167,8 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._trading_entry: Committed | None = None
+        self._operators_entries: dict[type, Committed] = {}
+        self._denials: Counter[int] = Counter()
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -179,6 +194,10 @@ class Node:
             joining=self._node not in keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
+
+    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
+        opinions = self._trader.judge(step, proposals, proposed_ns)
+        return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
@@ -246,6 +265,7 @@ class Node:
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
         applied = self._state.apply(entry, witnessed=not denied)
         self._gossip.applied()
+        self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
         if applied.accepted and not recovered:
@@ -257,28 +277,32 @@ class Node:
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
-            if isinstance(part.payload, TradingChange) and not part.problem:
-                self._trading_changed(entry)
+            if isinstance(part.payload, TradingChange | LimitsChange) and not part.problem:
+                self._operator_changed(entry, part.payload)
             self._pending.committed(payload, (entry, part))
 
-    def _trading_changed(self, entry: Committed) -> None:
+    def _operator_changed(self, entry: Committed, change: TradingChange | LimitsChange) -> None:
         state = self._state
-        severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
-        self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
-        self._trading_entry = entry
-        self._tell_trading()
+        if isinstance(change, LimitsChange):
+            self.event(Severity.WARNING, f"new limits, entry {entry.entry.index}: {self._limits_text()}")
+        else:
+            severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
+            self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
+        self._operators_entries[type(change)] = entry
+        self._tell_operators_words()
 
-    def _tell_trading(self) -> None:
+    def _tell_operators_words(self) -> None:
         """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
-        entry = self._trading_entry
-        if entry is None:
-            return
-        raft = entry.certificate.mode is not Mode.BFT
-        if raft and self._replica.leader != self._node:
-            return
-        proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
-        body = {"proof": encode(proof, CodecKind.CAPNP)}
-        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+        for entry in self._operators_entries.values():
+            raft = entry.certificate.mode is not Mode.BFT
+            if raft and self._replica.leader != self._node:
+                continue
+            proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
+            body = {"proof": encode(proof, CodecKind.CAPNP)}
+            self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+
+    def _limits_text(self) -> str:
+        return ", ".join(f"{name} {value:,.10g}" for name, value in self._state.limits_in_money().items())
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -471,7 +495,7 @@ class Node:
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
             self._tell_members()
-            self._tell_trading()
+            self._tell_operators_words()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
@@ -532,6 +556,8 @@ class Node:
             return await self._change(lambda: self._leader.set_toggles(toggles))
         if kind == Control.TRADING:
             return await self._commit_trading(bytes(values["change"]))
+        if kind == Control.LIMITS:
+            return await self._commit_limits(bytes(values["change"]))
         if kind == Control.EPOCH:
             return epoch_to_dict(self._replica.running_epoch)
         if kind == Control.CHANGE_MEMBERS:
@@ -592,6 +618,21 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
+    async def _commit_limits(self, data: bytes) -> dict[str, object]:
+        """Put new limits that an operator signed to the vote."""
+        change = decode_limits(data)
+        if not self._state.may_change_limits(change):
+            raise ValueError("the change of the limits is not signed by an operator")
+        if self._leading is None:
+            return {"text": f"node {self._node} does not lead; ask again", "again": True}
+        try:
+            await self.commit(encode_limits_change(change))
+        except LeadershipLostError:
+            return {"text": "the lead changes hands; ask again", "again": True}
+        if self._state.limits_signed_ns != change.signed_ns:
+            return {"text": f"a later change came first: {self._limits_text()}"}
+        return {"text": f"committed: {self._limits_text()}"}
+
     async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
@@ -625,9 +666,11 @@ class Node:
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
+            limits=self._state.limits_in_money(),
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
             results=self._results(),
+            denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
         )
 
     def _status(self) -> NodeStatus:

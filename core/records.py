@@ -252,9 +252,13 @@ class SwarmSnapshot:
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    """By name, quote currency; the price band in basis points."""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
     in_control: InControl | None = None
     """None: nobody, or it is not known."""
     results: ResultsRow | None = None
     """None before a node was heard, and in recordings of older builds."""
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied and how often, since the node that tells of it started; the most frequent first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.attach import TradingAnswer
+from core.book_ladder import BookLadder
 from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
@@ -90,6 +91,9 @@ class Replay:
 
     async def trace(self) -> SwarmTrace:
         raise ValueError("a recording keeps each span's time, not when it ran")
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        raise ValueError("a recording keeps no book")
 
     async def kill_node(self, node: int) -> str:
         raise ValueError(NOTHING_CHANGES)

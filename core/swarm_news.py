@@ -129,8 +129,10 @@ class SwarmNews:
             phase=self.phase,
             trading=gateway.trading if known and gateway else newest.trading if newest else "active",
             trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
+            limits=newest.limits if newest else {},
             settings=settings.model_dump(),
             in_control=_in_control(reachable),
+            denials=newest.denials if newest else (),
         )
 
     def _fault_captions(self, reachable: list[NodeReport]) -> tuple[str, ...]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 import msgpack
 import numpy as np
 
+from core.limits import Limits
 from core.portfolio import Portfolio
 from core.recent_exposure import RecentExposure
 from core.records import OrderState
@@ -46,6 +47,7 @@ def take_snapshot(state: SwarmState) -> bytes:
         "portfolio": state.portfolio.to_bytes(),
         "toggles": state.toggles.as_dict(),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
+        "limits": (astuple(state.limits), state.limits_signed_ns),
         "decisions_committed": state.decisions_committed,
         "decisions_denied": state.decisions_denied,
         "orders_closed": sorted((kind.value, count) for kind, count in state.orders_closed.items()),
@@ -82,6 +84,8 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         toggles = from_dict(values["toggles"])
         trading, pressed_ns, reason = values["trading"]
         trading = TradingState(trading)
+        limits_values, limits_signed_ns = values["limits"]
+        limits = Limits(*limits_values)
         closed = {OrderState(kind): count for kind, count in values["orders_closed"]}
         results = TradingResults.from_row(values["results"])
         entries = {committed.entry.index: committed for committed in map(_committed, values["entries"])}
@@ -95,6 +99,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     state.membership, state.portfolio, state.toggles, state.recent = membership, portfolio, toggles, recent
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
+    state.limits, state.limits_signed_ns = limits, limits_signed_ns
     state.chain, state.orders_closed, state.results = values["chain"], closed, results
     state.decided_step, state.marks = decided_step, marks
     state.open_decisions = OrderedDict((decision.client_order_id, decision) for decision in decisions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from core.decision import Side, Veto
 from core.judgement import tally
 from core.limits import Limits, check, is_critical, reduces_only
+from core.limits_change import LimitsChange
 from core.market.spec import MarketSpec
 from core.orders.identity import client_order_id
 from core.payload import (
@@ -109,11 +110,14 @@ class SwarmState:
     gateway_key: bytes
     """The gateway's 32-byte Ed25519 public key; it signs execution reports."""
     trading_keys: dict[int, bytes] = field(default_factory=dict)
-    """Who may change the trading state: public key by roster id of the operators and the gateway."""
+    """Who may change the trading state and (not the gateway) the limits: public key by roster id of the operators and
+    the gateway."""
     trading: TradingState = TradingState.ACTIVE
     trading_pressed_ns: int = 0
     """When the last change of the trading state was signed; an older one changes nothing."""
     trading_reason: str = ""
+    limits_signed_ns: int = 0
+    """When the last change of the limits was signed; an older one changes nothing."""
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
@@ -134,7 +138,7 @@ class SwarmState:
         n = len(self.spec.instruments)
         self.decided_step = np.full(n, -1, np.int64)
         self.marks = np.zeros(n, np.int64)
-        self.recent = RecentExposure(exposure_of(self.portfolio, self.marks))
+        self.recent = RecentExposure(exposure_of(self.portfolio, self.marks, self.limits))
 
     @property
     def cycles_done(self) -> int:
@@ -157,8 +161,8 @@ class SwarmState:
         self.applied_index = entry.index
         self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
         applied = self._apply_entry(committed, witnessed)
-        changed = any(isinstance(part.payload, DecisionBatch | ReportBatch) for _, part in applied.parts)
-        self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks) if changed else None)
+        changed = any(isinstance(part.payload, DecisionBatch | ReportBatch | LimitsChange) for _, part in applied.parts)
+        self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks, self.limits) if changed else None)
         if changed:
             self.results.marked(self.portfolio.equity(self.marks))
         return applied
@@ -188,9 +192,8 @@ class SwarmState:
             return self._apply_reports(payload)
         if isinstance(payload, ToggleChange):
             self.toggles = payload.toggles
-        else:
-            return self._apply_trading(payload)
-        return Applied(payload)
+            return Applied(payload)
+        return self._apply_limits(payload) if isinstance(payload, LimitsChange) else self._apply_trading(payload)
 
     def _apply_trading(self, change: TradingChange) -> Applied:
         if not self._may_change_trading(change):
@@ -200,6 +203,24 @@ class SwarmState:
         self.trading, self.trading_pressed_ns = change.state, change.pressed_ns
         self.trading_reason = change.reason
         return Applied(change)
+
+    def limits_in_money(self) -> dict[str, float]:
+        """The limits by name, quote currency; the price band in basis points."""
+        quantum = self.spec.tick_size * self.spec.lot_size
+        values = asdict(self.limits)
+        return {name: value if name.endswith("_bps") else value * quantum for name, value in values.items()}
+
+    def _apply_limits(self, change: LimitsChange) -> Applied:
+        if not self.may_change_limits(change):
+            return Applied(change, problem="a change of the limits by somebody who may not")
+        if change.signed_ns <= self.limits_signed_ns:
+            return Applied(change, problem="a later change of the limits came before this one")
+        self.limits, self.limits_signed_ns = change.limits, change.signed_ns
+        return Applied(change)
+
+    def may_change_limits(self, change: LimitsChange) -> bool:
+        """Operators may; the gateway, which also signs words on the trading state, may not."""
+        return self.trading_keys.get(change.signer) != self.gateway_key and change.is_signed(self.trading_keys)
 
     def _may_change_trading(self, change: TradingChange) -> bool:
         """Operators may do all; the gateway, which hears the venue go, may only halt."""
@@ -267,7 +288,7 @@ class SwarmState:
         then = self.recent.at(value.judged_index)
         if then is None:
             return ContentVerdict.ACCEPT
-        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), self.limits)
+        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), then.limits)
         stated = value.limit_vetoes or bytes(value.proposals.size)
         return ContentVerdict.ACCEPT if vetoes.tobytes() == stated else ContentVerdict.REFUSE
 
@@ -286,10 +307,12 @@ class SwarmState:
             return self._decisions_are_valid(value, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
+        if isinstance(value, LimitsChange):
+            return self.may_change_limits(value)
         return self._may_change_trading(value) if isinstance(value, TradingChange) else True
 
     def payload_is_critical(self, payload: bytes) -> bool:
-        """The router: a pure function of the payload and this state. Toggles and the kill switch are critical;
+        """The router: a pure function of the payload and this state. Toggles, limits and the kill switch are critical;
         decisions are when one of them is by `core.limits.is_critical`; execution reports never are.
         """
         try:
@@ -298,7 +321,7 @@ class SwarmState:
             return False
         if isinstance(value, DecisionBatch):
             return bool(self.critical_rows(value.proposals).any())
-        return isinstance(value, ToggleChange | TradingChange)
+        return isinstance(value, ToggleChange | TradingChange | LimitsChange)
 
     def critical_rows(self, proposals: NDArray[np.void]) -> NDArray[np.bool_]:
         """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""

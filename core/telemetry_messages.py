@@ -76,8 +76,12 @@ class Control(IntEnum):
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
     SESSION = 11
     """What a monitor without the session's directory must know: {"name", "settings"}. No body."""
+    LADDER = 13
+    """To the gateway, body {"instrument": str, "levels": int}: the venue's book (`core.book_ladder`)."""
     CLAIM = 12
     """Take or give up control (`core.control_claims.Claim`)."""
+    LIMITS = 14
+    """Body {"change": bytes}: new limits that an operator signed (`core.limits_change`)."""
 
 
 @unique
@@ -101,8 +105,8 @@ class OrderKind(IntEnum):
     MEMBERS = 10
     """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
     TRADING = 11
-    """Node to gateway: the committed entry of a change of the trading state; body {"proof": bytes}. Gateway to node:
-    a change that the gateway signed, to be committed; body {"change": bytes}.
+    """Node to gateway: the committed entry of a change of the trading state or of the limits; body {"proof": bytes}.
+    Gateway to node: a change that the gateway signed, to be committed; body {"change": bytes}.
     """
 
 
@@ -128,7 +132,11 @@ class NodeReport:
     fault: str = "none"
     """What the node does wrong on purpose (`core.faults.Fault`)."""
     in_control: InControl | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    """`core.limits.Limits` as this node has applied them: quote currency, the price band in basis points."""
     results: ResultsRow | None = None
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied, since this process started; the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +249,7 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
     values["events"] = tuple(_event(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
+    values["denials"] = tuple((reason, count) for reason, count in values["denials"])
     if values["in_control"] is not None:
         values["in_control"] = InControl(**values["in_control"])
     if values.get("results") is not None:

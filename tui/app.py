@@ -20,6 +20,7 @@ from textual.worker import Worker, WorkerError
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
 from core.faults import Fault
+from core.spans import NAMES, ROOT
 from core.toggles import FIELD_OF_KEY, Toggles
 from core.trading_state import TradingState
 from tui.experiment_dialog import ExperimentDialog
@@ -34,6 +35,7 @@ from tui.messages import (
     FaultFailed,
     KeyAnswered,
     KeyFailed,
+    LadderTaken,
     ProfileFailed,
     ProfileWritten,
     TraceTaken,
@@ -42,7 +44,7 @@ from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.profiles import profile_shown
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, CompareScreen, CycleScreen, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CompareScreen, CycleScreen, OrdersScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
 from tui.textual_mends import mend_textual
 from tui.view import ProfileShown, View, ViewBuilder
@@ -53,6 +55,8 @@ TICK_S = 0.1
 PROFILE_S = 2.0
 NOTE_S = 5.0
 TRACE_INTERVAL_NS = 2_000_000_000
+BOOK_INTERVAL_NS = 1_000_000_000
+BOOK_LEVELS = 25
 SEEK_NS = 1_000_000_000
 KEYS_WAITING = 32
 """Toggle keys sent and not yet answered; more are refused rather than queued without end."""
@@ -98,6 +102,8 @@ class MonitorApp(App[bool]):
         Binding("shift+right", "scrub(10)", "much later", show=False),
         Binding("home", "scrub_to_start", "the start of the sitting", show=False),
         Binding("end", "live", "the present", show=False),
+        Binding("left_square_bracket", "choose(-1)", "the one before", show=False),
+        Binding("right_square_bracket", "choose(1)", "the next one", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -130,6 +136,10 @@ class MonitorApp(App[bool]):
         self._profile: ProfileShown | None = None
         self._trace = TraceTaken(None)
         self._trace_asked_ns = 0
+        self._book = LadderTaken("", None)
+        self._book_asked_ns = 0
+        self._asking_book = False
+        self._heat_of = ROOT
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
         self._note = ""
@@ -166,24 +176,27 @@ class MonitorApp(App[bool]):
             self._trace.trace,
             self._trace.reason,
             self._profile,
+            (self._book.instrument, self._book.ladder, self._book.reason),
             with_percentiles=isinstance(screen, ProfileScreen),
+            heat_of=self._heat_of,
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
         if isinstance(screen, CycleScreen) and live.started:
             self._ask_for_trace(now_ns)
+        if isinstance(screen, OrdersScreen) and live.started:
+            self._ask_for_book(now_ns)
         self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
-        tabs = isinstance(screen, MonitorScreen) and not screen.shows_all_panes and started
         return Mode(
             screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
             now_ns=now_ns,
             profiling_s=PROFILE_S * (1 + self._pairing) if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
-            next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            next_tab=screen.next_tab() if started else "",
             read_only=self._client.read_only,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
@@ -347,6 +360,42 @@ class MonitorApp(App[bool]):
         self._trace = message
         self.tick()
 
+    # -- the book
+
+    def _ask_for_book(self, now_ns: int) -> None:
+        """While orders are shown and not frozen, once a second."""
+        names = [row.instrument for row in self._live.snapshot.positions]
+        if self._book.instrument not in names and names:
+            self._book = LadderTaken(names[0], None)
+        due = abs(now_ns - self._book_asked_ns) >= BOOK_INTERVAL_NS or not (self._book.ladder or self._book.reason)
+        if self._frozen is None and self._book.instrument and due and not self._asking_book:
+            self._book_asked_ns, self._asking_book = now_ns, True
+            self._take_book(self._book.instrument)
+
+    @work(group="book", exit_on_error=False)
+    async def _take_book(self, instrument: str) -> None:
+        try:
+            self.post_message(LadderTaken(instrument, await self._client.ladder(instrument, BOOK_LEVELS)))
+        except Exception as error:  # as with a key: told, and the monitor goes on
+            self.post_message(LadderTaken(instrument, None, f"no book: {error}"))
+
+    def on_ladder_taken(self, message: LadderTaken) -> None:
+        self._asking_book = False
+        if message.instrument == self._book.instrument:
+            self._book = message
+            self.tick()
+
+    def action_choose(self, steps: int) -> None:
+        """Go on to another of what this screen shows one of."""
+        if isinstance(self.front, OrdersScreen):
+            names = [row.instrument for row in self._live.snapshot.positions]
+            if names:
+                at = names.index(self._book.instrument) if self._book.instrument in names else 0
+                self._book = LadderTaken(names[(at + steps) % len(names)], None)
+        elif isinstance(self.front, ProfileScreen):
+            self._heat_of = NAMES[(NAMES.index(self._heat_of) + steps) % len(NAMES)]
+        self.tick()
+
     # -- faults
 
     def action_fault(self) -> None:
@@ -433,13 +482,14 @@ class MonitorApp(App[bool]):
         self.tick()
 
     def action_show_tab(self, tab: str) -> None:
-        if self.monitor is not None:
-            self.monitor.show_tab(tab)
+        if self.front is not None:
+            self.front.show_tab(tab)
+            self.call_after_refresh(self.tick)
             self.tick()
 
     def action_next_tab(self) -> None:
-        if self.monitor is not None and not self.monitor.shows_all_panes:
-            self.action_show_tab(self.monitor.next_tab())
+        if self.front is not None and self.front.next_tab():
+            self.action_show_tab(self.front.next_tab())
 
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
@@ -487,6 +537,9 @@ class MonitorApp(App[bool]):
         self._profiling = self._pairing = False
         if message.shown is not None:
             self._profile = message.shown
+            for screen in self.screen_stack:
+                if isinstance(screen, ProfileScreen):
+                    screen.show_tab("flame")
         self.notify(str(message.folder), title="profile snapshot written to", timeout=15, markup=False)
         self.tick()
 

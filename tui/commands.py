@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from core.commands.attach import add_remote_flags, remote_place
+from core.commands.bench_all import add_bench_all
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
 from core.commands.compare import add_compare_command
@@ -20,6 +21,7 @@ from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.commands.report import add_report_command
+from core.commands.watch import add_watch_command
 from core.config import ConfigError, Settings, load_settings
 from core.live import confirm_live, give_leave
 
@@ -85,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    add_bench_all(subjects)
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
@@ -123,6 +126,10 @@ def build_parser() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=Path, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
+    limits = commands.add_parser("limits", help="show the limits of a running swarm; change them while it trades")
+    limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="in quote currency, price_band_bps in bps")
+    _session_flag(limits)
+    limits.set_defaults(run=_limits)
     members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
     actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
@@ -140,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_order_commands(commands)
     add_kernel_commands(commands)
     add_report_command(commands)
+    add_watch_command(commands)
     add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
@@ -298,6 +306,18 @@ def _simulate(arguments: argparse.Namespace, console: Console) -> int:
         console,
     )
     return 0 if sound else 1
+
+
+def _limits(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.limits import parse_changes, set_limits, show_limits
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    if arguments.changes:
+        asyncio.run(set_limits(session, parse_changes(arguments.changes), console))
+    else:
+        asyncio.run(show_limits(session, console))
+    return 0
 
 
 def _members(arguments: argparse.Namespace, console: Console) -> int:

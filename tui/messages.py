@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
 from tui.view import ProfileShown
 
@@ -39,6 +40,15 @@ class TraceTaken(Message):
     """What the nodes did when; None with the reason where it could not be had."""
 
     trace: SwarmTrace | None
+    reason: str = ""
+
+
+@dataclass
+class LadderTaken(Message):
+    """The venue's book of the instrument that is shown; None with the reason where it could not be had."""
+
+    instrument: str
+    ladder: BookLadder | None
     reason: str = ""
 
 

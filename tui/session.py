@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from core.attach import TradingAnswer
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.profile_pair import PairDiff
@@ -49,6 +50,9 @@ class SwarmClient(Protocol):
 
     async def trace(self) -> SwarmTrace:
         """What the nodes did when, over the last cycles."""
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """The venue's book of `instrument`; raises where it cannot be had."""
 
     async def kill_node(self, node: int) -> str:
         """Kill a node's process on purpose; answers what happens. Raises where it cannot."""

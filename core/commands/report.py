@@ -22,7 +22,9 @@ def add_report_command(commands: Any) -> None:
     report.add_argument("--html", type=Path, metavar="FILE", help="one file with plots, for a browser or a printer")
     report.add_argument("--md", type=Path, metavar="FILE")
     report.add_argument("--json", type=Path, metavar="FILE")
-    report.add_argument("--toggles", metavar="TOGGLES", help="profile the cycles that ran under these; default: most")
+    report.add_argument(
+        "--toggles", metavar="TOGGLES", help="profile the cycles that ran under these; default: where experiments began"
+    )
     report.add_argument("--days", metavar="KEY=N,...", default="", help="work of each toggle in days, for the ranking")
     report.set_defaults(run=_report)
 

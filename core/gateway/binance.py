@@ -15,6 +15,7 @@ from typing import Any, Final
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
+from core.book_ladder import Level
 from core.gateway.binance_messages import BinanceMessages
 from core.gateway.connector import (
     SKEW_MS_MAX,
@@ -243,6 +244,13 @@ class BinanceConnector:
                 base[instrument] = self._scale.lot.count(row["free"]) + self._scale.lot.count(row["locked"])
         return Balances(cash, tuple(base))
 
+    async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
+        """See `core.gateway.book_source`."""
+        result = await self._ask_publicly("depth", {"symbol": self._scale.instruments[instrument], "limit": levels})
+        tick, lot = self._scale.tick, self._scale.lot
+        bids, asks = ([(tick.count(p), lot.count(q)) for p, q in result[side]] for side in ("bids", "asks"))
+        return bids, asks
+
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
         while True:
@@ -290,18 +298,23 @@ class BinanceConnector:
             self._handler.drained()
 
     async def _reply(self, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        return await self._exchange(method, self._signed_body(method, params))
+
+    async def _exchange(self, method: str, body: bytes) -> dict[str, Any]:
         future: Future[Reply] = asyncio.get_running_loop().create_future()
-        self._send(self._signed_body(method, params), lambda reply: None if future.done() else future.set_result(reply))
+        self._send(body, lambda reply: None if future.done() else future.set_result(reply))
         reply = await future
         if isinstance(reply, NoAnswer):
             raise ConnectorError(f"{method}: {reply.reason}")
         return reply
 
+    async def _ask_publicly(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Without a key or a signature: the venue's public figures."""
+        body = json.dumps({"method": method, "params": params}, separators=(",", ":"))[1:].encode()
+        return _result(method, await self._exchange(method, body))
+
     async def _ask(self, method: str, params: Mapping[str, Any] | None) -> Any:
-        reply = await self._reply(method, params)
-        if reply.get("status") != 200:
-            raise ConnectorError(f"{method}: {_error_text(reply)}")
-        return reply["result"]
+        return _result(method, await self._reply(method, params))
 
     def _order_answer(self, reply: Reply, request: OrderRequest) -> Answer:
         if isinstance(reply, NoAnswer):
@@ -363,6 +376,12 @@ class BinanceConnector:
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost(reason)
+
+
+def _result(method: str, reply: dict[str, Any]) -> Any:
+    if reply.get("status") != 200:
+        raise ConnectorError(f"{method}: {_error_text(reply)}")
+    return reply["result"]
 
 
 def _error_text(reply: Reply) -> str:

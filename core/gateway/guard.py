@@ -77,6 +77,10 @@ class OrderGuard:
         of_then = [each for each in self._electorates if each.epoch <= epoch and each.until_s > now_s]
         return of_then[-1] if of_then else self._electorates[-1]
 
+    def set_limits(self, limits: Limits) -> None:
+        """What an order may be at most from now on."""
+        self._limits = limits
+
     @property
     def portfolio(self) -> Portfolio:
         return self._portfolio

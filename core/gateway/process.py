@@ -14,6 +14,8 @@ from core.gateway.connectors import make_connector
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.ladders import Ladders
+from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
@@ -21,19 +23,22 @@ from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
+from core.limits_change import LimitsChange
 from core.market.load import load_market
 from core.orders.order import ExecutionReport
 from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
+from core.payload import decode as decode_payload
 from core.records import OrderState, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
-from core.trading_state import TradingState, decode_trading, encode_trading, sign_trading
+from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
 from core.transport import listen_address, transport_settings
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
+from net.payload_batch import payloads_of
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 from net.wire.codec import decode
@@ -57,7 +62,9 @@ class GatewayProcess:
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
         state = genesis_state(settings, data.spec, roster)
         self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
-        self._guard = OrderGuard(self._members.membership, state.limits, state.portfolio)
+        operators = {each.id: each.public_key for each in roster.of_role("operator")}
+        self._limits = LimitsGate(operators, state.limits, session.folder("gateway") / "limits")
+        self._guard = OrderGuard(self._members.membership, self._limits.limits, state.portfolio)
         self._endpoint = Endpoint(
             self._identity,
             roster,
@@ -86,6 +93,7 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
         )
+        self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
         self._drain_s = settings.gateway_drain_s
         self._link_loss_s = settings.kill_after_link_loss_s
@@ -118,6 +126,7 @@ class GatewayProcess:
             text = f"order {order.request.client_order_id} is {order.state}: the venue's word did not come in time"
             print(f"{text}; the next start asks for it", file=sys.stderr)
         await self._feed.close()
+        await self._ladders.close()
         await self._gateway.stop()
         await self._endpoint.close()
 
@@ -142,6 +151,8 @@ class GatewayProcess:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
             self._on_operator(sender, message)
+        elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
+            self._ladders.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
@@ -154,7 +165,7 @@ class GatewayProcess:
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
-            self._on_trading_committed(sender, bytes(values["proof"]))
+            self._on_operators_word(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
 
@@ -188,16 +199,25 @@ class GatewayProcess:
         answer = application(Channel.CONTROL, Control.REPLY, body, request_id=message.request_id)
         self._endpoint.send(sender, answer)
 
-    def _on_trading_committed(self, sender: int, proof: bytes) -> None:
+    def _on_operators_word(self, sender: int, proof: bytes) -> None:
+        """A committed change of the trading state or of the limits."""
         try:
             message = decode(proof)
             if not isinstance(message, CommittedEntries) or len(message.entries) != 1:
                 raise GuardError("the proof is not one committed entry")
-            self._guard.verify_certificate(message.entries[0])
-            if self._gate.committed(message.entries[0]):
+            entry = message.entries[0]
+            self._guard.verify_certificate(entry)
+            values = [decode_payload(payload) for payload in payloads_of(entry.entry)]
+            if not any(isinstance(value, TradingChange | LimitsChange) for value in values):
+                raise GuardError(f"entry {entry.entry.index} holds no operator's word")
+            for change in values:
+                if isinstance(change, LimitsChange) and self._limits.committed(change):
+                    self._guard.set_limits(change.limits)
+                    self._feed.event(Severity.WARNING, f"obeys the limits of entry {entry.entry.index}")
+            if any(isinstance(value, TradingChange) for value in values) and self._gate.committed(entry):
                 self._obey_gate()
-        except ValueError as error:
-            self._feed.event(Severity.ERROR, f"refused a change of the trading state from node {sender}: {error}")
+        except (ValueError, OSError) as error:
+            self._feed.event(Severity.ERROR, f"refused an operator's word from node {sender}: {error}")
 
     def _obey_gate(self) -> None:
         state, reason = self._gate.state, self._gate.reason

@@ -42,8 +42,8 @@ def _summary(report: Report) -> Section:
     text = (
         f"A cycle takes {s.cycle_ms_p50:.2f} ms ({s.cycle_ms_p50_low:.2f}–{s.cycle_ms_p50_high:.2f}) in the median,"
         f" {s.cycle_ms_mean:.2f} ms on average, {s.cycle_ms_p95:.2f} ms at p95 and {s.cycle_ms_p99:.2f} ms at p99:"
-        f" {s.cycles_per_s:.1f} cycles a second. It decided {s.decisions:,} proposals ({s.denied:,} denied); of"
-        f" {s.orders_sent:,} orders sent {s.orders_filled:,} were filled, {s.orders_rejected:,} rejected."
+        f" {s.cycles_per_s:.1f} cycles a second. It decided {s.decisions:,} proposals ({s.denied:,} denied);"
+        f" {s.orders_sent:,} orders were sent, {s.orders_filled:,} filled, {s.orders_rejected:,} rejected."
         f" The most time of its own is in {named}; {report.profile.table.untimed.exclusive_share:.1%} is in no span."
     )
     under = tuple(under_what(report.evidence).items())

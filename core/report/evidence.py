@@ -14,7 +14,7 @@ from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
 from core.session import Session, SessionError
 from core.statistics import by_toggles
-from core.toggles import Toggles
+from core.toggles import Toggles, from_dict
 
 CYCLES_READ = 20_000
 """The latest cycles of a recording; a longer one is cut, and the report says so."""
@@ -55,7 +55,8 @@ def warmed_up(cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
 
 
 def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
-    """The session's data, profiled under `toggles` (default: the value that ran the most cycles).
+    """The session's data, profiled under `toggles`: by default where its last experiment of two settings began, as
+    that can be measured against, or else the value that ran the most cycles.
 
     Raises RecordingError where there is no recording or it cannot be opened, SessionError where it holds too little.
     """
@@ -68,7 +69,8 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         recording.close()
     groups = {setting: tuple(found) for setting, found in by_toggles(warmed_up(end.cycles)).items()}
     groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-    chosen = toggles if toggles is not None else next(iter(groups), end.toggles)
+    experiments = _experiments(session)
+    chosen = toggles if toggles is not None else _began_at(experiments, groups) or next(iter(groups), end.toggles)
     cycles = groups.get(chosen, ())
     if len(cycles) < CYCLES_MIN:
         ran = "; ".join(f"{len(found)} under {setting.label()}" for setting, found in groups.items())
@@ -88,8 +90,17 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         by_toggles=groups,
         cycles_read=len(end.cycles),
         cycles_recorded=recorded,
-        experiments=_experiments(session),
+        experiments=experiments,
     )
+
+
+def _began_at(experiments: Sequence[dict[str, Any]], groups: dict[Toggles, tuple[CycleRecord, ...]]) -> Toggles | None:
+    for values in reversed(experiments):
+        if len(values.get("cells", [])) == 2:
+            toggles = from_dict(values["cells"][0]["toggles"])
+            if len(groups.get(toggles, ())) >= CYCLES_MIN:
+                return toggles
+    return None
 
 
 def _experiments(session: Session) -> tuple[dict[str, Any], ...]:

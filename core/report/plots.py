@@ -87,8 +87,9 @@ def _cycles(figure: Any, report: Report) -> None:
     right.plot(ordered, np.arange(1, len(wall) + 1) / len(wall), color=ACCENT)
     for rank in (0.5, 0.95, 0.99):
         right.axhline(rank, color=FAINT, linewidth=0.8)
-        right.text(ordered[0], rank, f"p{rank * 100:g}", va="bottom", fontsize=7)
-    right.set_xscale("log")
+    right.set_yticks((0.0, 0.5, 0.95, 0.99), ("0", "p50", "p95", ""))
+    right.text(1.0, 0.99, " p99", va="bottom", transform=right.get_yaxis_transform(), fontsize=9)
+    right.set_xlim(0, float(np.quantile(wall, 0.995)) * 1.15)
     right.set_xlabel("ms")
     right.set_ylabel("of cycles")
 
@@ -107,9 +108,14 @@ def _ranking(figure: Any, report: Report) -> None:
         error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2},
     )
     for k, row in enumerate(rows):
-        axes.text(row.high * 100, k, f"  {row.exclusive_share:.1%}", va="center", fontsize=8)
+        _beside(axes, row.high * 100, k, f"{row.exclusive_share:.1%}")
     axes.set_xlabel("exclusive share of wall time, %")
     axes.margins(x=0.12)
+
+
+def _beside(axes: Any, x: float, y: float, text: str) -> None:
+    """A label some points to the right of a bar's end."""
+    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def _trace(figure: Any, report: Report) -> None:
@@ -119,7 +125,7 @@ def _trace(figure: Any, report: Report) -> None:
     for k, step in enumerate(steps):
         colour = FAINT if step.name == "untimed" else ACCENT
         axes.barh(k, step.ms, left=at, color=colour)
-        axes.text(at + step.ms, k, f"  {step.ms:.2f} ms", va="center", fontsize=8)
+        _beside(axes, at + step.ms, k, f"{step.ms:.2f} ms")
         at += step.ms
     axes.set_yticks(range(len(steps)), [step.name for step in steps])
     axes.invert_yaxis()

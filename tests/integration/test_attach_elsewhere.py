@@ -55,6 +55,9 @@ async def an_observer_changes_nothing(swarm: RunningSwarm) -> None:
         await until(lambda: len(observer.snapshot().nodes) == 4 and observer.cycles, 30, "every node is found")
         await until(lambda: observer.snapshot().gateway_connected, 10, "and the gateway")
         await until(lambda: swarm.session.directory.name in observer.snapshot().session, 10, "and its name")
+        book = await observer.ladder(observer.snapshot().positions[0].instrument, 5)
+        assert len(book.bids) == len(book.asks) == 5
+        assert book.bids[0].price < book.asks[0].price
         assert observer.read_only
         assert "read-only" in await observer.press("b")
         observer.read_only = False  # a monitor that was tampered with
@@ -119,7 +122,11 @@ async def the_command_shows_it(swarm: RunningSwarm) -> None:
         await swarm.client.take_control()
         await until(shows("operator-0"), 10, "it says who has it now")
         monitor.send(b"b")
-        await until(shows("C takes over"), 10, "and refuses nothing silently")
+        try:
+            await until(shows("C takes over"), 10, "and refuses nothing silently")
+        except AssertionError:
+            print(monitor.text())
+            raise
         monitor.send(b"C")
         await until(lambda: (monitor.pump(0.02), not swarm.client.in_control)[1], 10, "a key takes it back")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from core.attach import TradingAnswer
+from core.book_ladder import BookLadder, LadderLevel
 from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
 from core.faults import CAPTIONS, Fault
 from core.profile_pair import PairDiff, Side, difference, write_pair
@@ -292,6 +293,7 @@ class FakeSession:
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
             trading=self.trading, trading_reason=self.trading_reason,
             in_control=self.in_control, results=self._results(equity),
+            denials=(("exposure limit", 41), ("var budget", 7)) if self.denied else (),
         )  # fmt: skip
 
 
@@ -373,6 +375,19 @@ class FakeClient:
             WorkInterval(node, kind, middle, middle + 2_000_000 * (1 + node)) for node in range(4) for kind in Work
         )
         return SwarmTrace((CycleTrace(record.cycle, record.leader, start, end, tuple(intervals)),), work)
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """Levels two basis points apart, with an own order on the second bid."""
+        assert self.session is not None
+        mark = round(self.session.mark[instrument], 2)
+        steps = [max(0.01, round(mark * 0.0002, 2)) * (k + 0.5) for k in range(min(levels, 12))]
+        sizes = [float(40 + (k * 37) % 90) for k in range(len(steps))]
+        bids = tuple(
+            LadderLevel(mark - step, size, 15.0 if k == 1 else 0.0)
+            for k, (step, size) in enumerate(zip(steps, sizes, strict=True))
+        )
+        asks = tuple(LadderLevel(mark + step, size, 0.0) for step, size in zip(steps, reversed(sizes), strict=True))
+        return BookLadder(instrument, bids, asks)
 
     async def kill_node(self, node: int) -> str:
         self.faults.append((node, "kill"))

@@ -253,7 +253,10 @@ def test_a_profile_in_a_and_b_is_shown_by_function_and_as_a_flame(size, tmp_path
         async with app.run_test(size=size, notifications=True) as pilot:
             await settle(app, pilot)
             await pilot.press("5")
+            await settle(app, pilot)
+            app.action_show_tab("flame")
             assert "samples the leader's loop" in await settle(app, pilot)
+            app.action_show_tab("heat")
             await pilot.press("2")
             play(app, client, ("b",))
             await settle(app, pilot)
@@ -273,9 +276,55 @@ def test_a_profile_in_a_and_b_is_shown_by_function_and_as_a_flame(size, tmp_path
             assert "_transmit quic.py:260" in text
             assert "-687.5" in text, "(180,000 - 620,000) µs over 640 decisions"
             await pilot.press("5")
+            app.action_show_tab("flame")
             text = await settle(app, pilot)
             assert "Flame view of the leader at" in text
-            assert "▏_coordinate cycle.py:140" in text
+            assert "│_coordinate cycle.py:140" in text
             assert (tmp_path / "20251115-143000" / "diff.csv").exists()
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_book_of_one_instrument_after_another(size):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("4")
+            if size == SIZES[0]:
+                assert "Book of" not in await settle(app, pilot)
+                await pilot.press("tab")
+            text = await settle(app, pilot)
+            first, second = [row.instrument for row in client.snapshot().positions][:2]
+            assert f"Book of {first}" in text
+            assert "spread" in text
+            assert "● 15" in text
+            await pilot.press("]")
+            assert f"Book of {second}" in await settle(app, pilot)
+            await pilot.press("[", "[")
+            last = client.snapshot().positions[-1].instrument
+            assert f"Book of {last}" in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_latency_of_one_span_after_another_over_time(size):
+    async def session():
+        app, _ = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("5")
+            text = await settle(app, pilot)
+            assert "trading_cycle_total over time" in text
+            assert "█" in text
+            await pilot.press("]")
+            assert "market_data_ingestion over time" in await settle(app, pilot)
+            if size != SIZES[2]:
+                await pilot.press("tab")
+                text = await settle(app, pilot)
+                assert "over time" not in text
+                assert "Flame view" in text
 
     asyncio.run(session())

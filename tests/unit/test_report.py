@@ -101,8 +101,10 @@ def test_no_figure_mixes_two_settings_and_the_first_cycles_after_a_switch_are_ou
     assert cycles[switch + 3].cycle in kept
 
 
-def test_the_setting_with_the_most_cycles_is_profiled_unless_another_is_asked_for(session):
-    assert read_evidence(session).toggles == OPTIMISED
+def test_where_experiments_began_is_profiled_or_else_what_ran_most(session, tmp_path):
+    assert read_evidence(session).toggles == BASELINE
+    assert read_evidence(session, OPTIMISED).toggles == OPTIMISED
+    assert read_evidence(recorded_session(tmp_path / "plain")).toggles == OPTIMISED
     with pytest.raises(SessionError, match=r"0 cycles under b- .* a report wants 20"):
         read_evidence(session, replace(BASELINE, parallel_orders=True))
 
@@ -158,7 +160,7 @@ def test_each_recommendation_says_its_rule(report):
 
 
 def test_a_gpu_is_warranted_once_quic_is_small_and_matching_large(session):
-    evidence = read_evidence(session)
+    evidence = read_evidence(session, OPTIMISED)
     spans = {"quic_consensus": 0.01, "pattern_matching_dtw_single": 0.6}
     slowed = []
     for record in evidence.cycles:

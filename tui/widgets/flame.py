@@ -73,7 +73,7 @@ def _label(frame: FlameFrame, root: FlameFrame, width: int) -> str:
     share = f" {percent(frame.total_us / max(1, root.total_us))}"
     name = plain(frame.name)
     text = name + share if len(name) + len(share) < width else name
-    return f"▏{text[: width - 1]:<{width - 1}}"
+    return f"│{text[: width - 1]:<{width - 1}}"
 
 
 class FunctionsPanel(Panel):
@@ -102,6 +102,7 @@ class FunctionsPanel(Panel):
         for each in pair.functions[: max(0, height - 2)]:
             style = "good" if each.change_us < 0 else "error" if each.change_us > 0 else "muted"
             left = (Part(plain(each.function)),)
-            figures = (Part(f" {each.first_us:>8.1f}{each.second_us:>9.1f}"), Part(f"{each.change_us:>+9.1f}", style))
+            change = f"{each.change_us:>+9.1f}" if each.change_us else f"{'0.0':>9}"
+            figures = (Part(f" {each.first_us:>8.1f}{each.second_us:>9.1f}"), Part(change, style))
             rows.append(row_of(left, figures, width))
         return rows

@@ -45,6 +45,9 @@ class LifeCyclePanel(Panel):
         reasons = Counter(plain(order.reason) for order in s.orders if order.reason)
         for reason, count in reasons.most_common():
             out.append((Part(f"{count:>4} ", "warning"), Part(reason, "muted")))
+        if s.denials:
+            out.append((Part("denied by the swarm since its node started", "muted"),))
+        out += [(Part(f"{count:>7,} ", "warning"), Part(plain(reason))) for reason, count in s.denials]
         return out[:height]
 
 
