@@ -13,9 +13,11 @@ import time
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from core.book_ladder import Level
 from core.gateway.ccxt_messages import CcxtMessages, number_of
 from core.gateway.connector import (
     SKEW_MS_MAX,
@@ -279,6 +281,20 @@ class CcxtConnector:
         cash = self._messages.cash_quanta(totals.get(assets[0][2]))
         lots = [self._scale.lot.count_rounded(totals.get(base) or "0") for base, _, _ in assets]
         return Balances(cash, tuple(lots))
+
+    async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
+        """See `core.gateway.book_source`."""
+        symbol, scale = self._messages.symbols[instrument], self._scale
+        book = await self._ask(lambda exchange: exchange.fetch_order_book(symbol, levels))
+        # An order book's numbers are floats whatever `exchange.number` says: they print as they were sent.
+        bids, asks = (
+            [
+                (scale.tick.count_decimal(Decimal(str(row[0]))), scale.lot.count_decimal(Decimal(str(row[1]))))
+                for row in rows
+            ]
+            for rows in (book["bids"][:levels], book["asks"][:levels])
+        )
+        return bids, asks
 
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
