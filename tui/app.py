@@ -46,7 +46,9 @@ from tui.profiles import profile_shown
 from tui.quit_dialog import Answer, QuitDialog
 from tui.screens import KEY_OF_SCREEN, SCREENS, CompareScreen, CycleScreen, OrdersScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
+from tui.settings_screen import SettingsScreen
 from tui.textual_mends import mend_textual
+from tui.tour import TourScreen
 from tui.view import ProfileShown, View, ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
@@ -94,6 +96,7 @@ class MonitorApp(App[bool]):
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
         Binding("C", "control", "take control, or give it up", show=False),
+        Binding("S", "settings", "settings", show=False),
         Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
@@ -116,8 +119,12 @@ class MonitorApp(App[bool]):
         export_directory: Path = Path("profiles"),
         clock_ns: Callable[[], int] = time.time_ns,
         tick_s: float = TICK_S,
+        config_file: Path = Path("tradetui.toml"),
+        tour: bool = False,
     ) -> None:
-        """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
+        """`config_file` is what the settings screen writes; `tour`: explain the screen first. `tick_s` 0 leaves
+        drawing to calls of `tick`, for tests and screenshots.
+        """
         super().__init__()
         mend_textual()
         self.register_theme(CALM)
@@ -126,6 +133,8 @@ class MonitorApp(App[bool]):
         self._export_directory = export_directory
         self._clock_ns = clock_ns
         self._tick_s = tick_s
+        self._config_file = config_file
+        self._tour = tour
         self._builder = ViewBuilder()
         self._history = ViewHistory()
         self._frozen: View | None = None
@@ -147,6 +156,8 @@ class MonitorApp(App[bool]):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.tick)
+        if self._tour:
+            self.push_screen(TourScreen())
         if self._tick_s > 0.0:
             self.set_interval(self._tick_s, lambda: self.tick(at_once=False))
 
@@ -491,6 +502,18 @@ class MonitorApp(App[bool]):
         if self.front is not None and self.front.next_tab():
             self.action_show_tab(self.front.next_tab())
 
+    def action_settings(self) -> None:
+        if not isinstance(self.screen, SettingsScreen):
+            screen = SettingsScreen(self._config_file, self._client.snapshot().settings)
+            self.push_screen(screen, self._settings_written)
+
+    def _settings_written(self, sentence: str | None) -> None:
+        if sentence:
+            self.notify(sentence, title="settings", timeout=15, markup=False)
+
+    def action_tour(self) -> None:
+        self.push_screen(TourScreen())
+
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
 
@@ -590,6 +613,8 @@ class MonitorApp(App[bool]):
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
         yield SystemCommand("Control", "key C: take control of the swarm, or give it up", self.action_control)
         yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
+        yield SystemCommand("Settings", "key S: change the configuration file", self.action_settings)
+        yield SystemCommand("Tour", "the screen in one page", self.action_tour)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
         yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)
