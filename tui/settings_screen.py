@@ -57,7 +57,7 @@ class SettingsScreen(ModalScreen[str]):
 
     def _line(self, name: str) -> Text:
         value, before = getattr(self._settings, name), getattr(self._before, name)
-        line = Text("● " if value != before else "  ", "bold")
+        line = Text("● " if value != before else "  ")
         line.append(f"{name:<{NAME_CELLS}} ")
         line.append(_shown(value), "bold" if value != before else "")
         running = self._runs_with.get(name, value)
@@ -133,4 +133,4 @@ class SettingsScreen(ModalScreen[str]):
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

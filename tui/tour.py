@@ -12,14 +12,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 PAGE = (
-    ("Left", "where a cycle's time goes: a row a span, the largest highlighted"),
-    ("Right", "how the nodes agree, and the toggles: each key with what pressing it gives"),
+    ("Left", "where a cycle's time goes: the largest highlighted"),
+    ("Right", "how the nodes agree; the toggles, with what pressing gives"),
     ("Above", "what needs you, and who is in control"),
-    ("Below", "settings that every figure was made under, faults on purpose first"),
+    ("Below", "settings that the figures were made under, and faults"),
     ("", ""),
-    ("b … d", "switch one optimisation while the swarm trades; its effect is measured"),
+    ("b … d", "switch one optimisation while the swarm trades"),
     ("9 0", "all of them on, all off"),
-    ("a", "an interleaved experiment: does it really help, and how sure is that"),
+    ("a", "an interleaved experiment: does it help, how sure is that"),
     ("1-6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("k", "do a node a wrong, and see what the others do about it"),
     ("K", "the kill switch: no order leaves any more"),
