@@ -24,13 +24,15 @@ from core.config import Settings
 from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
 from core.faults import Fault
+from core.limits import Limits
+from core.limits_change import encode_limits, sign_limits
 from core.profile_export import write_export
 from core.profile_pair import PairDiff, difference, take_pair, write_pair
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
-from core.swarm_questions import REPLY_TIMEOUT_S, Questions, obeyed
+from core.swarm_questions import REPLY_TIMEOUT_S, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
 from core.toggles import Toggles
 from core.trading_state import TradingState, encode_trading, sign_trading
@@ -215,8 +217,7 @@ class SwarmClient:
         """The answer, a dict, or a sentence where there is none."""
         reply = await self.ask_leader(kind, values)
         deadline = time.monotonic() + PRESS_AGAIN_S
-        while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
-            # Nobody took it: the lead is changing hands.
+        while is_to_be_repeated(kind, reply) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
             reply = await self.ask_leader(kind, values)
         return reply
@@ -291,6 +292,18 @@ class SwarmClient:
             swarm=str(swarm["text"]) if isinstance(swarm, dict) else str(swarm),
             orders_sent=int(gateway["orders_sent"]) if heard else None,
         )
+
+    async def change_limits(self, limits: Limits) -> str:
+        """Sign new limits and have the swarm commit them; what became of it, in a sentence.
+
+        Raises SessionError before the monitor has connected, when it is read-only, and where the swarm refuses them.
+        """
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
+        change = sign_limits(limits, self._last_press_ns, self.identity.id, self.identity.sign)
+        reply = await self._ask_leader_until_taken(Control.LIMITS, {"change": encode_limits(change)})
+        return str(obeyed(reply)["text"])
 
     # Faults
 
@@ -373,6 +386,7 @@ class SwarmClient:
             self._greet(event.peer)
         elif event.kind is PeerEventKind.DISCONNECTED:
             self._news.connected.discard(event.peer)
+            self._questions.link_lost(event.peer)
 
     def _greet(self, peer: int) -> None:
         assert self._endpoint is not None
@@ -445,7 +459,7 @@ def _label() -> str:
     return label if label.isprintable() else ""
 
 
-async def stop_session(session: Session, timeout_s: float = 30.0) -> bool:
+async def stop_session(session: Session, timeout_s: float = 60.0) -> bool:
     """Stop a session's supervisor and everything under it. False when none was running.
 
     Raises SessionError when it is still there after `timeout_s`.

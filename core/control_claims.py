@@ -3,7 +3,8 @@
 Every node decides by itself what it obeys, from the roster and from what operators told it over their own proven links:
 a monitor that was tampered with gains nothing. The latest claim wins, so that nodes which heard claims in different
 orders agree; a claim ends with the claimant's link to the node or by its own word. While nobody is in control every
-operator may act. The kill switch and changes of membership are signed by the operator and need no control.
+operator may act. The kill switch, changes of membership and of the limits are signed by the operator and need no
+control.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LABEL_CHARACTERS_MAX: Final = 64
 AHEAD_MAX_S: Final = 60.0
 """A claim dated further ahead is refused: it would keep everybody out until then."""
 FREE_TO_READ: Final = frozenset({Control.EPOCH, Control.TRACE, Control.SESSION})
-SIGNED: Final = frozenset({Control.TRADING, Control.CHANGE_MEMBERS})
+SIGNED: Final = frozenset({Control.TRADING, Control.CHANGE_MEMBERS, Control.LIMITS})
 
 
 @dataclass(frozen=True, slots=True)

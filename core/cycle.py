@@ -21,6 +21,7 @@ from core.swarm_state import Applied, OpenDecision, SwarmState
 from core.telemetry import CycleTracer
 from core.toggles import Consensus, Toggles
 from core.trader import Trader
+from kernels.readiness import postponed
 from net.batch import Batcher
 from net.messages import Committed
 
@@ -79,6 +80,7 @@ class Cycle:
         self._tracer = tracer
         self._overlimit = overlimit
         self._last_end_ns = 0
+        self._numpy_kernels = 0
 
     def forget_last(self) -> None:
         """The next cycle does not follow at once upon the last: the wait between them belongs to neither."""
@@ -92,6 +94,7 @@ class Cycle:
         tracer, trader = self._tracer, self._trader
         tracer.begin(self._last_end_ns or None)
         started_ns = time.time_ns()
+        self._numpy_kernels = len(postponed())
         before = self._agreement.traffic()
         epoch, term = self._agreement.place()
         trader.ingest(step, tracer)
@@ -201,4 +204,5 @@ class Cycle:
             orders_sent=len(accepted),
             orders_filled=filled,
             orders_rejected=unfilled,
+            numpy_kernels=self._numpy_kernels,
         )

@@ -162,6 +162,9 @@ class EffectTracker:
         return self._judge()
 
     def _append(self, record: CycleRecord) -> None:
+        if record.numpy_kernels:
+            # what the compiler brings is no effect of a toggle
+            return
         if not self._runs or self._runs[-1].toggles != record.toggles:
             self._runs.append(_Run(record.toggles, record.cycle))
             self._change, self._milestone = None, 0

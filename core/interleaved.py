@@ -175,6 +175,12 @@ class InterleavedExperiment:
         if self.finished or record.cycle <= self._last_cycle:
             return
         self._last_cycle = record.cycle
+        if record.numpy_kernels:
+            # another machine, as it were: the leader has just started, and its kernels are not compiled yet
+            self.discarded += 1
+            if self._block.records or self._done:
+                self._start_replicate_again()
+            return
         if record.toggles != self.wanted:
             self._strayed()
             return

@@ -24,16 +24,26 @@ from core.decision import Veto
 from core.essential import essential
 from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
+from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
 from core.leader import MODE_OF, Leader, NotLeadingError
+from core.limits_change import LimitsChange, decode_limits
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, encode_trading_change, payload_kind
+from core.payload import (
+    CODEC_OF,
+    PayloadKind,
+    ReportBatch,
+    ToggleChange,
+    encode_limits_change,
+    encode_trading_change,
+    payload_kind,
+)
 from core.process_profile import profile_loop, render
-from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
+from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, ResultsRow, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
@@ -82,7 +92,8 @@ LEARN_INTERVAL_S = 1.0
 class Node:
     """Everything of one node process; see `run_node_process` for its life."""
 
-    def __init__(self, node: int, session: Session, listen: str | None = None) -> None:
+    def __init__(self, node: int, session: Session, listen: str | None = None, *, compiles: bool = False) -> None:
+        """`compiles`: nobody else compiles the kernels."""
         settings = session.settings()
         self._node = node
         self._settings = settings
@@ -109,6 +120,8 @@ class Node:
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
         self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
+        self._compiles = compiles
+        self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
         judge = self._trace.timed(Work.JUDGING, self._judge)
@@ -154,7 +167,7 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._trading_entry: Committed | None = None
+        self._operators_entries: dict[type, Committed] = {}
         self._denials: Counter[int] = Counter()
         self._profiling = False
         self._profiled_from: int | None = None
@@ -174,6 +187,7 @@ class Node:
                 election_timeout_min_s=timeout_s,
                 election_timeout_max_s=2 * timeout_s,
                 checkpoint_interval_entries=self._settings.checkpoint_interval_entries,
+                fast_path=self._settings.fast_path,
             ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
@@ -189,7 +203,9 @@ class Node:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
-        return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
+        # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
+        limits = not self._settings.fast_path
+        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
@@ -198,7 +214,12 @@ class Node:
             await self._http.start(self._settings.http_port + self._node)
         faults, sign, replica = self._peer_wire, self._identity.sign, self._replica
         wire: Wire = EquivocatingWire(
-            faults, self._node, sign, lambda: replica.byzantine_context, lambda: faults.fault is Fault.EQUIVOCATING
+            faults,
+            self._node,
+            sign,
+            lambda: replica.byzantine_context,
+            lambda: faults.fault is Fault.EQUIVOCATING,
+            self._settings.fast_path,
         )
         if self._lost_disk:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
@@ -210,6 +231,8 @@ class Node:
         self._endpoint.dial(GATEWAY_ID)
         self._telemetry.start()
         self._spawn(self._learn_forever())
+        if self._kernels.missing:
+            self._spawn(self._switch_kernels())
         self._spawn(self._gossip.run())
 
     async def close(self) -> None:
@@ -254,28 +277,32 @@ class Node:
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
-            if isinstance(part.payload, TradingChange) and not part.problem:
-                self._trading_changed(entry)
+            if isinstance(part.payload, TradingChange | LimitsChange) and not part.problem:
+                self._operator_changed(entry, part.payload)
             self._pending.committed(payload, (entry, part))
 
-    def _trading_changed(self, entry: Committed) -> None:
+    def _operator_changed(self, entry: Committed, change: TradingChange | LimitsChange) -> None:
         state = self._state
-        severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
-        self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
-        self._trading_entry = entry
-        self._tell_trading()
+        if isinstance(change, LimitsChange):
+            self.event(Severity.WARNING, f"new limits, entry {entry.entry.index}: {self._limits_text()}")
+        else:
+            severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
+            self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
+        self._operators_entries[type(change)] = entry
+        self._tell_operators_words()
 
-    def _tell_trading(self) -> None:
+    def _tell_operators_words(self) -> None:
         """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
-        entry = self._trading_entry
-        if entry is None:
-            return
-        raft = entry.certificate.mode is not Mode.BFT
-        if raft and self._replica.leader != self._node:
-            return
-        proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
-        body = {"proof": encode(proof, CodecKind.CAPNP)}
-        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+        for entry in self._operators_entries.values():
+            raft = entry.certificate.mode is not Mode.BFT
+            if raft and self._replica.leader != self._node:
+                continue
+            proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
+            body = {"proof": encode(proof, CodecKind.CAPNP)}
+            self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+
+    def _limits_text(self) -> str:
+        return ", ".join(f"{name} {value:,.10g}" for name, value in self._state.limits_in_money().items())
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -440,6 +467,18 @@ class Node:
         self._endpoint.set_multiplexing(toggles.stream_multiplexing)
         self._endpoint.set_zero_rtt(toggles.zero_rtt)
 
+    async def _switch_kernels(self) -> None:
+        if self._compiles and not all_compiled():
+            self._spawn(self._compile())
+        await self._kernels.run()
+        self.event(Severity.INFO, "every kernel is compiled: numpy computes none any more")
+
+    async def _compile(self) -> None:
+        try:
+            await compile_in_subprocess(lambda line: self.event(Severity.INFO, f"compiling kernels: {line}"))
+        except CompilerError as error:
+            self.event(Severity.ERROR, f"the kernels do not compile, numpy computes: {error}")
+
     async def _learn_forever(self) -> None:
         """A follower learns from closed trades once a second; the leader does in its cycle."""
         while True:
@@ -456,7 +495,7 @@ class Node:
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
             self._tell_members()
-            self._tell_trading()
+            self._tell_operators_words()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
@@ -517,6 +556,8 @@ class Node:
             return await self._change(lambda: self._leader.set_toggles(toggles))
         if kind == Control.TRADING:
             return await self._commit_trading(bytes(values["change"]))
+        if kind == Control.LIMITS:
+            return await self._commit_limits(bytes(values["change"]))
         if kind == Control.EPOCH:
             return epoch_to_dict(self._replica.running_epoch)
         if kind == Control.CHANGE_MEMBERS:
@@ -577,6 +618,21 @@ class Node:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
 
+    async def _commit_limits(self, data: bytes) -> dict[str, object]:
+        """Put new limits that an operator signed to the vote."""
+        change = decode_limits(data)
+        if not self._state.may_change_limits(change):
+            raise ValueError("the change of the limits is not signed by an operator")
+        if self._leading is None:
+            return {"text": f"node {self._node} does not lead; ask again", "again": True}
+        try:
+            await self.commit(encode_limits_change(change))
+        except LeadershipLostError:
+            return {"text": "the lead changes hands; ask again", "again": True}
+        if self._state.limits_signed_ns != change.signed_ns:
+            return {"text": f"a later change came first: {self._limits_text()}"}
+        return {"text": f"committed: {self._limits_text()}"}
+
     async def _profile(self, seconds: float) -> dict[str, object]:
         if self._profiling:
             raise ValueError("a profile is being taken already")
@@ -606,12 +662,14 @@ class Node:
             cash=portfolio.cash * quantum,
             equity=portfolio.equity(marks) * quantum,
             events=events,
-            captions=self._trader.captions + self._settings.captions(),
+            captions=self._kernels.captions + self._trader.captions + self._settings.captions(),
             market=spec.title,
             trading=str(self._state.trading),
             trading_reason=self._state.trading_reason,
+            limits=self._state.limits_in_money(),
             fault=str(self._peer_wire.fault),
             in_control=self._claims.holder,
+            results=self._results(),
             denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
         )
 
@@ -634,6 +692,18 @@ class Node:
             accusations=self._accusations.all(),
             news=self._gossip.news(),
             disagreements=tuple(sorted(self._gossip.disagreements.items())),
+        )
+
+    def _results(self) -> ResultsRow:
+        found, spec = self._state.results, self._state.spec
+        quantum = spec.tick_size * spec.lot_size
+        return ResultsRow(
+            fees=self._state.portfolio.fees_paid * quantum,
+            turnover=found.turnover * quantum,
+            drawdown=found.drawdown * quantum,
+            drawdown_fraction=found.drawdown / found.drawdown_from if found.drawdown_from else 0.0,
+            closed_trades=found.closed_trades,
+            winning_trades=found.winning_trades,
         )
 
     def _positions(self) -> tuple[PositionRow, ...]:
@@ -667,10 +737,16 @@ def _name(peer: int) -> str:
 
 
 async def run_node_process(
-    node: int, session: Session, stopping: asyncio.Event, ready: Callable[[], None], listen: str | None = None
+    node: int,
+    session: Session,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    listen: str | None = None,
+    *,
+    compiles: bool = False,
 ) -> None:
-    """The body of process `node-K`: run until `stopping` is set."""
-    body = Node(node, session, listen)
+    """The body of process `node-K`: run until `stopping` is set. `compiles`: no supervisor compiles the kernels."""
+    body = Node(node, session, listen, compiles=compiles)
     await body.start()
     ready()
     await stopping.wait()

@@ -36,7 +36,7 @@ async def _run(name: str, session: Session, owned: bool, listen: str | None) -> 
         loop.add_signal_handler(number, stopping.set)
     if owned:
         stop_when_closed(loop, stopping.set)
-    await _body(name, listen)(session, stopping, _ready)
+    await _body(name, listen, owned)(session, stopping, _ready)
 
 
 def _ready() -> None:
@@ -44,7 +44,7 @@ def _ready() -> None:
     print("ready", flush=True)
 
 
-def _body(name: str, listen: str | None) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
+def _body(name: str, listen: str | None, owned: bool) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
     if name == "venue":
         from core.venue_process import run_venue_process
 
@@ -62,7 +62,7 @@ def _body(name: str, listen: str | None) -> Callable[[Session, asyncio.Event, Re
     node = int(name.removeprefix("node-"))
 
     async def run(session: Session, stopping: asyncio.Event, ready: Ready) -> None:
-        await run_node_process(node, session, stopping, ready, listen)
+        await run_node_process(node, session, stopping, ready, listen, compiles=not owned)
 
     return run
 

@@ -24,7 +24,7 @@ from core.toggles import from_dict
 SCALARS = (
     "cycle", "step", "lap", "leader", "epoch", "term", "started_ns", "wall_ms", "untimed_ms", "rounds", "messages",
     "datagrams", "bytes_on_wire", "decisions_committed", "decisions_denied", "orders_sent", "orders_filled",
-    "orders_rejected",
+    "orders_rejected", "numpy_kernels",
 )  # fmt: skip
 ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
 _ENDED_NS = "started_ns + CAST(floor(wall_ms * 1e6) AS BIGINT)"
@@ -68,6 +68,8 @@ class Recording:
     def _make_tables(self) -> None:
         columns = ", ".join(f'"{column}" {_type(column)}' for column in _cycle_columns())
         self._db.execute(f"CREATE TABLE IF NOT EXISTS cycles ({columns})")
+        # a session begun under an older build
+        self._db.execute("ALTER TABLE cycles ADD COLUMN IF NOT EXISTS numpy_kernels BIGINT DEFAULT 0")
         self._db.execute("CREATE TABLE IF NOT EXISTS states (taken_ns BIGINT, state BLOB)")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS events (time_ns BIGINT, severity VARCHAR, source VARCHAR, text VARCHAR)"
@@ -84,6 +86,10 @@ class Recording:
     def last_cycle(self) -> int:
         """The newest cycle's number, 0 for none."""
         return int(self._one("SELECT coalesce(max(cycle), 0) FROM cycles"))
+
+    def cycle_count(self) -> int:
+        """Cycles that it holds."""
+        return int(self._one("SELECT count(*) FROM cycles"))
 
     def _one(self, query: str, *values: object) -> Any:
         row = self._db.execute(query, values).fetchone()
@@ -112,7 +118,7 @@ class Recording:
     def _insert(self, table: str, columns: dict[str, Any]) -> None:
         """All columns at once: row by row DuckDB takes ten times as long."""
         self._db.register("fresh", columns)
-        self._db.execute(f"INSERT INTO {table} SELECT * FROM fresh")
+        self._db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM fresh")
         self._db.unregister("fresh")
 
     def bytes_on_disk(self) -> int:
@@ -228,7 +234,8 @@ def _order_columns(orders: Sequence[OrderRow]) -> dict[str, Any]:
 
 
 def _cycle_of(row: dict[str, Any]) -> CycleRecord:
-    values: dict[str, Any] = {name: row[name] for name in SCALARS}
+    # recordings of older builds lack the newest column
+    values: dict[str, Any] = {name: row.get(name, 0) for name in SCALARS}
     values["toggles"] = from_dict(json.loads(row["toggles"]))
     for array in ARRAYS:
         kind = np.int64 if array == "count" else np.float64

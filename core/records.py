@@ -49,6 +49,8 @@ class CycleRecord:
     orders_sent: int
     orders_filled: int
     orders_rejected: int
+    numpy_kernels: int = 0
+    """Kernels that were not compiled yet and ran in numpy; such a cycle enters no experiment."""
 
 
 class OrderState(StrEnum):
@@ -94,6 +96,21 @@ class PositionRow:
     realised: float
     """Profit of closed quantity after fees, quote currency, this session."""
     unrealised: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsRow:
+    """What all trading came to so far, quote currency; equity at the prices of the decisions."""
+
+    fees: float
+    turnover: float
+    drawdown: float
+    """Largest fall of equity from an earlier high."""
+    drawdown_fraction: float
+    """Of that high."""
+    closed_trades: int
+    winning_trades: int
+    """After fees."""
 
 
 class Severity(StrEnum):
@@ -231,13 +248,17 @@ class SwarmSnapshot:
     """Oldest first, at most 500."""
     captions: tuple[str, ...] = ()
     phase: str = ""
-    """The supervisor's word: `compiling kernels: …`, `starting nodes`, `running`, `failed: …`; empty if unknown."""
+    """The supervisor's word (`core.session.SwarmState`); empty if unknown."""
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    """By name, quote currency; the price band in basis points."""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
     in_control: InControl | None = None
     """None: nobody, or it is not known."""
+    results: ResultsRow | None = None
+    """None before a node was heard, and in recordings of older builds."""
     denials: tuple[tuple[str, int], ...] = ()
     """Why decisions were denied and how often, since the node that tells of it started; the most frequent first."""

@@ -8,11 +8,13 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from core.config import Settings, load_settings, write_settings
 from core.faults import Fault
+from core.profile_export import machine
 from core.records import EventRow, Severity
 from net.identity import Identity, Roster, RosterEntry
 
@@ -51,7 +53,9 @@ class SwarmState:
     supervisor_pid: int
     started_ns: int
     phase: str
-    """In words: `compiling kernels 3 of 8: dtw_batch`, `starting nodes`, `running`, `stopping`, `failed: …`."""
+    """In words: `starting nodes`, `running`, `stopping`, `failed: …`; while kernels are compiled beside it,
+    `starting nodes; compiling kernels 3 of 8: dtw_topk 1.93 s`.
+    """
     ready: bool
     processes: tuple[ProcessState, ...] = field(default=())
 
@@ -95,6 +99,15 @@ class Session:
     def venue_fix_port_file(self) -> Path:
         return self.directory / "venue" / "fix-port"
 
+    @property
+    def venue_rest_port_file(self) -> Path:
+        return self.directory / "venue" / "rest-port"
+
+    @property
+    def live_file(self) -> Path:
+        """Holds the address of the venue beyond this machine that a person let this session trade with."""
+        return self.directory / "gateway" / "live"
+
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
 
@@ -113,6 +126,22 @@ class Session:
 
     def roster(self) -> Roster:
         return Roster.load(self.roster_file)
+
+    @property
+    def experiments_file(self) -> Path:
+        """Finished experiments, a line of JSON each (`core.experiment_log`)."""
+        return self.directory / "experiments.jsonl"
+
+    @property
+    def machine_file(self) -> Path:
+        return self.directory / "machine.json"
+
+    def machine(self) -> dict[str, Any]:
+        """What the session was made on (`core.profile_export.machine`); empty for one that does not say."""
+        try:
+            return dict(json.loads(self.machine_file.read_text()))
+        except FileNotFoundError:
+            return {}
 
     @property
     def nodes_file(self) -> Path:
@@ -240,6 +269,7 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
         address = None if port is None else (LOOPBACK, port)
         entries.append(RosterEntry(identity_id, name, role, identity.public_key, address))
     Roster(entries).save(session.roster_file)
+    session.machine_file.write_text(json.dumps(machine(), indent=1) + "\n")
     write_settings(settings, session.settings_file)
     return session
 

@@ -139,7 +139,7 @@ class LocalPlace:
         os.kill(pid, number)
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
-        _append(self.session.directory / "experiments.jsonl", values)
+        _append(self.session.experiments_file, values)
 
     def close(self) -> None:
         if self._lock is not None:

@@ -35,8 +35,9 @@ from core.strategy.situation import DIMENSIONS, situation_vectors
 from core.swarm_state import SwarmState
 from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
-from kernels.dtw import library_distances_python_range, library_distances_scalar, z_normalise
+from kernels.dtw import library_distances_python_range, library_distances_scalar
 from kernels.dtw_batch import library_distances_batch
+from kernels.dtw_sliding import SlidingWindows, slide, start_sliding
 from kernels.dtw_topk import library_topk, pack_library
 
 PYTHON_CHUNK = 50
@@ -86,6 +87,7 @@ class Trader:
         self._closed_trades: list[ClosedTrade] = []
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
         self._step: Step | None = None
+        self._live: SlidingWindows | None = None
         self._inputs: AgentInputs | None = None
         self._situations: NDArray[np.float32] | None = None
         self._forecast: PatternForecast | None = None
@@ -150,18 +152,29 @@ class Trader:
     async def match_patterns(self, kernel: DtwKernel, tracer: CycleTracer) -> None:
         """Span `pattern_matching_dtw`: the live windows against the library."""
         with tracer.span("pattern_matching_dtw"):
-            windows = z_normalise(self._feed.windows(self._settings.window_steps))
+            live = self._live_windows()
+            windows = live.windows
             pairs = len(windows) * len(self._patterns)
             with tracer.span("pattern_matching_dtw_single") as span:
                 span.count = pairs
                 if kernel is DtwKernel.TOPK:
-                    nearest = library_topk(windows, self._packed, PatternConfig().neighbours, self._settings.band_steps)
+                    nearest = library_topk(windows, self._packed, PatternConfig().neighbours, live.band, live.hulls)
                 else:
                     distances = await self._distances(windows, kernel)
             if kernel is DtwKernel.TOPK:
                 self._forecast = forecast_from_neighbours(nearest[0], nearest[1], self._forward_return)
             else:
                 self._forecast = forecast_from_distances(distances, self._forward_return)
+
+    def _live_windows(self) -> SlidingWindows:
+        """The windows that end at the present step; slid on where the feed went one step further, else begun anew."""
+        closes = self._feed.windows(self._settings.window_steps)
+        live = self._live
+        if live is not None and np.array_equal(live.values[:, 1:], closes[:, :-1]):
+            slide(live, closes[:, -1])
+        else:
+            live = self._live = start_sliding(closes, self._settings.band_steps)
+        return live
 
     async def _distances(self, windows: NDArray[np.float32], kernel: DtwKernel) -> NDArray[np.float32]:
         band = self._settings.band_steps

@@ -2,8 +2,8 @@
 
 Three witnesses that never read each other's files: the nodes' logs say what was decided, the gateway's journal what was
 sent and reported, the venue's journal what was taken and traded. `verify` replays each and holds them against each
-other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted. So are
-orders of a stopped session that the venue had not answered yet: the next start asks after them.
+other. It works on copies, so a running swarm is not disturbed; what is under way then is counted, not faulted. In a
+stopped session nothing is: an order whose answer its gateway never took is a finding, until the next start asks for it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from net.identity import Identity
 from net.log import DurableLog
 from net.messages import Entry
 from net.replica import Replica
+from net.settings import ConsensusSettings
 
 STATE_OF: Final = {
     OrderStatus.NEW: S.ACCEPTED,
@@ -115,6 +116,7 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
             random.Random(0),
             mode=MODE_OF[parse_toggles(settings.toggles).consensus],
             leader_hint=0,
+            settings=ConsensusSettings(fast_path=settings.fast_path),
             critical=state.payload_is_critical,
             joining=node not in state.membership.voter_keys,
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
@@ -134,7 +136,13 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
 
 
 def verify(session: Session) -> Verdict:
-    """Compare logs, journal and venue of a session. Raises SessionError where a file is missing or unreadable."""
+    """Compare logs, journal and venue of a session. Raises SessionError where a file is missing or unreadable, and for
+    a session that trades with another venue than its own: that one's journal is not here to compare with."""
+    elsewhere = session.settings().venue_address
+    if elsewhere:
+        raise SessionError(
+            f"{session.directory.name} trades with {elsewhere}, whose journal is not here to compare with"
+        )
     running = session.running() is not None
     with tempfile.TemporaryDirectory(prefix="tradetui-verify-") as folder:
         copies = _copy(session, Path(folder))
@@ -281,7 +289,7 @@ class _Comparison:
                 foreign += 1
             elif ours is None:
                 self._found("order is in the journal", name, "the venue took it, the journal does not hold it")
-            elif ours.state not in _UNSETTLED and not (self._running and ours.state not in FINAL):
+            elif not (self._running and ours.state not in FINAL) and ours.state not in _UNSETTLED:
                 self._compare(ours, theirs)
         for name, order in self._orders.items():
             if name in self._at_venue or order.state in (*_UNSENT, *_UNSETTLED, S.REJECTED):
@@ -291,8 +299,19 @@ class _Comparison:
                 self._found("order is at the venue", name, f"it is {order.state}, and the venue never took it")
             if order.cumulative_quantity and not self._running:
                 self._found("fills", name, f"{order.cumulative_quantity} lots filled, and the venue never took it")
-        in_doubt = sum(order.state in _UNSETTLED for order in self._orders.values())
-        self._count(orders_at_the_venue=len(self._at_venue), orders_in_doubt=in_doubt, foreign_orders=foreign)
+        in_doubt = [order for order in self._orders.values() if order.state in _UNSETTLED]
+        self._count(orders_at_the_venue=len(self._at_venue), orders_in_doubt=len(in_doubt), foreign_orders=foreign)
+        if not self._running:
+            for order in in_doubt:
+                self._in_doubt(order)
+
+    def _in_doubt(self, order: Order) -> None:
+        """A stopped session whose gateway was killed, or stopped without a venue: nobody has taken the venue's word."""
+        name = order.request.client_order_id
+        theirs = self._at_venue.get(name)
+        there = "never came" if theirs is None else f"{theirs.status}, {theirs.executed_lots} lots filled"
+        text = f"{order.state} here, {there} at the venue; start the session again, its gateway then asks the venue"
+        self._found("order is known", name, text)
 
     def _compare(self, ours: Order, theirs: VenueOrder) -> None:
         name, request = theirs.client_order_id, ours.request
@@ -322,7 +341,9 @@ class _Comparison:
                 self._found("fills", f"trade {trade_id}", f"reported {times} times of instrument {instrument}")
         for book in self._books:
             self._book_holds(book)
-        self._count(reports=len(numbers), fills=len(trades))
+        late = sum(1 for report in self._reports[self._longest.state.last_report :] if report.trade_id)
+        # A fill that came after the nodes stopped: the leader of the next start commits its report.
+        self._count(reports=len(numbers), fills=len(trades), fills_that_no_log_counts_yet=late)
 
     def _book_holds(self, book: NodeBook) -> None:
         state, last = book.state, book.state.last_report

@@ -7,6 +7,8 @@ Loading from it runs code, so it must belong to this user alone.
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -14,7 +16,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -73,6 +76,34 @@ def remove_stale(now_s: float | None = None) -> list[Path]:
     return removed
 
 
+def mark_compiled(name: str) -> None:
+    """Note that the cache holds this kernel in its present state. Raises OSError where that cannot be written."""
+    directory = use()
+    directory.mkdir(parents=True, exist_ok=True)
+    _mark(name).touch()
+
+
+def is_compiled(name: str) -> bool:
+    """Whether some process has marked this kernel, in its present state, as compiled."""
+    return _mark(name).exists()
+
+
+def _mark(name: str) -> Path:
+    # the key is in the name too: a directory that the user chose outlives an edit
+    return use() / f"{_key()}.{name}.compiled"
+
+
+@contextmanager
+def one_compiler() -> Iterator[None]:
+    """Waits until no other process that shares the cache is inside. Raises OSError as `mark_compiled`."""
+    directory = use()
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "compiling.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
 def _key() -> str:
     """Package version, hash of `kernels/*.py`, and processor."""
     digest = hashlib.sha256(_processor().encode())

@@ -17,8 +17,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels import numpy_dtw
 from kernels.checks import checked, checked_band, checked_series, shaped
 from kernels.dtw_pair import pair_distance
+from kernels.readiness import is_compiled
 
 CONSTANT: Final = 1e-7
 """A row that departs from its mean by no more than this share of its largest magnitude is constant: rounding."""
@@ -110,7 +112,12 @@ def library_distances_scalar(
     window: float32 [m]; patterns: float32 [n, m]. Returns float32 [n]. Raises ValueError as `dtw_distance`.
     """
     window, patterns = _checked_library(window, patterns)
-    distances: NDArray[np.float32] = _each_pair(window, patterns, checked_band(band))
+    band = checked_band(band)
+    distances: NDArray[np.float32]
+    if is_compiled("dtw_scalar"):
+        distances = _each_pair(window, patterns, band)
+    else:
+        distances = numpy_dtw.distances(window[None].astype(np.float64), patterns.T.astype(np.float64), band)[0]
     return distances
 
 

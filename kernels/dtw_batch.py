@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels import numpy_dtw
 from kernels.checks import checked, checked_band, shaped
+from kernels.readiness import is_compiled
 from kernels.simd import (
     LANES,
     load,
@@ -61,8 +63,12 @@ def library_distances_batch(
     """
     windows = checked("windows", windows, np.float32, 2)
     blocks = checked_blocks(blocks, n, windows.shape[1])
+    band = checked_band(band)
+    if not is_compiled("dtw_batch"):
+        steps_first = blocks.transpose(1, 0, 2).reshape(windows.shape[1], -1)[:, :n]
+        return numpy_dtw.distances(windows, steps_first, band)
     distances = np.empty((windows.shape[0], n), np.float32)
-    _batch(windows, blocks.reshape(-1), checked_band(band), distances)
+    _batch(windows, blocks.reshape(-1), band, distances)
     return distances
 
 

@@ -17,8 +17,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.checks import checked, checked_band
+from kernels import numpy_dtw
+from kernels.checks import checked, checked_band, shaped
 from kernels.dtw_batch import block_distances, library_distances_batch, pack_patterns
+from kernels.readiness import is_compiled
 from kernels.simd import LANES, load, maximum, multiply_add, splat, square_root, store, subtract
 
 _INFINITY: Final = np.float32(np.inf)
@@ -47,18 +49,23 @@ def pack_library(patterns: NDArray[np.float32], band: int) -> PackedLibrary:
     """patterns: float32 [n, m], n and m >= 1. Raises ValueError as `pack_patterns`, and on a negative band."""
     blocks = pack_patterns(patterns)
     band = checked_band(band)
-    lower, upper = _envelopes(np.ascontiguousarray(patterns), band)
+    lower, upper = pattern_envelopes(np.ascontiguousarray(patterns), band)
     return PackedLibrary(np.ascontiguousarray(patterns), blocks, pack_patterns(lower), pack_patterns(upper), band)
 
 
 def library_topk(
-    windows: NDArray[np.float32], library: PackedLibrary, k: int, band: int
+    windows: NDArray[np.float32],
+    library: PackedLibrary,
+    k: int,
+    band: int,
+    hulls: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k patterns nearest to each window, nearest first, equal distances by index.
 
-    windows: float32 [q, m]; 1 <= k <= n; band: the one that the library was packed for. Returns (indices int64 [q, k],
-    distances float32 [q, k]), the very numbers that a stable sort of `library_distances_batch` gives. Raises ValueError
-    on NaN, infinity, magnitudes above 1e15, wrong dtype, rank or shape, another band, or k out of range.
+    windows: float32 [q, m]; 1 <= k <= n; band: the one that the library was packed for; hulls: float32 [q, 2, m], the
+    windows' envelopes at that band where they are known (`kernels.dtw_sliding`), believed. Returns (indices int64
+    [q, k], distances float32 [q, k]), the very numbers that a stable sort of `library_distances_batch` gives. Raises
+    ValueError on NaN, infinity, magnitudes above 1e15, wrong dtype, rank or shape, another band, or k out of range.
     """
     windows = checked("windows", windows, np.float32, 2)
     n, m = library.patterns.shape
@@ -68,19 +75,33 @@ def library_topk(
         raise ValueError(f"the library is packed for band {library.band}, not {band}: pack it again")
     if not 1 <= k <= n:
         raise ValueError(f"k must lie between 1 and the {n} patterns of the library, got {k}")
+    if hulls is None:
+        hulls = np.empty((0, 2, m), np.float32)
+    elif shaped("hulls", hulls, np.float32, 3).shape != (len(windows), 2, m):
+        raise ValueError(f"hulls have shape {hulls.shape}; {len(windows)} windows of {m} steps need another")
+    if not is_compiled("dtw_topk_short" if m < _PRUNED_STEPS_MIN else "dtw_topk"):
+        return numpy_dtw.nearest(library_distances_batch(windows, library.blocks, n, library.band), k)
     indices = np.empty((windows.shape[0], k), np.int64)
     distances = np.empty((windows.shape[0], k), np.float32)
     if m < _PRUNED_STEPS_MIN:
         _smallest(library_distances_batch(windows, library.blocks, n, library.band), indices, distances)
         return indices, distances
     flat = (library.blocks.reshape(-1), library.lower.reshape(-1), library.upper.reshape(-1))
-    _search(windows, library.patterns, *flat, library.band, indices, distances)
+    _search(windows, np.ascontiguousarray(hulls), library.patterns, *flat, library.band, indices, distances)
     return indices, distances
 
 
 @njit(cache=True, nogil=True)
 def _search(
-    windows: Any, patterns: Any, blocks: Any, lower: Any, upper: Any, band: int, indices: Any, distances: Any
+    windows: Any,
+    hulls: Any,
+    patterns: Any,
+    blocks: Any,
+    lower: Any,
+    upper: Any,
+    band: int,
+    indices: Any,
+    distances: Any,
 ) -> None:
     n, m = patterns.shape
     k = indices.shape[1]
@@ -89,7 +110,7 @@ def _search(
     seeds = np.empty(n_seeds, np.int64)
     seed_bounds = np.empty(n_seeds, np.float32)
     bounds = np.empty(-(-n // LANES) * LANES, np.float32)
-    hull = np.empty((2, m), np.float32)
+    computed = np.empty((2, m), np.float32)
     lanes = np.empty(LANES, np.int64)
     gathered = np.empty(m * LANES, np.float32)
     row = np.empty((m + 1) * LANES, np.float32)
@@ -100,7 +121,11 @@ def _search(
         best_indices = indices[w]
         best[:] = _INFINITY
         best_indices[:] = n
-        envelope(window, band, hull[0], hull[1])
+        if hulls.shape[0]:
+            hull = hulls[w]
+        else:
+            envelope(window, band, computed[0], computed[1])
+            hull = computed
         _lower_bounds(window, hull, blocks, lower, upper, bounds)
         seed_bounds[:] = _INFINITY
         seeds[:] = n
@@ -184,7 +209,7 @@ def _lower_bounds(window: Any, hull: Any, blocks: Any, lower: Any, upper: Any, b
 
 @njit(cache=True)
 def envelope(series: Any, band: int, lower: Any, upper: Any) -> None:
-    """The least and the greatest of series[i - band .. i + band], each float32 [m] as the series; nothing checked."""
+    """The least and the greatest of series[i - band .. i + band], each [m] of the series' dtype; nothing checked."""
     m = series.size
     for i in range(m):
         low = high = series[i]
@@ -195,10 +220,18 @@ def envelope(series: Any, band: int, lower: Any, upper: Any) -> None:
         upper[i] = high
 
 
-@njit(cache=True)
-def _envelopes(patterns: Any, band: int) -> Any:
-    lower = np.empty_like(patterns)
-    upper = np.empty_like(patterns)
-    for p in range(patterns.shape[0]):
-        envelope(patterns[p], band, lower[p], upper[p])
-    return lower, upper
+def pattern_envelopes(patterns: NDArray[Any], band: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `envelope`, of every pattern: extremes over 1, 2, 4, ... steps, then two that overlap over the whole width."""
+    m = patterns.shape[1]
+    band = min(band, m - 1)
+    width = 2 * band + 1
+    padding = ((0, 0), (band, band))
+    lower = np.pad(patterns, padding, constant_values=np.inf)
+    upper = np.pad(patterns, padding, constant_values=-np.inf)
+    reach = 1
+    while 2 * reach <= width:
+        lower = np.minimum(lower[:, :-reach], lower[:, reach:])
+        upper = np.maximum(upper[:, :-reach], upper[:, reach:])
+        reach *= 2
+    last = width - reach
+    return np.minimum(lower[:, :m], lower[:, last : last + m]), np.maximum(upper[:, :m], upper[:, last : last + m])

@@ -14,7 +14,8 @@ from numba import cuda as numba_cuda
 from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_band
-from kernels.monte_carlo import check_draws, philox, portfolio_loadings
+from kernels.monte_carlo import check_draws, portfolio_loadings
+from kernels.philox import philox
 
 # its annotations lack what a kernel sees
 cuda: Any = numba_cuda

@@ -10,7 +10,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.indicators import checked_closes
+from kernels.indicators import (
+    atr,
+    bollinger_bands,
+    checked_closes,
+    donchian_channel,
+    ema,
+    macd,
+    momentum,
+    realised_volatility,
+    rsi,
+    z_score,
+)
+from kernels.readiness import is_compiled
 
 EMA_FAST_SPAN: Final = 12
 EMA_SLOW_SPAN: Final = 26
@@ -55,9 +67,30 @@ def indicator_table(closes: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises ValueError on a price that is not positive and finite, or wrong dtype or rank.
     """
     closes = checked_closes(closes)
+    if not is_compiled("indicators"):
+        return _table_of_series(closes)
     table = np.full((closes.shape[0], COLUMNS), np.nan)
     _fill(closes, table)
     return table
+
+
+def _table_of_series(closes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The last column of each function in `kernels.indicators`."""
+    if not closes.shape[1]:
+        return np.full((closes.shape[0], COLUMNS), np.nan)
+    series = (
+        ema(closes, EMA_FAST_SPAN),
+        ema(closes, EMA_SLOW_SPAN),
+        *macd(closes, EMA_FAST_SPAN, EMA_SLOW_SPAN, MACD_SIGNAL_SPAN),
+        rsi(closes, RSI_PERIOD),
+        atr(closes, closes, closes, ATR_PERIOD),
+        *bollinger_bands(closes, BAND_PERIOD, BAND_WIDTH),
+        z_score(closes, BAND_PERIOD),
+        *donchian_channel(closes, BAND_PERIOD),
+        momentum(closes, BAND_PERIOD),
+        realised_volatility(closes, BAND_PERIOD),
+    )
+    return np.stack([values[:, -1] for values in series], axis=1)
 
 
 @njit(cache=True, nogil=True)

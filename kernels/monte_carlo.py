@@ -3,9 +3,9 @@
 Two modes, never to be confused. *Fresh draws*: `monte_carlo_losses` draws new shocks for its seed, and `loss_tail`
 reads the tail. *Fixed scenarios*: `draw_scenarios` once, then `scenario_var_es` of any weights under the same shocks.
 
-Path p of a seed is a pure function of both: the generator is Philox4x32-10 (Salmon et al. 2011, Parallel random
-numbers: as easy as 1, 2, 3), whose counter holds the path. So paths may be split over any number of threads or
-machines, in any order, with the same bits. Normals by Box and Muller (1958) in float32 polynomials, which stay in
+Path p of a seed is a pure function of both: the generator is `kernels.philox`, whose counter holds the path, or the
+shifted Sobol sequence of `kernels.sobol`. So paths may be split over any number of threads or machines, in any order,
+with the same bits. Normals by Box and Muller (1958) in float32 polynomials, which stay in
 vector registers and agree with the exact functions to about 1e-6; a uniform's 24 bits end them at 5.8 deviations.
 
 Quantile convention as in `kernels.risk`.
@@ -22,16 +22,14 @@ from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_level, shaped
 from kernels.loss_tail import tail
+from kernels.philox import philox
+from kernels.sobol import DIMENSIONS_MAX, shifts_of, sobol_shocks, sobol_stretches
 
 PATHS_MAX: Final = 2**31
 _WIDTH: Final = 256
 """Paths at a time: their scratch stays in the first-level cache."""
 _STRIP: Final = 2048
 _DRAWS_AT_ONCE: Final = 16384
-_MULTIPLIER_0: Final = np.uint64(0xD2511F53)
-_MULTIPLIER_1: Final = np.uint64(0xCD9E8D57)
-_WEYL_0: Final = np.uint64(0x9E3779B9)
-_WEYL_1: Final = np.uint64(0xBB67AE85)
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _HALF: Final = np.uint64(32)
 
@@ -45,30 +43,31 @@ def monte_carlo_losses(
     *,
     degrees: int | None = None,
     antithetic: bool = False,
+    sobol: bool = False,
     first_path: int = 0,
 ) -> NDArray[np.float32]:
     """Losses of a portfolio under fresh shocks: paths first_path to first_path + paths - 1 of this seed.
 
     mean, weights: float64 [n]; covariance: float64 [n, n], positive definite; degrees: of freedom of a multivariate
     Student-t with that covariance, a whole number above 2, normal where None; antithetic: path 2 k + 1 has the shocks
-    of path 2 k with the sign changed. Returns float32 [paths], fractions of equity, losses positive. ValueError on
-    NaN, wrong dtype or shape, a covariance that is not positive definite, or paths, seed or degrees out of range.
+    of path 2 k with the sign changed; sobol: shifted Sobol points in place of random draws, an asset a dimension and
+    one more for Student's t, best a power of two of them from path 0 on. Returns float32 [paths], fractions of equity,
+    losses positive. ValueError on NaN, wrong dtype or shape, a covariance that is not positive definite, paths, seed or
+    degrees out of range, more dimensions than `DIMENSIONS_MAX`, or sobol and antithetic together.
     """
-    loadings, centre = portfolio_loadings(mean, covariance, weights)
+    loadings, centre = portfolio_loadings(mean, covariance, weights, sobol=sobol)
     check_draws(paths, first_path, seed, degrees)
+    _check_sobol(mean.size, degrees, antithetic, sobol)
     # one draw makes two antithetic paths
     per_draw = 2 if antithetic else 1
     first_draw = first_path // per_draw
     moved = np.empty((first_path + paths - 1) // per_draw + 1 - first_draw, np.float32)
     for first in range(0, moved.size, _DRAWS_AT_ONCE):
         part = moved[first : first + _DRAWS_AT_ONCE]
-        shocks = np.empty((-(-mean.size // 4) * 4, part.size), np.float32)
-        _shocks(np.uint64(seed), first_draw + first, shocks)
-        _weigh(shocks[: mean.size], loadings.astype(np.float32), part)
+        shocks = _drawn_shocks(mean.size, seed, first_draw + first, part.size, sobol)
+        _weigh(shocks, loadings.astype(np.float32), part)
     if degrees is not None:
-        stretch = np.empty_like(moved)
-        _stretches(int(degrees), np.uint64(seed), first_draw, stretch)
-        moved *= stretch
+        moved *= _drawn_stretches(int(degrees), mean.size, seed, first_draw, moved.size, sobol)
     if antithetic:
         skipped = first_path - first_draw * per_draw
         moved = np.column_stack([moved, -moved]).reshape(-1)[skipped : skipped + paths]
@@ -83,19 +82,17 @@ def draw_scenarios(
     *,
     degrees: int | None = None,
     antithetic: bool = False,
+    sobol: bool = False,
 ) -> NDArray[np.float32]:
     """The returns of every asset on every path, to be kept: float32 [n, paths]. Arguments as `monte_carlo_losses`."""
     mean = checked("mean", mean, np.float64, 1)
-    factor = _cholesky(covariance, mean.size)
+    factor = _factor(covariance, mean.size, sobol)
     check_draws(paths, 0, seed, degrees)
+    _check_sobol(mean.size, degrees, antithetic, sobol)
     draws = -(-paths // 2) if antithetic else paths
-    shocks = np.empty((-(-mean.size // 4) * 4, draws), np.float32)
-    _shocks(np.uint64(seed), 0, shocks)
-    shocks = shocks[: mean.size]
+    shocks = _drawn_shocks(mean.size, seed, 0, draws, sobol)
     if degrees is not None:
-        stretch = np.empty(draws, np.float32)
-        _stretches(int(degrees), np.uint64(seed), 0, stretch)
-        shocks *= stretch
+        shocks *= _drawn_stretches(int(degrees), mean.size, seed, 0, draws, sobol)
     if antithetic:
         shocks = np.stack([shocks, -shocks], axis=2).reshape(mean.size, -1)[:, :paths]
     return np.ascontiguousarray((factor @ shocks + mean[:, None]).astype(np.float32))
@@ -143,23 +140,32 @@ def component_shortfall(
     return np.asarray(each @ share / share.sum())
 
 
-def portfolio_loadings(mean: Any, covariance: Any, weights: Any) -> tuple[NDArray[np.float64], float]:
+def portfolio_loadings(
+    mean: Any, covariance: Any, weights: Any, *, sobol: bool = False
+) -> tuple[NDArray[np.float64], float]:
     """What each independent shock moves the portfolio by, and its mean return."""
     mean = checked("mean", mean, np.float64, 1)
     weights = checked("weights", weights, np.float64, 1)
     if mean.size != weights.size:
         raise ValueError(f"{weights.size} weights and {mean.size} means do not fit together")
-    return _cholesky(covariance, mean.size).T @ weights, float(weights @ mean)
+    return _factor(covariance, mean.size, sobol).T @ weights, float(weights @ mean)
 
 
-def _cholesky(covariance: Any, n: int) -> NDArray[np.float64]:
+def _factor(covariance: Any, n: int, sobol: bool) -> NDArray[np.float64]:
+    """A square root of the covariance: Cholesky's; for Sobol points, whose first dimensions are the most even, by
+    principal components, the largest first (Acworth, Broadie and Glasserman 1998).
+    """
     covariance = checked("covariance", covariance, np.float64, 2)
     if covariance.shape != (n, n) or n == 0:
         raise ValueError(f"covariance {covariance.shape} does not fit {n} assets")
     try:
-        return np.linalg.cholesky(covariance)
+        lower = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError as error:
         raise ValueError("covariance must be positive definite; leave out assets that others make up") from error
+    if not sobol:
+        return lower
+    variances, components = np.linalg.eigh(covariance)
+    return np.ascontiguousarray((components * np.sqrt(np.maximum(variances, 0.0)))[:, ::-1])
 
 
 def check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> None:
@@ -171,24 +177,43 @@ def check_draws(paths: int, first_path: int, seed: int, degrees: int | None) -> 
         raise ValueError(f"degrees of freedom must be a whole number from 3 to 1,000, got {degrees}")
 
 
+def _check_sobol(assets: int, degrees: int | None, antithetic: bool, sobol: bool) -> None:
+    if not sobol:
+        return
+    if antithetic:
+        raise ValueError("antithetic and sobol are two ways to one end: choose one")
+    dimensions = assets + (degrees is not None)
+    if dimensions > DIMENSIONS_MAX:
+        raise ValueError(f"{assets} assets need {dimensions} Sobol dimensions of {DIMENSIONS_MAX}: draw at random")
+
+
+def _drawn_shocks(assets: int, seed: int, first: int, draws: int, sobol: bool) -> NDArray[np.float32]:
+    """Standard normal shocks of draws first..: float32 [assets, draws]."""
+    # the generator makes four at a time
+    shocks = np.empty((assets if sobol else -(-assets // 4) * 4, draws), np.float32)
+    if sobol:
+        sobol_shocks(shifts_of(seed, assets), first, shocks)
+    else:
+        _shocks(np.uint64(seed), first, shocks)
+    return shocks[:assets]
+
+
+def _drawn_stretches(degrees: int, assets: int, seed: int, first: int, draws: int, sobol: bool) -> NDArray[np.float32]:
+    """What Student's t multiplies the shocks of draws first.. by: float32 [draws]."""
+    stretch = np.empty(draws, np.float32)
+    if sobol:
+        sobol_stretches(degrees, assets, shifts_of(seed, assets + 1)[assets], first, stretch)
+    else:
+        _stretches(degrees, np.uint64(seed), first, stretch)
+    return stretch
+
+
 def _check_fit(scenarios: Any, weights: Any) -> None:
     if not isinstance(scenarios, np.ndarray) or scenarios.dtype != np.float32 or scenarios.ndim != 2:
         raise ValueError("scenarios must be a float32 array [assets, paths]")
     shaped("weights", weights, np.float64, 1)
     if scenarios.shape[0] != weights.size or not scenarios.size:
         raise ValueError(f"scenarios {scenarios.shape} do not fit {weights.size} weights")
-
-
-@njit(cache=True)
-def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """Philox4x32-10 of one counter and key, 32 bits each, in uint64: four random 32-bit numbers."""
-    for _ in range(10):
-        low = _MULTIPLIER_0 * c0
-        high = _MULTIPLIER_1 * c2
-        c0, c1, c2, c3 = (high >> _HALF) ^ c1 ^ k0, high & _LOW, (low >> _HALF) ^ c3 ^ k1, low & _LOW
-        k0 = (k0 + _WEYL_0) & _LOW
-        k1 = (k1 + _WEYL_1) & _LOW
-    return c0, c1, c2, c3
 
 
 @njit(cache=True)

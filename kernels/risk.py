@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_level
+from kernels.readiness import is_compiled
 
 _NORMAL: Final = NormalDist()
 _WHOLE: Final = 1e-9
@@ -83,7 +84,13 @@ def portfolio_var_es(returns: NDArray[np.float64], weights: NDArray[np.float64],
     """
     returns, weights = _checked_portfolio(returns, weights, 2)
     quantile = _NORMAL.inv_cdf(checked_level(level))
-    out: NDArray[np.float64] = _portfolio(returns, weights, level, quantile, normal_es_multiplier(level))
+    es_multiplier = normal_es_multiplier(level)
+    if not is_compiled("risk"):
+        losses = -(returns @ weights)
+        mean, deviation = losses.mean(), losses.std(ddof=1)
+        historical = historical_var_es(returns, weights, level)
+        return np.array([*historical, mean + quantile * deviation, mean + es_multiplier * deviation])
+    out: NDArray[np.float64] = _portfolio(returns, weights, level, quantile, es_multiplier)
     return out
 
 

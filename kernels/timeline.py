@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.readiness import is_compiled
+
 
 def exclusive_time(
     starts: NDArray[np.int64], ends: NDArray[np.int64], spans: NDArray[np.int64], depths: NDArray[np.int64]
@@ -22,7 +24,8 @@ def exclusive_time(
     # sorted here and not in the compiled part: numba takes seconds to compile a sort
     by_start = np.argsort(starts, kind="stable")
     cuts = np.sort(np.concatenate((starts, ends)))
-    exclusive: NDArray[np.int64] = _share_out(starts, ends, spans, depths, by_start, cuts)
+    share_out = _share_out if is_compiled("timeline") else _share_out.py_func
+    exclusive: NDArray[np.int64] = share_out(starts, ends, spans, depths, by_start, cuts)
     return exclusive
 
 

@@ -1,7 +1,8 @@
 """Compile every kernel, or load it from the cache, before anybody waits for it.
 
 `python -m kernels.warm` does so in a process of its own and prints one line a kernel, `3 of 8: dtw_batch 1.93 s`: a
-compile in a thread of the monitor would stall its screen.
+compile in a thread of the monitor would stall its screen. What needs a kernel meanwhile has numpy
+(`kernels.readiness`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kernels import (
     dtw,
     dtw_batch,
     dtw_path,
+    dtw_sliding,
     dtw_subsequence,
     dtw_topk,
     indicator_table,
@@ -41,14 +43,16 @@ _ROWS: Final = np.stack([_WINDOW, _WINDOW[::-1]])
 _TIMES: Final = np.arange(2, dtype=np.int64)
 
 KERNELS: Final[tuple[Kernel, ...]] = (
+    # in the order of what a trading cycle gains by it
+    Kernel("dtw_batch", lambda: dtw_batch.library_distances_batch(_ROWS, dtw_batch.pack_patterns(_ROWS), 2, 1)),
     Kernel("timeline", lambda: timeline.exclusive_time(_TIMES, _TIMES + 1, _TIMES, _TIMES)),
     Kernel("indicators", lambda: indicator_table.indicator_table(np.ones((1, 64)))),
     Kernel("risk", lambda: risk.portfolio_var_es(np.zeros((2, 1)), np.ones(1), 0.95)),
-    Kernel("dtw_pair", lambda: dtw.dtw_distance(_WINDOW, _WINDOW, 1)),
-    Kernel("dtw_scalar", lambda: dtw.library_distances_scalar(_WINDOW, _ROWS, 1)),
-    Kernel("dtw_batch", lambda: dtw_batch.library_distances_batch(_ROWS, dtw_batch.pack_patterns(_ROWS), 2, 1)),
     Kernel("dtw_topk", lambda: dtw_topk.library_topk(_ROWS, dtw_topk.pack_library(_ROWS, 1), 1, 1)),
     Kernel("dtw_topk_short", lambda: dtw_topk.library_topk(_SHORT, dtw_topk.pack_library(_SHORT, 1), 1, 1)),
+    Kernel("dtw_sliding", lambda: dtw_sliding.slide(dtw_sliding.start_sliding(np.ones((2, 8)), 1), np.ones(2))),
+    Kernel("dtw_pair", lambda: dtw.dtw_distance(_WINDOW, _WINDOW, 1)),
+    Kernel("dtw_scalar", lambda: dtw.library_distances_scalar(_WINDOW, _ROWS, 1)),
 )
 
 _SERIES: Final = np.arange(64, dtype=np.float64)
@@ -58,6 +62,7 @@ ON_DEMAND: Final[tuple[Kernel, ...]] = (
     Kernel("dtw_path", lambda: dtw_path.dtw_path(_SERIES, _SERIES, dtw_path.sakoe_chiba(64, 64, 1))),
     Kernel("dtw_subsequence", lambda: dtw_subsequence.subsequence_search(_SERIES[:8], _SERIES, 1)),
     Kernel("monte_carlo", lambda: loss_tail.loss_tail(monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3), 0.9)),
+    Kernel("sobol", lambda: monte_carlo.monte_carlo_losses(*_ASSETS, 8, 1, degrees=3, sobol=True)),
     Kernel("scenarios", lambda: monte_carlo.scenario_var_es(np.zeros((1, 8), np.float32), np.ones(1), 0.9)),
 )
 """What trading does not wait for: `tradetui risk`, `mine` and the benchmarks compile these when they need them."""
@@ -66,15 +71,18 @@ ON_DEMAND: Final[tuple[Kernel, ...]] = (
 def compile_all(report: Callable[[str, int, int], None], kernels: tuple[Kernel, ...] = KERNELS) -> dict[str, float]:
     """Compile or load each of `kernels` and return the seconds that each took.
 
-    report(name, done, total) is called after each one. Removes stale cache directories first.
+    report(name, done, total) is called after each one. Removes stale cache directories first; only one process
+    compiles at a time, so that the others load. Raises OSError where the cache cannot be written.
     """
     cache.remove_stale()
     seconds = {}
-    for done, kernel in enumerate(kernels, start=1):
-        started = time.perf_counter()
-        kernel.warm()
-        seconds[kernel.name] = time.perf_counter() - started
-        report(kernel.name, done, len(kernels))
+    with cache.one_compiler():
+        for done, kernel in enumerate(kernels, start=1):
+            started = time.perf_counter()
+            kernel.warm()
+            seconds[kernel.name] = time.perf_counter() - started
+            cache.mark_compiled(kernel.name)
+            report(kernel.name, done, len(kernels))
     return seconds
 
 

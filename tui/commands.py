@@ -15,10 +15,13 @@ from rich.console import Console
 from core.commands.attach import add_remote_flags, remote_place
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
+from core.commands.compare import add_compare_command
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
+from core.commands.report import add_report_command
 from core.config import ConfigError, Settings, load_settings
+from core.live import confirm_live, give_leave
 
 if TYPE_CHECKING:
     from core.session import Session
@@ -31,6 +34,7 @@ _FLAGS = (
     "pace",
     "toggles",
     "durability",
+    "fast_path",
     "nodes",
     "headlines",
     "venue_latency_ms",
@@ -42,8 +46,14 @@ _FLAGS = (
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     for name in _FLAGS:
-        description = Settings.model_fields[name].description or ""
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description.replace("%", "%%"))
+        field = Settings.model_fields[name]
+        options: dict[str, Any] = {"action": "store_true"} if field.annotation is bool else {}
+        description = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
+
+
+def _live_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--live", action="store_true", help="let orders go beyond this machine, after a confirmation")
 
 
 def _session_flag(parser: argparse.ArgumentParser) -> None:
@@ -55,16 +65,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tradetui", description=DESCRIPTION)
     _settings_flags(parser)
     _session_flag(parser)
+    _live_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
     run.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(run)
     _session_flag(run)
+    _live_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
         attached = commands.add_parser(name, help=text)
         _session_flag(attached)
         if name == "attach":
+            _live_flag(attached)
             attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
             add_remote_flags(attached)
     node = commands.add_parser("node", help="one node process of a session")
@@ -111,6 +124,10 @@ def build_parser() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=Path, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
+    limits = commands.add_parser("limits", help="show the limits of a running swarm; change them while it trades")
+    limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="in quote currency, price_band_bps in bps")
+    _session_flag(limits)
+    limits.set_defaults(run=_limits)
     members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
     actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
@@ -120,12 +137,15 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(remove)
     gateway = commands.add_parser("gateway", help="the gateway process of a session")
     _session_flag(gateway)
+    _live_flag(gateway)
     for process in (node, gateway):
         process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
     add_keys_command(commands)
     add_order_commands(commands)
     add_kernel_commands(commands)
+    add_report_command(commands)
+    add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
@@ -166,7 +186,9 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
             raise ConfigError(f"--cycles {arguments.cycles}: want at least 1")
         settings = _load(arguments)
         _check_data(settings)
-        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
+        confirm_live(settings, arguments.live)
+        live = arguments.live
+        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console, live=live))
         return 0
     if command == "doctor":
         from core.commands.doctor import doctor, warm
@@ -211,7 +233,11 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.session import find_session
 
         name = f"node-{arguments.id}" if command == "node" else command
-        run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
+        session = find_session(arguments.session)
+        if command == "gateway":
+            confirm_live(session.settings(), arguments.live)
+            give_leave(session, session.settings(), arguments.live)
+        run_process(name, session, owned=False, listen=getattr(arguments, "listen", None))
         return 0
     place = remote_place(arguments) if command == "attach" else None
     if place is not None:
@@ -282,6 +308,18 @@ def _simulate(arguments: argparse.Namespace, console: Console) -> int:
     return 0 if sound else 1
 
 
+def _limits(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.limits import parse_changes, set_limits, show_limits
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    if arguments.changes:
+        asyncio.run(set_limits(session, parse_changes(arguments.changes), console))
+    else:
+        asyncio.run(show_limits(session, console))
+    return 0
+
+
 def _members(arguments: argparse.Namespace, console: Console) -> int:
     from core.commands.members import add_node, remove_node, show_members
     from core.session import find_session
@@ -317,13 +355,15 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     if attaching or (arguments.session is None and running):
         session = find_session(arguments.session)
         if session.running() is None:
-            start_swarm(session.settings(), owned=False, session=session)
+            confirm_live(session.settings(), arguments.live)
+            start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
         console.print(f"attaching to {session.directory.name}", style="dim")
     else:
         settings = _load(arguments)
         _check_data(settings)
+        confirm_live(settings, arguments.live)
         session = create_session(settings, arguments.session)
-        start_swarm(settings, owned=False, session=session)
+        start_swarm(settings, owned=False, session=session, live=arguments.live)
     read_only = getattr(arguments, "read_only", False)
     first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
     config = arguments.config if not attaching else None

@@ -1,4 +1,8 @@
-"""From the command to the end of the first cycle, with compiled kernels in the cache and without."""
+"""From the command to the end of the first cycle, with compiled kernels in the cache and without.
+
+Without them the first cycles run in numpy while the kernels are compiled beside them; `start.kernels` is what a user
+would have waited for otherwise.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from core.bench import kernel_dtw, kernel_pairs, kernel_peers, kernel_risk, kernel_start
+from core.bench import kernel_dtw, kernel_pairs, kernel_peers, kernel_risk, kernel_sliding, kernel_start
 from core.bench.rows import Row, table_of, write_rows
 
 
@@ -27,6 +27,7 @@ def bench_kernels(
         "batch": lambda: kernel_dtw.batch_rows(rounds, with_python),
         "nearest": lambda: kernel_dtw.nearest_rows(rounds),
         "topk": lambda: kernel_dtw.topk_rows(rounds),
+        "sliding": lambda: kernel_sliding.sliding_rows(rounds),
         "pair": lambda: kernel_pairs.pair_rows(rounds, aeon),
         "path": lambda: kernel_pairs.path_rows(rounds),
         "start": lambda: kernel_start.start_rows(rounds),

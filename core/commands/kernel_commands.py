@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-GROUPS: Final = ("batch", "nearest", "topk", "pair", "path", "subsequence", "risk")
+GROUPS: Final = ("batch", "nearest", "topk", "sliding", "pair", "path", "subsequence", "risk")
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Without them numpy's matrix products have a thread a core."""

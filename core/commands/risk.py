@@ -5,6 +5,7 @@ The backtest is honest about time: the figure for a step comes from the `WINDOW`
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from kernels.backtest import conditional_coverage, kupiec, traffic_light
 from kernels.loss_tail import loss_tail
 from kernels.monte_carlo import monte_carlo_losses
 from kernels.risk import historical_var_es, parametric_var_es
+from kernels.sobol import DIMENSIONS_MAX
 from kernels.value_at_risk import (
     component_var,
     cornish_fisher_rises,
@@ -46,10 +48,12 @@ def _cornish_fisher(returns: Returns, weights: Returns, level: float, _: int) ->
     return cornish_fisher_var(*moments(returns @ weights), level), None
 
 
-def _monte_carlo(returns: Returns, weights: Returns, level: float, seed: int) -> Figures:
+def _monte_carlo(returns: Returns, weights: Returns, level: float, seed: int, *, sobol: bool = False) -> Figures:
     mean, covariance = returns.mean(axis=0), np.atleast_2d(np.cov(returns.T))
-    return loss_tail(monte_carlo_losses(mean, covariance, weights, PATHS, seed, degrees=DEGREES), level)
+    return loss_tail(monte_carlo_losses(mean, covariance, weights, PATHS, seed, degrees=DEGREES, sobol=sobol), level)
 
+
+SOBOL: Final = f"Monte Carlo, Sobol points, Student-t {DEGREES}"
 
 METHODS: Final[dict[str, Method]] = {
     "historical": lambda returns, weights, level, _: historical_var_es(returns, weights, level),
@@ -60,6 +64,7 @@ METHODS: Final[dict[str, Method]] = {
     "EWMA": lambda returns, weights, level, _: ewma_var_es(returns @ weights, level),
     "filtered historical": lambda returns, weights, level, _: filtered_historical_var_es(returns @ weights, level),
     f"Monte Carlo, fresh draws, Student-t {DEGREES}": _monte_carlo,
+    SOBOL: functools.partial(_monte_carlo, sobol=True),
 }
 
 
@@ -76,9 +81,13 @@ def show_risk(source: str, level: float, steps: int, json_file: Path | None, con
             f"{len(returns)} returns are too few for a backtest of {steps} steps, 2 or more, after {WINDOW} of history"
         )
     weights = np.full(returns.shape[1], 1.0 / returns.shape[1])
+    methods = dict(METHODS)
+    if returns.shape[1] + 1 > DIMENSIONS_MAX:
+        del methods[SOBOL]
+        console.print(f"without Sobol points: they have {DIMENSIONS_MAX} dimensions, an instrument each and one more")
     rows = [
         _row(name, method, returns, weights, level, steps)
-        for name, method in track(METHODS.items(), "backtest", console=console, transient=True)
+        for name, method in track(methods.items(), "backtest", console=console, transient=True)
     ]
     last = returns[-WINDOW:]
     parts, _ = component_var(last.mean(axis=0), np.atleast_2d(np.cov(last.T)), weights, level)
@@ -109,7 +118,7 @@ def show_risk(source: str, level: float, steps: int, json_file: Path | None, con
             "level": level,
             "backtest_steps": steps,
             "history_steps": WINDOW,
-            "monte_carlo": {"paths": PATHS, "seed": SEED, "degrees": DEGREES, "mode": "fresh draws"},
+            "monte_carlo": {"paths": PATHS, "seed": SEED, "degrees": DEGREES, "mode": "fresh draws and Sobol points"},
             "methods": rows,
             "component_var": dict(zip(names, parts.tolist(), strict=True)),
         }

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from core.attach import SwarmClient, stop_session
 from core.commands.start import start_swarm
 from core.config import Settings
+from core.kernel_compiling import CAPTION
 from core.profile_export import machine
 from core.records import CycleRecord, SwarmSnapshot
 from core.session import SessionError, create_session
@@ -38,14 +39,21 @@ class Measured:
 
 
 async def run_cycles(
-    settings: Settings, cycles: int, json_file: Path | None, session_directory: Path | None, console: Console
+    settings: Settings,
+    cycles: int,
+    json_file: Path | None,
+    session_directory: Path | None,
+    console: Console,
+    *,
+    live: bool = False,
 ) -> None:
     """Trade `cycles` cycles and write the result. Raises SessionError when the swarm fails, KeyboardInterrupt on
-    Ctrl-C; the swarm is stopped in every case.
+    Ctrl-C; the swarm is stopped in every case. `live`: see `start_swarm`.
     """
     settings = settings.model_copy(update={"cycles": cycles})
     session = create_session(settings, session_directory)
-    started = start_swarm(settings, owned=True, session=session)
+    began_s = time.time()
+    started = start_swarm(settings, owned=True, session=session, live=live)
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -53,7 +61,7 @@ async def run_cycles(
     client = SwarmClient(session, owns_swarm=True, keep_cycles=cycles + 100)
     try:
         await client.connect()
-        work = asyncio.create_task(_trade(client, started.supervisor, cycles, console))
+        work = asyncio.create_task(_trade(client, started.supervisor, cycles, began_s, console))
         stop = asyncio.create_task(interrupted.wait())
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -70,11 +78,16 @@ async def run_cycles(
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n")
     console.print(summary_line(result))
+    if result["numpy_kernel_cycles"]:
+        console.print(
+            f"{result['numpy_kernel_cycles']} of them ran on numpy while kernels were compiled: no figures to compare;"
+            " run again, or tradetui doctor --warm first",
+            style="yellow",
+        )
 
 
-async def _trade(client: SwarmClient, supervisor: Any, cycles: int, console: Console) -> Measured:
-    began = time.monotonic()
-    startup_s = 0.0
+async def _trade(client: SwarmClient, supervisor: Any, cycles: int, began_s: float, console: Console) -> Measured:
+    """began_s: Unix time at which the supervisor was started."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=cycles)
@@ -82,14 +95,21 @@ async def _trade(client: SwarmClient, supervisor: Any, cycles: int, console: Con
             if supervisor.poll() is not None or client.phase.startswith("failed"):
                 last = [event.text for event in client.snapshot().events[-3:]]
                 raise SessionError("\n".join([f"the swarm stopped: {client.phase}", *last]))
-            if client.cycles and not startup_s:
-                startup_s = time.monotonic() - began
             done = client.cycles[-1].cycle if client.cycles else 0
-            progress.update(task, completed=done, description="trading" if done else client.phase or "starting")
+            progress.update(task, completed=done, description=_doing(client, done))
             await asyncio.sleep(POLL_S)
         progress.update(task, completed=cycles)
     await _settle(client)
-    return Measured(client.snapshot(), tuple(client.cycles), startup_s)
+    records = tuple(client.cycles)
+    # records carry Unix time; they are of this machine
+    return Measured(client.snapshot(), records, max(0.0, records[0].started_ns / 1e9 - began_s))
+
+
+def _doing(client: SwarmClient, done: int) -> str:
+    if not done:
+        return client.phase or "starting"
+    numpy = [caption for caption in client.snapshot().captions if caption.startswith(CAPTION)]
+    return ", ".join(["trading", *numpy])
 
 
 async def _settle(client: SwarmClient) -> None:
@@ -119,6 +139,7 @@ def result_of(measured: Measured, settings: Settings) -> dict[str, Any]:
         "cycles": len(cycles),
         "wall_s": wall_s,
         "startup_s": measured.startup_s,
+        "numpy_kernel_cycles": sum(record.numpy_kernels > 0 for record in cycles),
         "cycles_per_s": len(cycles) / wall_s if wall_s else 0.0,
         "toggles": parse_toggles(settings.toggles).as_dict(),
         "settings": {**settings.model_dump(), "captions": list(measured.snapshot.captions)},

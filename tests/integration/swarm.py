@@ -13,6 +13,7 @@ from pathlib import Path
 from core.attach import SwarmClient, stop_session
 from core.commands.start import start_swarm
 from core.config import load_settings
+from core.kernel_compiling import all_compiled, compile_in_subprocess
 from core.records import SwarmSnapshot
 from core.session import Session, create_session
 from core.toggles import FIELD_OF_KEY
@@ -73,8 +74,13 @@ class RunningSwarm:
 
 
 @asynccontextmanager
-async def running_swarm(folder: Path, **flags: object) -> AsyncIterator[RunningSwarm]:
-    """Start a swarm, wait for its first cycle; at the end stop it and check that nothing is left."""
+async def running_swarm(folder: Path, *, cold: bool = False, **flags: object) -> AsyncIterator[RunningSwarm]:
+    """Start a swarm, wait for its first cycle; at the end stop it and check that nothing is left.
+
+    Unless `cold`, its kernels are compiled before: what a test times is the swarm, not a compiler beside it.
+    """
+    if not cold and not all_compiled():
+        await compile_in_subprocess(lambda line: None)
     session = create_session(load_settings(**flags), folder / "session")
     started = start_swarm(session.settings(), owned=True, session=session)
     client = SwarmClient(session, owns_swarm=True, keep_cycles=20_000)

@@ -29,6 +29,7 @@ from core.records import (
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
     SwarmSnapshot,
     VenueState,
@@ -124,6 +125,8 @@ class FakeSession:
         self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
         self.in_control: InControl | None = None
+        self.equity_high = 1_000_000.0
+        self.drawdown = 0.0
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
         self.cycles: deque[CycleRecord] = deque(maxlen=2000)
         self.orders: deque[OrderRow] = deque(maxlen=200)
@@ -254,6 +257,20 @@ class FakeSession:
             news=tuple(PeerNews(peer, 0.4, 3325 + self.cycle, self.committed, 7) for peer in range(4) if peer != node),
         )  # fmt: skip
 
+    def _results(self, equity: float) -> ResultsRow:
+        """As the swarm counts them, of the fills of this fake."""
+        self.equity_high = max(self.equity_high, equity)
+        self.drawdown = max(self.drawdown, self.equity_high - equity)
+        turnover = sum(row.filled_quantity * row.average_price for row in self.orders)
+        return ResultsRow(
+            turnover / 1_000,
+            turnover,
+            self.drawdown,
+            self.drawdown / self.equity_high,
+            self.filled // 2,
+            self.filled // 4,
+        )
+
     def snapshot(self) -> SwarmSnapshot:
         positions = tuple(
             PositionRow(
@@ -275,7 +292,7 @@ class FakeSession:
             orders=tuple(self.orders), positions=positions, cash=equity - invested, equity=equity,
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
             trading=self.trading, trading_reason=self.trading_reason,
-            in_control=self.in_control,
+            in_control=self.in_control, results=self._results(equity),
             denials=(("exposure limit", 41), ("var budget", 7)) if self.denied else (),
         )  # fmt: skip
 

@@ -47,6 +47,26 @@ def run(
     return experiment
 
 
+def test_cycles_on_numpy_kernels_enter_nothing():
+    """A leader that has just started computes in numpy until its kernels are compiled."""
+    experiment = InterleavedExperiment(DESIGN, Plan())
+    for cycle in range(1, 200):
+        experiment.observe(replace(record(cycle, 50.0, experiment.wanted), numpy_kernels=8))
+    assert (experiment.replicates, experiment.progress, experiment.discarded) == (0, 0.0, 199)
+    cycle = 200
+    while experiment.replicates < 2:
+        experiment.observe(record(cycle, 5.0, experiment.wanted))
+        cycle += 1
+    again = experiment.started_again
+    experiment.observe(record(cycle, 5.0, experiment.wanted))
+    while not experiment._block.records:
+        cycle += 1
+        experiment.observe(record(cycle, 5.0, experiment.wanted))
+    experiment.observe(replace(record(cycle + 1, 50.0, experiment.wanted), numpy_kernels=1))
+    assert experiment.started_again == again + 1
+    assert not experiment._block.records
+
+
 def verdicts(cost_b: float, repeats: int) -> Counter[Verdict]:
     """Of so many seeded repeats on recorded noise, where the second setting costs `cost_b` times the first."""
     found: Counter[Verdict] = Counter()

@@ -18,10 +18,10 @@ from kernels.monte_carlo import (
     component_shortfall,
     draw_scenarios,
     monte_carlo_losses,
-    philox,
     scenario_losses,
     scenario_var_es,
 )
+from kernels.philox import philox
 from kernels.risk import historical_var_es, parametric_var_es
 
 MEAN = np.linspace(-1e-3, 2e-3, 10)

@@ -67,6 +67,9 @@ def test_warming_leaves_nothing_to_compile_and_a_second_process_only_loads(home:
         assert line.startswith(f"{place} of {len(KERNELS)}: {kernel.name} ")
     compiled = set(home.rglob("*.nbc"))
     assert compiled
+    marked = "from kernels import cache, warm; print(all(cache.is_compiled(k.name) for k in warm.KERNELS))"
+    assert python(marked, env) == "True"
+    assert python(marked, environment(home, NUMBA_CACHE_DIR=str(home / "elsewhere"))) == "False"
     # what the product calls, with its own sizes and types
     use = """
 import numpy as np
@@ -78,11 +81,11 @@ dtw_topk.library_topk(rows[30:], library, 5, 6)
 dtw.library_distances_scalar(rows[0], rows, 6)
 indicator_table.indicator_table(np.ones((20, 100)))
 risk.portfolio_var_es(np.zeros((100, 20)), np.ones(20), 0.99)
-called = (dtw._each_pair, dtw_batch._batch, dtw_topk._search, dtw_topk._envelopes)
+called = (dtw._each_pair, dtw_batch._batch, dtw_topk._search)
 called += (indicator_table._fill, risk._portfolio)
 print([sum(f.stats.cache_misses.values()) for f in called], [sum(f.stats.cache_hits.values()) for f in called])
 """
-    assert python(use, env) == "[0, 0, 0, 0, 0, 0] [1, 1, 1, 1, 1, 1]"
+    assert python(use, env) == "[0, 0, 0, 0, 0] [1, 1, 1, 1, 1]"
     assert set(home.rglob("*.nbc")) == compiled
 
 
@@ -101,6 +104,18 @@ def test_directory_follows_the_sources_and_is_private(home: Path) -> None:
     edited = Path(python(CHOSEN, env, copy))
     assert edited.parent == chosen.parent
     assert edited != chosen
+
+
+def test_a_mark_of_other_sources_counts_for_nothing_in_a_directory_that_the_user_set(home: Path) -> None:
+    env = environment(home, NUMBA_CACHE_DIR=str(home / "theirs"))
+    asked = "from kernels import cache; print(cache.is_compiled('risk'))"
+    python("from kernels import cache; cache.mark_compiled('risk')", env)
+    assert python(asked, env) == "True"
+    copy = home / "copy"
+    shutil.copytree(ROOT / "kernels", copy / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "kernels" / "simd.py").open("a") as source:
+        source.write("# edited\n")
+    assert python(asked, env | {"PYTHONPATH": str(copy)}, copy) == "False"
 
 
 def test_child_takes_over_its_parents_directory(home: Path) -> None:

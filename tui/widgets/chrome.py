@@ -173,6 +173,8 @@ class StartupPanel(Panel):
         if not snapshot.nodes:
             words = plain(snapshot.phase) or "waiting for the first word from the swarm"
             out.append((Part(f"  {words}", "muted"),))
+        elif "compiling" in snapshot.phase:
+            out += [(Part(f"  {plain(snapshot.phase)}", "muted"),), ()]
         for node in snapshot.nodes:
             mark, style = ("●", "accent") if node.reachable else ("○", "muted")
             text = plain(node.activity) if node.activity else "up" if node.reachable else "not up yet"
