@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from core.config import load_settings
 from tests.tui.fixtures import FakeClient, FakeSession
@@ -77,6 +78,23 @@ def test_escape_leaves_the_value_and_then_the_screen_and_nothing_is_written(tmp_
 
     asyncio.run(session())
     assert not path.exists()
+
+
+@pytest.mark.parametrize("keys", [("S", "enter"), ("ctrl+p",)])
+def test_a_capital_k_that_is_typed_pulls_no_kill_switch(keys, tmp_path):
+    async def session():
+        app, client = monitor(tmp_path / "swarm.toml")
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await settle(app, pilot)
+            await pilot.press(*keys)
+            await pilot.press("K")
+            assert app.screen.query_one(Input).value.endswith("K")
+            assert client.session.trading == "active"
+            await pilot.press("escape", "escape", "K")
+            await settle(app, pilot)
+            assert client.session.trading == "halted", "anywhere else it acts at once"
+
+    asyncio.run(session())
 
 
 def test_a_file_that_is_not_valid_is_said_to_be(tmp_path):
