@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import Input
 
 from core.toggles import FIELD_OF_KEY
 from tui.asking import Asking
@@ -115,12 +114,6 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             self.push_screen(TourScreen())
         if self._tick_s > 0.0:
             self.set_interval(self._tick_s, lambda: self.tick(at_once=False))
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """`K` typed into a field is a letter: the kill switch comes before every other key but that."""
-        if action == "trading" and isinstance(self.focused, Input):
-            return False
-        return super().check_action(action, parameters)
 
     @property
     def monitor(self) -> MonitorScreen | None:

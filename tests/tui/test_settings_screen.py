@@ -88,6 +88,7 @@ def test_a_capital_k_that_is_typed_pulls_no_kill_switch(keys, tmp_path):
             await settle(app, pilot)
             await pilot.press(*keys)
             await pilot.press("K")
+            await settle(app, pilot)
             assert app.screen.query_one(Input).value.endswith("K")
             assert client.session.trading == "active"
             await pilot.press("escape", "escape", "K")
