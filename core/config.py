@@ -257,11 +257,12 @@ def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config file {config_file} is no TOML: {error}") from None
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error)) from None
     return Settings.model_construct(**resolved.model_dump())
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What was wrong with which setting, a line each."""
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"]) or "settings"
