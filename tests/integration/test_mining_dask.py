@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 
 from core.mining import MiningSettings, mine
 from core.mining_workers import DaskCluster, LocalProcesses, WorkersError
+from kernels import cache
+from tests.large_panel import LIMITED, write_panel
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'tradetui[mining]'")
 
@@ -29,17 +32,23 @@ def free_port() -> int:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The scheduler's address, and two workers of one thread each."""
+    """The scheduler's address, and two workers of one thread each, with caches of their own and bounded memory."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     common = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
     scheduler = subprocess.Popen([*dask, "--no-dashboard"], **common)  # type: ignore[call-overload]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1"]
+    kernels = {cache.VARIABLE: str(cache.use())}
+    main = f"import distributed.cli.dask_worker as worker\n{LIMITED}\nworker.main()"
     # without a nanny: a killed worker stays dead
+    worker = [sys.executable, "-c", main, address, "--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard"]
     workers = [
-        subprocess.Popen([*worker, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"], **common)  # type: ignore[call-overload]
-        for _ in range(2)
+        subprocess.Popen(
+            [*worker, "--host", "127.0.0.1", "--memory-limit", "0"],
+            env=os.environ | kernels | {"XDG_CACHE_HOME": str(tmp_path / f"worker-{number}")},
+            **common,  # type: ignore[call-overload]
+        )
+        for number in range(2)
     ]
     try:
         yield address, workers
@@ -71,6 +80,27 @@ def test_dask_with_a_worker_killed_midway_gives_the_same_library(
     assert killed
     for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
         np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.swarm
+def test_data_larger_than_a_workers_memory_is_read_by_each_and_gives_the_same_library(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.parquet"
+    write_panel(path)
+    settings = MiningSettings(str(path), window=16, patterns=20, stride=20, iterations=1)
+    expected = mine(settings, LocalProcesses(1), tmp_path / "local", lambda stage, done, total: None)
+    workers = DaskCluster(cluster[0])
+    workers._client.wait_for_workers(2, timeout=60)
+    try:
+        found = mine(settings, workers, tmp_path / "dask", lambda stage, done, total: None)
+    finally:
+        workers.close()
+    for (name, one), other in zip(asdict(found).items(), asdict(expected).values(), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    # each worker had partitions of its own, within its bound: nothing of the recording came with a task
+    for number in range(2):
+        assert list((tmp_path / f"worker-{number}").rglob("closes.npy"))
 
 
 def test_no_scheduler_is_said_so() -> None:
