@@ -21,6 +21,7 @@ from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.commands.report import add_report_command
+from core.commands.sweep import add_sweep_command
 from core.commands.watch import add_watch_command
 from core.config import ConfigError, Settings, load_settings
 from core.live import confirm_live, give_leave
@@ -149,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_kernel_commands(commands)
     add_report_command(commands)
     add_watch_command(commands)
+    add_sweep_command(commands)
     add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")

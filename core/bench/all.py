@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from core.bench.all_library import library_row
 from core.bench.all_plan import Task, tasks_of
 from core.bench.all_run import Say, run_task
 from core.bench.consensus import bench_consensus, cases_of
@@ -25,6 +26,9 @@ from core.profile_export import machine
 from core.session import SessionError
 
 PEERS = "consensus beside others"
+KERNELS = "pattern libraries"
+PATTERNS = (1_000, 10_000, 100_000, 1_000_000)
+"""Of the kernel alone: from some 100,000 on a cycle holds its node longer than the others wait for a heartbeat."""
 Work = Callable[[Say], Awaitable[list[Row]]]
 
 
@@ -75,8 +79,18 @@ def works_of(short: bool, json_file: Path, console: Console) -> dict[str, Work]:
         return lambda say: run_task(task, say)
 
     found: dict[str, Work] = {task.name: of(task) for task in tasks_of(short)}
+    found[KERNELS] = lambda say: asyncio.to_thread(_libraries, PATTERNS[:-1] if short else PATTERNS, say)
     found[PEERS] = lambda say: _beside_peers(short, json_file.with_suffix(".consensus.json"), say)
     return found
+
+
+def _libraries(counts: Sequence[int], say: Say) -> list[Row]:
+    """What a cycle's 20 windows take against a library: the pruned kernel beside the SIMD batch, interleaved."""
+    rows = []
+    for number, count in enumerate(counts):
+        say(f"{count:,}", number / len(counts))
+        rows.append(library_row(count))
+    return rows
 
 
 async def _beside_peers(short: bool, scratch: Path, say: Say) -> list[Row]:

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from core.bench.all import bench_all
+from core.bench.all_library import library_row
 from core.bench.all_plan import Comparison, tasks_of
 from core.bench.all_run import rows_of
 from core.bench.published import BEGIN, END, PublishError, read_document, to_markdown, to_readme, write_readme
@@ -217,6 +218,13 @@ def test_a_resampled_market_loads_like_any_other(tmp_path):
     again = tmp_path / "again.parquet"
     write_market(again, 64, seed=1)
     assert np.array_equal(load_market(again).closes(0, STEPS), data.closes(0, STEPS))
+
+
+def test_a_library_row_compares_kernels_that_agree():
+    row = library_row(2_000)
+    assert row.name == "scale.library.2000.resampled"
+    assert row.ratio is not None
+    assert row.ours > 0.0
 
 
 def test_a_resampled_library_is_taken_as_a_mined_one(tmp_path):
