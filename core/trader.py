@@ -45,6 +45,7 @@ PYTHON_CHUNK = 50
 NEIGHBOURS_REMEMBERED = 8
 TRADES_WAITING_MAX = 10_000
 MODELLED_LIQUIDITY = "modelled liquidity"
+GPU_CAPTION = "batch DTW on a CUDA device"
 
 
 def headline_feed(settings: Settings, symbols: Sequence[str]) -> HeadlineFeed:
@@ -88,12 +89,24 @@ class Trader:
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
         self._step: Step | None = None
         self._live: SlidingWindows | None = None
+        self._on_gpu = settings.gpu and self._try_gpu()
         self._inputs: AgentInputs | None = None
         self._situations: NDArray[np.float32] | None = None
         self._forecast: PatternForecast | None = None
         self._scores: NDArray[np.float64] = np.zeros(len(symbols))
         self._trajectories: Trajectories | None = None
         self._risk: tuple[ValueAtRisk, Sizing] | None = None
+
+    def _try_gpu(self) -> bool:
+        """Whether the batch kernel can run on a CUDA device; compiles it for that, before anything waits."""
+        from kernels.gpu import available, library_distances_gpu
+
+        if not available():
+            self._event(Severity.WARNING, "gpu is set and there is no CUDA device: the processor computes")
+            return False
+        library_distances_gpu(self._patterns[:1], self._patterns[:1], self._settings.band_steps)
+        self.captions += (GPU_CAPTION,)
+        return True
 
     def close(self) -> None:
         self._bank.close()
@@ -178,6 +191,10 @@ class Trader:
 
     async def _distances(self, windows: NDArray[np.float32], kernel: DtwKernel) -> NDArray[np.float32]:
         band = self._settings.band_steps
+        if kernel is DtwKernel.BATCH and self._on_gpu:
+            from kernels.gpu import library_distances_gpu
+
+            return library_distances_gpu(windows, self._patterns, band)
         if kernel is DtwKernel.BATCH:
             return library_distances_batch(windows, self._packed.blocks, len(self._patterns), band)
         if kernel is DtwKernel.NUMBA:
