@@ -3,7 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lint screenshots prove lock clean
+# Enough that a median is known to some per cent; half a minute.
+BASELINE := tests/baseline.json
+BASELINE_RUN = $(BIN)/tradetui run --cycles 320 --toggles optimised --session
+SCRATCH := .compare
+
+.PHONY: run test lint compare baseline bench screenshots prove lock clean
 
 run: $(READY)
 	$(BIN)/tradetui
@@ -16,6 +21,25 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# This tree against the kept baseline, span by span. Another machine or a busy one shows as slower: it prints, no more.
+compare: $(READY)
+	@rm -rf $(SCRATCH)
+	$(BASELINE_RUN) $(SCRATCH)
+	$(BIN)/tradetui compare $(BASELINE) $(SCRATCH) --print-only
+	@rm -rf $(SCRATCH)
+
+# Every figure of README, from one run on a quiet machine: hours, or make bench FORM=--short for some 12 minutes.
+bench: $(READY)
+	$(BIN)/tradetui bench all $(FORM) --json bench.json
+	$(BIN)/tradetui bench table bench.json --md bench.md --readme README.md
+
+# Keeps the baseline anew: on a quiet machine.
+baseline: $(READY)
+	@rm -rf $(SCRATCH)
+	$(BASELINE_RUN) $(SCRATCH)
+	$(BIN)/tradetui compare $(SCRATCH) --keep $(BASELINE)
+	@rm -rf $(SCRATCH)
 
 screenshots: $(READY)
 	$(BIN)/python -m tests.tui.screenshots
@@ -36,4 +60,4 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .compare .mypy_cache .ruff_cache .pytest_cache

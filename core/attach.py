@@ -1,73 +1,54 @@
 """A monitor's link to a running swarm: telemetry in, commands out, one immutable snapshot on demand.
 
 The client owns nothing of the swarm: leaving it changes nothing. It dials every node and the gateway, keeps what they
-push, and follows the supervisor's files where the session directory is on this machine.
+push (`core.swarm_news`), and follows what its place (`core.swarm_place`) tells beside that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import itertools
-import json
+import getpass
 import os
 import signal
+import socket
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from core.book_ladder import BookLadder
+from core.config import Settings
+from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
-from core.faults import CAPTIONS, Fault
+from core.faults import Fault
+from core.limits import Limits
+from core.limits_change import encode_limits, sign_limits
 from core.profile_export import write_export
-from core.records import (
-    CycleRecord,
-    EventRow,
-    OrderRow,
-    Severity,
-    SwarmSnapshot,
-    VenueState,
-)
-from core.session import GATEWAY_ID, OPERATOR_ID, OPERATORS, Session, SessionError, is_alive
-from core.telemetry_messages import (
-    Control,
-    GatewayReport,
-    NodeReport,
-    Telemetry,
-    application,
-    cycle_from_dict,
-    epoch_from_dict,
-    gateway_report_from_dict,
-    node_report_from_dict,
-    unpack,
-)
-from core.toggles import Toggles, parse_toggles
+from core.profile_pair import PairDiff, difference, take_pair, write_pair
+from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
+from core.session import GATEWAY_ID, Session, SessionError
+from core.swarm_news import CYCLES_KEPT, SwarmNews
+from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
+from core.swarm_questions import REPLY_TIMEOUT_S, LinkLost, Questions, is_to_be_repeated, obeyed
+from core.telemetry_messages import Control, Telemetry, application, unpack
+from core.toggles import Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
-from net.epoch import Epoch
 from net.identity import Identity
-from net.membership import Membership
-from net.membership_change import sign_change
 from net.messages import Application, Channel, Message
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, TransportSettings
 
-CYCLES_KEPT = 2_000
-EVENTS_KEPT = 500
-ORDERS_KEPT = 200
 READ_ONLY = "this monitor is read-only"
 FOLLOW_INTERVAL_S = 0.25
 TRACE_TIMEOUT_S = 3.0
 PUSH_INTERVAL_S = 0.1
-CHANGE_ATTEMPTS = 5
-REPLY_TIMEOUT_S = 60.0
 GATEWAY_TIMEOUT_S = 5.0
+CLAIM_TIMEOUT_S = 5.0
 PRESS_AGAIN_S = 10.0
 """A key is answered at the next cycle boundary, and a cycle of plain Python DTW takes seconds."""
-STALE_AFTER_S = 1.5
-"""A node that pushed nothing for this long is shown as unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +68,7 @@ class SwarmClient:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | RemotePlace,
         *,
         owns_swarm: bool,
         keep_cycles: int = CYCLES_KEPT,
@@ -95,116 +76,157 @@ class SwarmClient:
         read_only: bool = False,
     ) -> None:
         """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
-        `push_interval_s`. `read_only` refuses whatever would change the swarm.
+        `push_interval_s`. `read_only` refuses whatever would change the swarm; with an observer's key the nodes do.
         """
-        self.read_only = read_only
+        self._place: SwarmPlace = (
+            session if isinstance(session, RemotePlace) else LocalPlace(session, read_only=read_only)
+        )
+        self.session = None if isinstance(session, RemotePlace) else session
+        self.read_only = read_only or self._place.read_only
+        self.owns_swarm = owns_swarm and self.session is not None
         self._push_interval_s = push_interval_s
-        self.owns_swarm = owns_swarm
-        self.session = session
-        self._settings = session.settings()
-        self._nodes: dict[int, NodeReport] = {}
-        self._heard: dict[int, float] = {}
-        self._heard_ns = 0
-        self._connected: set[int] = set()
+        self._news = SwarmNews(keep_cycles)
+        self._news.session, self._news.settings = self._place.name, self._place.settings
+        self._questions = Questions()
         self._dialled: set[int] = set()
-        self._gateway: GatewayReport | None = None
-        self._cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
-        self._seen_cycle = 0
-        self._orders: OrderedDict[str, OrderRow] = OrderedDict()
-        self._events: deque[EventRow] = deque(maxlen=EVENTS_KEPT)
-        self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._request_ids = itertools.count(1)
         self._last_press_ns = 0
-        self._events_offset = 0
-        self._faults: dict[int, Fault] = {}
-        self._phase = ""
+        self._claim: Claim | None = None
         self._ready = False
         self._identity: Identity | None = None
         self._endpoint: Endpoint | None = None
-        self._lock: IO[str] | None = None
-        self._follower: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
         """Start dialling; returns at once, links come up as processes do.
 
-        Raises SessionError when as many monitors are attached as there are operator identities.
+        Raises SessionError when as many monitors are attached as there are identities for them.
         """
-        operator = self._take_operator()
-        roster = self.session.roster()
-        identity = Identity.load_or_create(self.session.key_file(f"operator-{operator - OPERATOR_ID}"), operator)
-        self._identity = identity
+        self._identity, roster = self._place.open()
+        listen = "127.0.0.1" if self.session is not None else "0.0.0.0"
         self._endpoint = Endpoint(
-            identity, roster, ("127.0.0.1", 0), TransportSettings(), self._on_message, self._on_peer, None
+            self._identity, roster, (listen, 0), TransportSettings(), self._on_message, self._on_peer, None
         )
+        self._questions.endpoint = self._endpoint
         await self._endpoint.start()
-        self._dial(self.session.wanted_nodes())
-        self._endpoint.dial(GATEWAY_ID)
-        self._follower = asyncio.create_task(self._follow())
+        self._dial(self._place.first_peers())
+        self._spawn(self._follow())
 
-    def _dial(self, nodes: Iterable[int]) -> None:
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _dial(self, peers: Mapping[int, Address | None]) -> None:
         assert self._endpoint is not None
-        for node in set(nodes) - self._dialled:
-            self._dialled.add(node)
-            self._endpoint.dial(node)
-
-    def _take_operator(self) -> int:
-        for k in range(OPERATORS):
-            lock = (self.session.directory / "keys" / f"operator-{k}.lock").open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.close()
-                continue
-            self._lock = lock
-            return OPERATOR_ID + k
-        raise SessionError(f"{OPERATORS} monitors are attached to {self.session.directory}; leave one first")
+        for peer in peers.keys() - self._dialled:
+            self._dialled.add(peer)
+            self._endpoint.dial(peer, peers[peer])
 
     async def close(self) -> None:
         """Leave; the swarm goes on."""
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._endpoint is not None:
             await self._endpoint.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._place.close()
 
     async def stop_swarm(self) -> None:
         """Ask the supervisor to stop everything and wait until it is gone."""
+        if self.session is None:
+            raise SessionError("a swarm is stopped on its own machine: `tradetui stop`")
         await stop_session(self.session)
+
+    # Control
+
+    @property
+    def operator(self) -> int | None:
+        """This monitor's id in the roster."""
+        return self._identity.id if self._identity is not None else None
+
+    @property
+    def in_control(self) -> bool:
+        """Whether the nodes say that this monitor is."""
+        holder = self.holder()
+        return holder is not None and holder.operator == self.operator
+
+    def holder(self) -> InControl | None:
+        """Who is in control, as far as the nodes tell."""
+        return self._news.in_control()
+
+    async def take_control(self) -> str:
+        """Claim control on every node, whoever has it; returns what happened. Raises SessionError where refused."""
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        self._claim = Claim(time.time_ns(), True, _label())
+        return await self._tell_claim(self._claim)
+
+    async def give_up_control(self) -> str:
+        """Leave control to whoever acts next. Raises SessionError where nobody hears it."""
+        self._claim = None
+        return await self._tell_claim(Claim(time.time_ns(), False, _label()))
+
+    async def take_control_if_free(self) -> None:
+        """Once the swarm has been heard: claim control, unless somebody has it."""
+        while not self._news.epochs():
+            await asyncio.sleep(FOLLOW_INTERVAL_S)
+        if self.holder() is None:
+            with contextlib.suppress(SessionError):  # nobody hears it: then nobody is in control, and all may act
+                await self.take_control()
+
+    async def _tell_claim(self, claim: Claim) -> str:
+        """To every node that is there; a node that comes back is told when it is linked."""
+        nodes = sorted(peer for peer in self._news.connected if peer < GATEWAY_ID)
+        asked = (self._ask(node, Control.CLAIM, claim.to_dict(), CLAIM_TIMEOUT_S) for node in nodes)
+        replies = await asyncio.gather(*asked)
+        texts: list[str] = []
+        failure = SessionError("no node can be reached")
+        for reply in replies:
+            try:
+                texts.append(str(obeyed(reply)["text"]))
+            except SessionError as error:
+                failure = error
+        if not texts:
+            raise failure
+        return texts[0]
+
+    # Toggles
 
     async def press(self, key: str) -> str:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
         if self.read_only:
             return f"{key} was not sent: {READ_ONLY}"
-        return await self._change(Control.PRESS, {"key": key})
+        before = self.snapshot().toggles
+        reply = await self._ask_leader_until_taken(Control.PRESS, {"key": key})
+        if isinstance(reply, LinkLost):
+            # It may have been taken: a second press would undo it, asking for its outcome does not.
+            wanted = {"toggles": pressed(before, key).as_dict()}
+            reply = await self._ask_leader_until_taken(Control.SET_TOGGLES, wanted)
+            if isinstance(reply, dict):
+                return str(reply["text"]).replace("set: ", f"{key}: ", 1)
+        return str(reply["text"]) if isinstance(reply, dict) else str(reply)
 
     async def set_toggles(self, toggles: Toggles) -> str:
         """Have the swarm run under exactly these toggles; returns what happened, in a sentence.
 
-        Raises SessionError when this monitor is read-only.
+        Raises SessionError when this monitor is read-only or not in control.
         """
         if self.read_only:
             raise SessionError(READ_ONLY)
-        return await self._change(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
+        reply = await self._ask_leader_until_taken(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
+        return str(obeyed(reply)["text"]) if isinstance(reply, dict) else str(reply)
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
         """Append a finished experiment to the session (`core.experiment_log`)."""
-        with (self.session.directory / "experiments.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-    async def _change(self, kind: Control, values: dict[str, Any]) -> str:
-        reply = await self._ask_leader_until_taken(kind, values)
-        return str(reply["text"]) if isinstance(reply, dict) else str(reply)
+        self._place.keep_experiment(values)
 
     async def _ask_leader_until_taken(self, kind: Control, values: dict[str, Any]) -> Any:
         """The answer, a dict, or a sentence where there is none."""
-        reply = await self._ask_leader(kind, values)
+        reply = await self.ask_leader(kind, values)
         deadline = time.monotonic() + PRESS_AGAIN_S
-        while isinstance(reply, dict) and reply.get("again") and time.monotonic() < deadline:
-            # Nobody took it: the lead is changing hands.
+        while is_to_be_repeated(kind, reply) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
-            reply = await self._ask_leader(kind, values)
+            reply = await self.ask_leader(kind, values)
         return reply
 
     async def trace(self) -> SwarmTrace:
@@ -214,19 +236,43 @@ class SwarmClient:
         answers = await asyncio.gather(*asked)
         return merged([answer for answer in answers if isinstance(answer, dict)])
 
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """The venue's book, own orders marked. Raises SessionError where it cannot be had."""
+        body = {"instrument": instrument, "levels": levels}
+        return BookLadder.from_dict(obeyed(await self._ask(GATEWAY_ID, Control.LADDER, body, GATEWAY_TIMEOUT_S)))
+
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Sample the leader's event loop for `seconds` and write the whole snapshot folder below `directory`.
 
-        Raises SessionError when no leader answers.
+        A read-only monitor writes all but the profile: sampling slows the leader. Raises SessionError when no leader
+        answers, or another monitor is in control.
         """
         before = self.snapshot()
-        trace = chrome_trace(await self.trace())
-        reply = await self._ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60)
-        if not isinstance(reply, dict):
-            raise SessionError(reply)
-        return await asyncio.to_thread(
-            write_export, directory, before, self._settings, svg, reply["files"] | {"trace.json": trace.encode()}
-        )
+        files = {"trace.json": chrome_trace(await self.trace()).encode()}
+        if not self.read_only:
+            files |= (await self.profile(seconds))["files"]
+        return await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, files)
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        """As `export_profile`, with the leader's profile under both settings and their difference by function.
+
+        Raises SessionError, TimeoutError or ValueError where a profile does not come about.
+        """
+        before = self.snapshot()
+        one, other = await take_pair(self, first, second, seconds)
+        diff = difference(one, other)
+        folder = await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, {})
+        await asyncio.to_thread(write_pair, folder, one, other, diff)
+        return folder, diff
+
+    async def profile(self, seconds: float) -> dict[str, Any]:
+        """Sample the leader's loop: `files` by name, `decisions` that were committed meanwhile. Raises SessionError."""
+        return obeyed(await self.ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60))
+
+    def _known_settings(self) -> Settings:
+        return self._news.settings or Settings.model_construct()
 
     async def change_trading(
         self, state: TradingState, reason: str, on_gateway: Callable[[str], None] | None = None
@@ -238,10 +284,9 @@ class SwarmClient:
         """
         if self.read_only:
             raise SessionError(READ_ONLY)
-        if self._identity is None or self._endpoint is None:
-            raise SessionError("not connected yet")
+        identity = self.identity
         self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
-        change = sign_trading(state, self._last_press_ns, self._identity.id, reason, self._identity.sign)
+        change = sign_trading(state, self._last_press_ns, identity.id, reason, identity.sign)
         body = {"change": encode_trading(change)}
         committing = asyncio.create_task(self._ask_leader_until_taken(Control.TRADING, body))
         gateway = await self._ask(GATEWAY_ID, Control.TRADING, body, GATEWAY_TIMEOUT_S)
@@ -255,39 +300,19 @@ class SwarmClient:
             orders_sent=int(gateway["orders_sent"]) if heard else None,
         )
 
-    async def running_epoch(self) -> Epoch:
-        """The epoch that the leader is in. Raises SessionError when no leader answers."""
-        deadline = time.monotonic() + REPLY_TIMEOUT_S
-        while self.snapshot().leader is None and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        reply = await self._ask_leader(Control.EPOCH, {})
-        if not isinstance(reply, dict) or "number" not in reply:
-            raise SessionError(reply if isinstance(reply, str) else str(reply.get("text")))
-        return epoch_from_dict(reply)
+    async def change_limits(self, limits: Limits) -> str:
+        """Sign new limits and have the swarm commit them; what became of it, in a sentence.
 
-    async def change_members(self, change: Callable[[Membership], Membership]) -> None:
-        """Sign a change of the membership, submit it, and wait until an epoch of those members runs.
-
-        A change that another epoch overtook is made again over that one. Raises SessionError when it does not come
-        about, MembershipError for what the mode cannot be.
+        Raises SessionError before the monitor has connected, when it is read-only, and where the swarm refuses them.
         """
-        assert self._identity is not None
-        for _ in range(CHANGE_ATTEMPTS):
-            epoch = await self.running_epoch()
-            after = change(epoch.membership)
-            if after == epoch.membership:
-                return
-            leader = self.snapshot().leader
-            hint = leader if leader in after.voters else None
-            payload = sign_change(epoch, after, hint, self._identity.id, self._identity.sign)
-            await self._ask_leader(Control.CHANGE_MEMBERS, {"change": payload})
-            deadline = time.monotonic() + REPLY_TIMEOUT_S
-            while time.monotonic() < deadline and max(self._epochs(), default=0) <= epoch.number:
-                await asyncio.sleep(0.05)
-        raise SessionError(f"the membership did not change in {CHANGE_ATTEMPTS} attempts; see the event log")
+        if self.read_only:
+            raise SessionError(READ_ONLY)
+        self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
+        change = sign_limits(limits, self._last_press_ns, self.identity.id, self.identity.sign)
+        reply = await self._ask_leader_until_taken(Control.LIMITS, {"change": encode_limits(change)})
+        return str(obeyed(reply)["text"])
 
-    def _epochs(self) -> list[int]:
-        return [report.status.replica.epoch for report in self._nodes.values() if report.status.replica is not None]
+    # Faults
 
     async def kill_node(self, node: int) -> str:
         """SIGKILL the node's process; the supervisor starts it again. Returns what happened, in a sentence.
@@ -295,8 +320,8 @@ class SwarmClient:
         Raises SessionError when no such process runs on this machine.
         """
         self._signal(node, signal.SIGKILL)
-        self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was killed")
-        if self.session.read_faults().get(node) is Fault.PAUSED:
+        self._place.add_event(Severity.WARNING, f"fault on purpose: node {node} was killed")
+        if self._news.faults.get(node) is Fault.PAUSED:
             self._note_fault(node, Fault.NONE)
         return f"node {node} was killed; the supervisor starts it again"
 
@@ -309,12 +334,12 @@ class SwarmClient:
             raise SessionError(READ_ONLY)
         if fault is Fault.PAUSED:
             self._signal(node, signal.SIGSTOP)
-            self.session.add_event(Severity.WARNING, "monitor", f"fault on purpose: node {node} was paused")
+            self._place.add_event(Severity.WARNING, f"fault on purpose: node {node} was paused")
             self._note_fault(node, fault)
             return f"node {node} is paused"
-        if self.session.read_faults().get(node) is Fault.PAUSED:
+        if self._news.faults.get(node) is Fault.PAUSED:
             self._signal(node, signal.SIGCONT)
-            self.session.add_event(Severity.INFO, "monitor", f"node {node} goes on")
+            self._place.add_event(Severity.INFO, f"node {node} goes on")
             self._note_fault(node, Fault.NONE)
         deadline = time.monotonic() + PRESS_AGAIN_S
         reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
@@ -322,113 +347,95 @@ class SwarmClient:
             # A process that just went on has its links to make again.
             await asyncio.sleep(0.2)
             reply = await self._ask(node, Control.FAULT, {"fault": fault.value})
-        if not isinstance(reply, dict):
-            raise SessionError(reply)
+        text = str(obeyed(reply)["text"])
         self._note_fault(node, fault)
-        return str(reply["text"])
+        return text
 
     def _note_fault(self, node: int, fault: Fault) -> None:
-        self.session.set_fault(node, fault)
-        self._faults = self.session.read_faults()
+        self._place.note_fault(node, fault)
+        self._news.faults = self._place.read_faults()
 
     def _signal(self, node: int, number: signal.Signals) -> None:
         if self.read_only:
             raise SessionError(READ_ONLY)
-        state = self.session.running()
-        processes = state.processes if state is not None else ()
-        pid = next((process.pid for process in processes if process.name == f"node-{node}"), 0)
-        if not pid or not is_alive(pid, str(self.session.directory)):
-            raise SessionError(f"no process of node {node} runs on this machine")
-        os.kill(pid, number)
+        holder = self.holder()
+        if holder is not None and holder.operator != self.operator:
+            raise SessionError(f"{holder.name} is in control; C takes over")
+        self._place.signal(node, number)
 
-    async def _ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
+    # The link
+
+    @property
+    def identity(self) -> Identity:
+        """Who signs here. Raises SessionError before `connect`."""
+        if self._identity is None:
+            raise SessionError("not connected yet")
+        return self._identity
+
+    def epochs(self) -> list[int]:
+        """The epoch that each node was last in."""
+        return self._news.epochs()
+
+    async def ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
         if leader is None:
             return "no node leads at present; try again in a moment"
         return await self._ask(leader, kind, values, timeout_s)
 
     async def _ask(self, peer: int, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
-        """The answer of a node or the gateway, or a sentence that says why there is none."""
-        if self._endpoint is None:
-            return "not connected yet"
-        name = "the gateway" if peer == GATEWAY_ID else f"node {peer}"
-        request_id = next(self._request_ids)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._replies[request_id] = future
-        try:
-            if not self._endpoint.send(peer, application(Channel.CONTROL, kind, values, request_id=request_id)):
-                return f"{name} cannot be reached"
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            return f"{name} gave no answer within {timeout_s:g} s"
-        finally:
-            del self._replies[request_id]
+        return await self._questions.ask(peer, kind, values, timeout_s)
 
     def _on_peer(self, event: PeerEvent) -> None:
         if event.peer is None:
             return
         if event.kind is PeerEventKind.CONNECTED:
-            self._connected.add(event.peer)
-            assert self._endpoint is not None
-            wanted = {"from_cycle": self._seen_cycle + 1, "interval_s": self._push_interval_s}
-            subscribe = application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, wanted)
-            self._endpoint.send(event.peer, subscribe)
+            self._news.connected.add(event.peer)
+            self._greet(event.peer)
         elif event.kind is PeerEventKind.DISCONNECTED:
-            self._connected.discard(event.peer)
+            self._news.connected.discard(event.peer)
+            self._questions.link_lost(event.peer)
+
+    def _greet(self, peer: int) -> None:
+        assert self._endpoint is not None
+        wanted = {"from_cycle": self._news.last_cycle + 1, "interval_s": self._push_interval_s}
+        self._endpoint.send(peer, application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, wanted))
+        if peer >= GATEWAY_ID:
+            return
+        if self._claim is not None:
+            self._endpoint.send(peer, application(Channel.CONTROL, Control.CLAIM, self._claim.to_dict()))
+        if self._news.settings is None:
+            self._spawn(self._ask_for_session(peer))
+
+    async def _ask_for_session(self, node: int) -> None:
+        reply = await self._ask(node, Control.SESSION, {})
+        if isinstance(reply, dict) and "settings" in reply:
+            self._news.session = f"{reply['name']} at {self._place.name}"
+            try:
+                self._news.settings = Settings(**reply["settings"])
+            except ValueError as error:
+                self.add_event(Severity.WARNING, f"node {node} runs under settings that are not known here: {error}")
 
     def _on_message(self, sender: int, message: Message) -> None:
         if not isinstance(message, Application):
             return
         if message.channel is Channel.CONTROL and message.kind == Control.REPLY:
-            future = self._replies.get(message.request_id)
-            if future is not None and not future.done():
-                future.set_result(unpack(message.body))
+            self._questions.answered(message)
         elif message.channel is Channel.TELEMETRY:
-            self._on_telemetry(sender, message)
-
-    def _on_telemetry(self, sender: int, message: Application) -> None:
-        self._heard[sender] = time.monotonic()
-        self._heard_ns = time.time_ns()
-        values = unpack(message.body)
-        if message.kind == Telemetry.CYCLES:
-            for row in values:
-                record = cycle_from_dict(row)
-                if record.cycle > self._seen_cycle:
-                    self._seen_cycle = record.cycle
-                    self._cycles.append(record)
-        elif message.kind == Telemetry.STATUS:
-            report = node_report_from_dict(values)
-            self._nodes[sender] = report
-            if report.status.replica is not None:
-                self._dial((*report.status.replica.voters, *report.status.replica.learners))
-            self._events.extend(report.events)
-        elif message.kind == Telemetry.GATEWAY:
-            gateway = gateway_report_from_dict(values)
-            self._gateway = gateway
-            self._events.extend(gateway.events)
-            for order in gateway.orders:
-                self._orders[order.client_order_id] = order
-                self._orders.move_to_end(order.client_order_id)
-            while len(self._orders) > ORDERS_KEPT:
-                self._orders.popitem(last=False)
+            report = self._news.hear(sender, message.kind, unpack(message.body))
+            if report is not None and report.status.replica is not None:
+                self._dial(dict.fromkeys((*report.status.replica.voters, *report.status.replica.learners)))
 
     async def _follow(self) -> None:
-        """Follow the supervisor's state and event files."""
+        """Follow what the place tells beside the nodes."""
         while True:
-            state = self.session.read_swarm()
-            if state is not None:
-                self._phase, self._ready = state.phase, state.ready
-                if self.session.running() is None and not state.phase.startswith(("failed", "stopped")):
-                    self._phase = "failed: the supervisor is gone"
-            self._faults = self.session.read_faults()
-            events, self._events_offset = self.session.read_events(self._events_offset)
-            self._events.extend(events)
+            told = self._place.read_news()
+            self._news.phase, self._ready, self._news.faults = told.phase, told.ready, told.faults
+            self._news.add_events(told.events)
             await asyncio.sleep(FOLLOW_INTERVAL_S)
 
     @property
     def phase(self) -> str:
-        return self._phase
+        return self._news.phase
 
     @property
     def ready(self) -> bool:
@@ -438,81 +445,28 @@ class SwarmClient:
     @property
     def cycles(self) -> deque[CycleRecord]:
         """The records kept, oldest first."""
-        return self._cycles
+        return self._news.cycles
 
     def snapshot(self) -> SwarmSnapshot:
         """Everything a screen needs, as of now."""
-        now = time.monotonic()
-        reports = [self._with_reach(node, report, now) for node, report in sorted(self._nodes.items())]
-        reachable = [report for report in reports if report.status.reachable]
-        newest = max(reachable or reports, key=_progress, default=None)
-        leader = _leader(reachable)
-        gateway = self._gateway
-        known = gateway is not None and GATEWAY_ID in self._connected
-        venue = VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN
-        return SwarmSnapshot(
-            taken_ns=self._heard_ns or time.time_ns(),
-            session=self.session.directory.name,
-            market=_market(newest, self._settings.data),
-            nodes=tuple(report.status for report in reports),
-            leader=leader,
-            venue=venue,
-            gateway_connected=GATEWAY_ID in self._connected,
-            toggles=newest.toggles if newest else parse_toggles(self._settings.toggles),
-            cycles=tuple(self._cycles),
-            cycles_total=max((report.cycles_total for report in reports), default=0),
-            decisions_total=max((report.decisions_total for report in reports), default=0),
-            denied_total=max((report.denied_total for report in reports), default=0),
-            orders_sent_total=gateway.orders_sent if gateway else 0,
-            orders_filled_total=gateway.orders_filled if gateway else 0,
-            orders_rejected_total=gateway.orders_rejected if gateway else 0,
-            orders=tuple(reversed(self._orders.values())),
-            positions=newest.positions if newest else (),
-            cash=newest.cash if newest else 0.0,
-            equity=newest.equity if newest else 0.0,
-            events=tuple(self._events),
-            captions=(newest.captions if newest else self._settings.captions()) + self._fault_captions(),
-            phase=self._phase,
-            trading=gateway.trading if known and gateway else newest.trading if newest else "active",
-            trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
-            settings=self._settings.model_dump(),
-        )
-
-    def _fault_captions(self) -> tuple[str, ...]:
-        return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(self._faults.items()))
-
-    def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
-        reachable = node in self._connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S
-        status = report.status
-        if status.reachable == reachable:
-            return report
-        return replace(report, status=replace(status, reachable=reachable))
+        return self._news.snapshot()
 
     def add_event(self, severity: Severity, text: str) -> None:
         """A line of the monitor's own in the event log."""
-        self._events.append(EventRow(time.time_ns(), severity, "monitor", text))
+        self._news.add_events([EventRow(time.time_ns(), severity, "monitor", text)])
 
 
-def _progress(report: NodeReport) -> tuple[int, int]:
-    replica = report.status.replica
-    return (replica.commit_index if replica else -1, -report.status.node)
+def _label() -> str:
+    """Who sits at this monitor: `ann@desk`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    label = f"{user}@{socket.gethostname()}"[:LABEL_CHARACTERS_MAX]
+    return label if label.isprintable() else ""
 
 
-def _market(report: NodeReport | None, data: str) -> str:
-    return report.market if report is not None else data
-
-
-def _leader(reports: list[NodeReport]) -> int | None:
-    """The node that says it leads, in the highest epoch and term."""
-    found: tuple[int, int, int] | None = None
-    for report in reports:
-        replica = report.status.replica
-        if replica is not None and replica.leader == report.status.node:
-            found = max(found or (-1, -1, -1), (replica.epoch, replica.term, report.status.node))
-    return found[2] if found else None
-
-
-async def stop_session(session: Session, timeout_s: float = 30.0) -> bool:
+async def stop_session(session: Session, timeout_s: float = 60.0) -> bool:
     """Stop a session's supervisor and everything under it. False when none was running.
 
     Raises SessionError when it is still there after `timeout_s`.

@@ -11,12 +11,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from core.toggles import parse_toggles
 from net.batch import BatchPolicy
 from net.link_model import parse_links
+from net.quorum import fast_path_possible
 
 ENVIRONMENT_PREFIX = "TRADETUI_"
 
@@ -74,12 +75,20 @@ class Settings(BaseSettings):
     """Orders at the venue at once when parallel orders is on."""
     election_timeout_ms: Annotated[float, Field(ge=50, le=60_000)] = 600.0
     """A silent leader is replaced after this time (randomised up to twice as long)."""
+    fast_path: bool = False
+    """Byzantine decisions in two message delays, with 4 or 5 nodes; limits are then judged as a decision is applied."""
     checkpoint_interval_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 4_096
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
-    gateway_protocol: Literal["binance", "fix"] = "binance"
-    """What the gateway speaks with the venue: Binance Spot's WebSocket API, or FIX 4.4."""
+    gateway_protocol: Literal["binance", "fix", "ccxt"] = "binance"
+    """What the gateway speaks with the venue: Binance Spot's WebSocket API, FIX 4.4, or what ccxt makes of it."""
+    venue_address: str = ""
+    """Another venue than the session's own: `wss://HOST:PORT/PATH` (binance), `tls://HOST:PORT` (fix), `ws://` and
+    `tcp://` without encryption, `EXCHANGE` or `EXCHANGE:sandbox` (ccxt). Beyond this machine it wants `--live`."""
+    venue_keys: str = ""
+    """File of mode 600 with the keys of that venue as JSON (api_key, secret); empty: the environment's
+    TRADETUI_VENUE_API_KEY and TRADETUI_VENUE_API_SECRET."""
     venue_latency_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Injected latency of every answer of the venue; shown wherever its results are."""
     venue_jitter_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
@@ -98,6 +107,8 @@ class Settings(BaseSettings):
     """Spread of the modelled liquidity, basis points."""
     venue_depth_notional: Annotated[float, Field(gt=0)] = 250_000.0
     """Depth of each level of the modelled liquidity, quote currency."""
+    reconcile_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """Journal and venue are compared each so many seconds, beside each connect and change of leader; 0: only then."""
     order_rate_max_s: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
     """Orders a second, by each node's own clock; beyond it the node vetoes."""
     var_budget_fraction: Annotated[float, Field(gt=0, le=10)] = 0.10
@@ -120,6 +131,12 @@ class Settings(BaseSettings):
     def _toggles_parse(cls, value: str) -> str:
         parse_toggles(value)
         return value
+
+    @model_validator(mode="after")
+    def _fast_path_fits(self) -> Settings:
+        if self.fast_path and not fast_path_possible(self.nodes):
+            raise ValueError(f"fast_path needs 4 or 5 nodes, there are {self.nodes}: turn it off, or change nodes")
+        return self
 
     @field_validator("pace")
     @classmethod
@@ -152,9 +169,22 @@ class Settings(BaseSettings):
         """Sakoe-Chiba half width in steps."""
         return max(1, int(self.window_steps * self.warping_window_fraction))
 
+    @property
+    def answer_timeout_ms(self) -> float:
+        """An order that the venue has not answered for so long is in doubt, and asked after."""
+        return 5_000 + 2 * (self.venue_latency_ms + self.venue_jitter_ms)
+
+    @property
+    def gateway_drain_s(self) -> float:
+        """So long a gateway that stops waits for the venue's word on what is on the wire: an answer, or a question
+        after it did not come."""
+        return 2 * self.answer_timeout_ms / 1e3
+
     def captions(self) -> tuple[str, ...]:
         """Settings that must stand beside every result made under them."""
         found = []
+        if self.venue_address:
+            found.append(f"venue {self.venue_address}")
         if self.venue_latency_ms:
             found.append(f"venue latency {self.venue_latency_ms:g} ms (injected)")
         if self.venue_jitter_ms:
@@ -176,6 +206,8 @@ class Settings(BaseSettings):
             found.append(f"trading halts {self.venue_halts} (set)")
         if self.durability != "strict":
             found.append("durability none")
+        if self.fast_path:
+            found.append("Byzantine fast path")
         if self.headlines == "sample":
             found.append("sample headlines")
         if self.fault_equivocate_node >= 0:
@@ -227,11 +259,12 @@ def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config file {config_file} is no TOML: {error}") from None
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error)) from None
     return Settings.model_construct(**resolved.model_dump())
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What was wrong with which setting, a line each."""
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"]) or "settings"
@@ -248,5 +281,5 @@ def write_settings(settings: Settings, path: Path) -> None:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         text = json.dumps(value)
-        lines += ["", f"# {field.description}", f"{name} = {text}"]
+        lines += ["", f"# {' '.join((field.description or '').split())}", f"{name} = {text}"]
     path.write_text("\n".join(lines) + "\n")

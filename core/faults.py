@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.decision import Side
+from core.decision import Side, Veto
 from core.limits import Limits
 from net.certificate import signed_bytes
 from net.messages import ConsensusMessage, Message, Phase, Propose, Vote
@@ -35,6 +35,8 @@ class Fault(StrEnum):
     """Hears everything, tells other nodes nothing."""
     EQUIVOCATING = "equivocating"
     """Signs two contradictory Byzantine votes once a second."""
+    LYING = "lying"
+    """Judges rightly and signs the opposite: vetoes what it would let pass, and lets pass what it would veto."""
     OVERLIMIT = "over the limits"
     """While it leads, proposes an order beyond the limits in every decision, and votes for any."""
 
@@ -45,6 +47,7 @@ CAPTIONS: Final[dict[Fault, str]] = {
     Fault.SLOW: f"sends {SLOW_MS:g} ms late",
     Fault.SILENT: "stays silent",
     Fault.EQUIVOCATING: "equivocates",
+    Fault.LYING: "lies about what it judges",
     Fault.OVERLIMIT: "proposes beyond the limits",
 }
 """How a caption names each: `fault: node 2 is cut off`."""
@@ -105,8 +108,11 @@ class FaultyWire:
         self._wire.flush()
 
 
+_VOTES = (Phase.NOTARIZE, Phase.FAST)
+
+
 class EquivocatingWire:
-    """Votes twice: once a second a NOTARIZE vote of this node is followed by one for another block, rightly signed."""
+    """Votes twice: once a second a vote of this node for a block is followed by one for another, rightly signed."""
 
     def __init__(
         self,
@@ -115,8 +121,10 @@ class EquivocatingWire:
         sign: Callable[[bytes], bytes],
         context: Callable[[], bytes],
         active: Callable[[], bool],
+        fast_path: bool = False,
     ) -> None:
         """`context` gives the digest that signatures of the present epoch cover; it lies only while `active`."""
+        self._fast_path = fast_path
         self._active = active
         self._wire = wire
         self._node = node
@@ -132,19 +140,35 @@ class EquivocatingWire:
         now_s = time.monotonic()
         if not self._active() or now_s < self._last_s + EQUIVOCATION_INTERVAL_S:
             return
-        if isinstance(message, Vote) and message.phase is Phase.NOTARIZE and message.voter == self._node:
-            digest = sha256(message.digest).digest()
-            place = (message.view, message.height)
+        if isinstance(message, Vote) and message.phase in _VOTES and message.voter == self._node:
+            contradictory: tuple[tuple[Phase, bytes], ...] = ((message.phase, sha256(message.digest).digest()),)
         elif isinstance(message, Propose) and message.leader == self._node:
             digest = sha256(message.signature).digest()
-            place = (message.view, message.height)
+            # Of the leader's own FAST vote nobody hears, so it takes two to contradict each other.
+            contradictory = (
+                ((Phase.FAST, digest), (Phase.FAST, sha256(digest).digest()))
+                if self._fast_path
+                else ((Phase.NOTARIZE, digest),)
+            )
         else:
             return
         self._last_s = now_s
-        signature = self._sign(signed_bytes(self._context(), Phase.NOTARIZE, *place, digest))
-        other = Vote(message.epoch, Phase.NOTARIZE, *place, digest, self._node, signature)
-        # Only some hear both; the others must learn of it from those.
-        self._wire.broadcast(peer_ids[:1], other, round_id=round_id)
+        for phase, digest in contradictory:
+            signature = self._sign(signed_bytes(self._context(), phase, message.view, message.height, digest))
+            other = Vote(message.epoch, phase, message.view, message.height, digest, self._node, signature)
+            # Only some hear both; the others must learn of it from those.
+            self._wire.broadcast(peer_ids[:1], other, round_id=round_id)
+
+
+def contrary(opinions: NDArray[np.void]) -> NDArray[np.void]:
+    """The opposite of what was judged, OPINION_DTYPE[k], with full confidence: a lie that its signer cannot be shown to
+    have told, since an opinion is its own.
+    """
+    changed = opinions.copy()
+    changed["side"] = -opinions["side"]
+    changed["confidence"] = 1.0
+    changed["veto"] = np.where(opinions["veto"] == Veto.NONE, Veto.MEMORY, Veto.NONE)
+    return changed
 
 
 def beyond_limits(proposals: NDArray[np.void], limits: Limits) -> NDArray[np.void]:

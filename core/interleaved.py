@@ -23,6 +23,7 @@ from core.paired_ratio import PairedRatio, paired_ratios
 from core.records import CycleRecord
 from core.spans import NAMES
 from core.toggles import Toggles
+from core.what_if import family
 
 BLOCK_CYCLES = 8
 """Of recorded noise, blocks of 8 to 10 gave the narrowest interval for the cycles that they cost, switches included."""
@@ -38,6 +39,10 @@ LOOKS_APART = 1.04
 """The next look comes after so many times the replicates: a look at each would cost more and tell no more."""
 STRAY_CYCLES_MAX = 400
 """Cycles under other settings than asked for, in a row, until the experiment gives up."""
+
+
+_NESTED = np.array([[float(name in family(outer)) for outer in NAMES] for name in NAMES])
+"""1 where the row's span is the column's or nested in it."""
 
 
 class Verdict(StrEnum):
@@ -85,7 +90,11 @@ class ContrastResult:
 
 @dataclass(frozen=True, slots=True)
 class SpanResult:
-    """One span in the comparison of two settings: median inclusive ms a cycle, and the ratio where both ran it."""
+    """One span in the comparison of two settings: median inclusive ms a cycle, and the ratio where both ran it.
+
+    Own times are exclusive. `whole` is the span's own time with that of all nested in it: its part of the cycle's
+    critical path, which inclusive time is not where calls overlap.
+    """
 
     name: str
     first_ms: float
@@ -93,6 +102,9 @@ class SpanResult:
     first_own_ms: float
     second_own_ms: float
     ratio: PairedRatio | None
+    first_whole_ms: float
+    second_whole_ms: float
+    whole_ratio: PairedRatio | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ class InterleavedExperiment:
         self._stray = 0
         self._leader: int | None = None
         self._log_ms: list[NDArray[np.float64]] = []
-        """A replicate each, (cells, 1 + spans + untimed): log of the wall time's medians, then ms of the spans'."""
+        """A replicate each, (cells, 60): logs of medians, as `_medians` gives them."""
         self._own_ms: list[NDArray[np.float64]] = []
         self.started_again = 0
         """Replicates that were thrown away, because the lead changed hands or somebody else changed the toggles."""
@@ -276,21 +288,36 @@ class InterleavedExperiment:
         return ratio.half_width <= max(self.plan.half_width_max, HALF_WIDTH_OF_EFFECT * effect)
 
     def _spans(self, table: NDArray[np.float64]) -> tuple[SpanResult, ...]:
-        """`table` (replicates, 2, spans), log ms; -inf where a span took no time."""
+        """`table` (replicates, 2, 59), log ms; -inf where a span took no time."""
         measured = np.asarray(np.isfinite(table).all(axis=(0, 1)))
-        ratios = iter(paired_ratios(table[:, 0, measured] - table[:, 1, measured], self._seed))
+        found = iter(paired_ratios(table[:, 0, measured] - table[:, 1, measured], self._seed))
+        ratios = [next(found) if each else None for each in measured]
         first, second = np.exp(np.median(table, axis=0)).tolist()
         first_own, second_own = np.median(np.array(self._own_ms), axis=0).tolist()
+        names = (*NAMES, "untimed")
+        # untimed has nothing nested in it
+        whole = [*range(len(names), table.shape[2]), names.index("untimed")]
         return tuple(
-            SpanResult(name, first[k], second[k], first_own[k], second_own[k], next(ratios) if measured[k] else None)
-            for k, name in enumerate((*NAMES, "untimed"))
+            SpanResult(
+                name=name,
+                first_ms=first[k],
+                second_ms=second[k],
+                first_own_ms=first_own[k],
+                second_own_ms=second_own[k],
+                ratio=ratios[k],
+                first_whole_ms=first[whole[k]],
+                second_whole_ms=second[whole[k]],
+                whole_ratio=ratios[whole[k]],
+            )
+            for k, name in enumerate(names)
         )
 
 
 def _medians(records: list[CycleRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of one block: logs of the medians of wall, inclusive and untimed ms (1 + 30), and the medians of own ms (30)."""
-    times = np.array([[r.wall_ms, *r.inclusive_ms, r.untimed_ms] for r in records])
+    """Of one block: logs of the medians of wall, inclusive, untimed and whole ms (60); medians of own ms (30)."""
     own = np.array([[*r.exclusive_ms, r.untimed_ms] for r in records])
+    times = np.array([[r.wall_ms, *r.inclusive_ms, r.untimed_ms] for r in records])
+    times = np.column_stack([times, own[:, : len(NAMES)] @ _NESTED])
     with np.errstate(divide="ignore"):
         logs = np.log(np.maximum(np.median(times, axis=0), 0.0))
     return logs, np.median(own, axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -73,9 +73,13 @@ class LocalProcesses:
 
 
 class DaskCluster:
-    """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed."""
+    """The workers of a Dask scheduler at `address`, tcp://host:port; they need tradetui installed.
 
-    def __init__(self, address: str, patience_s: float = 10.0) -> None:
+    `run` is what they do with a task. What a lost worker had is done again by another.
+    """
+
+    def __init__(self, address: str, patience_s: float = 10.0, run: Callable[[Any], Any] = run_task) -> None:
+        self._run = run
         try:
             self._dask: Any = importlib.import_module("distributed")
         except ImportError as error:
@@ -85,12 +89,12 @@ class DaskCluster:
         except OSError as error:
             raise WorkersError(f"no Dask scheduler answers at {address}: {error}") from error
 
-    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Numbers]]:
+    def results(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """A bounded number of tasks is with the scheduler at a time: each carries the medoids."""
         futures: dict[Any, int] = {}
 
-        def submit(number: int, task: Task) -> Any:
-            future = self._client.submit(run_task, task, pure=False)
+        def submit(number: int, task: Any) -> Any:
+            future = self._client.submit(self._run, task, pure=False)
             futures[future] = number
             return future
 

@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
+from core.control_claims import ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
+from core.decision import Veto
 from core.essential import essential
-from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire
+from core.faults import EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
-from core.leader import MODE_OF, Leader, NotLeadingError
+from core.leader import MODE_OF, Leader
+from core.limits_change import LimitsChange
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
+from core.node_commands import CommandedNode
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
-from core.payload import CODEC_OF, PayloadKind, ReportBatch, ToggleChange, encode_trading_change, payload_kind
-from core.process_profile import profile_loop, render
-from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, Severity, VenueState
+from core.payload import (
+    CODEC_OF,
+    PayloadKind,
+    ReportBatch,
+    ToggleChange,
+    payload_kind,
+)
+from core.records import CycleRecord, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import (
     Control,
-    NodeReport,
     OrderKind,
-    Telemetry,
     application,
-    epoch_to_dict,
     unpack,
 )
-from core.toggles import from_dict
 from core.trader import Trader
-from core.trading_state import TradingChange, TradingState, decode_trading
+from core.trading_state import TradingChange, TradingState
 from core.transport import listen_address, transport_settings
 from net.certificate import with_word
 from net.http import PlainHttpServer
@@ -73,7 +81,7 @@ from net.wire.kinds import CodecKind
 LEARN_INTERVAL_S = 1.0
 
 
-class Node:
+class Node(CommandedNode):
     """Everything of one node process; see `run_node_process` for its life."""
 
     def __init__(self, node: int, session: Session, listen: str | None = None, *, compiles: bool = False) -> None:
@@ -81,6 +89,7 @@ class Node:
         settings = session.settings()
         self._node = node
         self._settings = settings
+        self._session_name = session.directory.name
         self._identity = Identity.load_or_create(session.key_file(f"node-{node}"), node)
         folder = session.folder(f"node-{node}")
         roster = session.roster()
@@ -107,10 +116,11 @@ class Node:
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._trader.judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
+        self._claims = ControlClaims(roster)
         self._endpoint.http_answer = pages.answer
         self._http = PlainHttpServer(pages.answer)
         self._opinions = Opinions(
@@ -149,7 +159,8 @@ class Node:
         self._leader = Leader(settings, self._state, cycle, self._orders, self, self._on_cycle)
         self._leading: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._trading_entry: Committed | None = None
+        self._operators_entries: dict[type, Committed] = {}
+        self._denials: Counter[int] = Counter()
         self._profiling = False
         self._profiled_from: int | None = None
 
@@ -168,6 +179,7 @@ class Node:
                 election_timeout_min_s=timeout_s,
                 election_timeout_max_s=2 * timeout_s,
                 checkpoint_interval_entries=self._settings.checkpoint_interval_entries,
+                fast_path=self._settings.fast_path,
             ),
             validate=self._validate,
             critical=self._state.payload_is_critical,
@@ -175,11 +187,17 @@ class Node:
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
 
+    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
+        opinions = self._trader.judge(step, proposals, proposed_ns)
+        return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
+
     def _validate(self, kind: EntryKind, payload: bytes) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
-        return self._state.judge_entry(kind, payload, leads=leads) is not ContentVerdict.REFUSE
+        # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
+        limits = not self._settings.fast_path
+        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""
@@ -188,7 +206,12 @@ class Node:
             await self._http.start(self._settings.http_port + self._node)
         faults, sign, replica = self._peer_wire, self._identity.sign, self._replica
         wire: Wire = EquivocatingWire(
-            faults, self._node, sign, lambda: replica.byzantine_context, lambda: faults.fault is Fault.EQUIVOCATING
+            faults,
+            self._node,
+            sign,
+            lambda: replica.byzantine_context,
+            lambda: faults.fault is Fault.EQUIVOCATING,
+            self._settings.fast_path,
         )
         if self._lost_disk:
             self.event(Severity.WARNING, "the log is gone: votes again once the others have admitted the new disk")
@@ -218,22 +241,12 @@ class Node:
         self._log.close()
         self._trader.close()
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._background.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            error = task.exception()
-            self.event(Severity.ERROR, f"{type(error).__name__}: {error}")
-
     # What the replica tells (net.shell.Observer).
 
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
         applied = self._state.apply(entry, witnessed=not denied)
         self._gossip.applied()
+        self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
         if applied.problem:
             self.event(Severity.WARNING, f"entry {entry.entry.index} changed nothing: {applied.problem}")
         if applied.accepted and not recovered:
@@ -245,28 +258,29 @@ class Node:
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
-            if isinstance(part.payload, TradingChange) and not part.problem:
-                self._trading_changed(entry)
+            if isinstance(part.payload, TradingChange | LimitsChange) and not part.problem:
+                self._operator_changed(entry, part.payload)
             self._pending.committed(payload, (entry, part))
 
-    def _trading_changed(self, entry: Committed) -> None:
+    def _operator_changed(self, entry: Committed, change: TradingChange | LimitsChange) -> None:
         state = self._state
-        severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
-        self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
-        self._trading_entry = entry
-        self._tell_trading()
+        if isinstance(change, LimitsChange):
+            self.event(Severity.WARNING, f"new limits, entry {entry.entry.index}: {self._limits_text()}")
+        else:
+            severity = Severity.INFO if state.trading is TradingState.ACTIVE else Severity.WARNING
+            self.event(severity, f"trading is {state.trading}, entry {entry.entry.index}: {state.trading_reason}")
+        self._operators_entries[type(change)] = entry
+        self._tell_operators_words()
 
-    def _tell_trading(self) -> None:
+    def _tell_operators_words(self) -> None:
         """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
-        entry = self._trading_entry
-        if entry is None:
-            return
-        raft = entry.certificate.mode is not Mode.BFT
-        if raft and self._replica.leader != self._node:
-            return
-        proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
-        body = {"proof": encode(proof, CodecKind.CAPNP)}
-        self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+        for entry in self._operators_entries.values():
+            raft = entry.certificate.mode is not Mode.BFT
+            if raft and self._replica.leader != self._node:
+                continue
+            proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
+            body = {"proof": encode(proof, CodecKind.CAPNP)}
+            self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -386,9 +400,6 @@ class Node:
     def take_reports(self) -> ReportBatch | None:
         return self._leader.take_reports()
 
-    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
-        return self._endpoint.send(peer_id, message, round_id=round_id)
-
     def entries_unproven(self) -> int:
         return self._checkpoint.entries_unproven
 
@@ -407,9 +418,6 @@ class Node:
     def _with_word(self, committed: Committed) -> Committed:
         """A Raft core's proof has no signer; whoever leads gives its word to the gateway."""
         return with_word(committed, self._node, self._identity.sign)
-
-    def event(self, severity: Severity, text: str) -> None:
-        self._telemetry.event(severity, text)
 
     def _refused_by_gateway(self, reason: str) -> None:
         self.event(Severity.ERROR, f"the gateway refused orders: {reason}")
@@ -459,12 +467,13 @@ class Node:
             self.event(Severity.WARNING, f"link to {'a stranger' if peer is None else peer} refused: {event.reason}")
         elif peer == GATEWAY_ID and event.kind is PeerEventKind.CONNECTED:
             self._tell_members()
-            self._tell_trading()
+            self._tell_operators_words()
         elif peer is not None and event.kind is PeerEventKind.DISCONNECTED:
             if peer == GATEWAY_ID:
                 self._leader.venue_changed(VenueState.UNKNOWN)
             if peer >= OPERATOR_ID:
                 self._telemetry.unsubscribe(peer)
+                self._claims.gone(peer)
             else:
                 self.event(Severity.WARNING, f"lost {_name(peer)}: {event.reason}")
 
@@ -491,146 +500,6 @@ class Node:
                 self._leader.deliver(message)
         elif sender >= OPERATOR_ID:
             self._on_operator(sender, message)
-
-    def _on_operator(self, sender: int, message: Application) -> None:
-        if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
-            wanted = unpack(message.body)
-            self._telemetry.subscribe(sender, int(wanted["from_cycle"]), float(wanted["interval_s"]))
-        elif message.channel is Channel.CONTROL:
-            self._spawn(self._answer(sender, message))
-
-    async def _answer(self, sender: int, message: Application) -> None:
-        values = unpack(message.body)
-        try:
-            if message.kind == Control.PRESS:
-                key = str(values["key"])
-                reply: dict[str, object] = await self._change(lambda: self._leader.press(key))
-            elif message.kind == Control.SET_TOGGLES:
-                toggles = from_dict(values["toggles"])
-                reply = await self._change(lambda: self._leader.set_toggles(toggles))
-            elif message.kind == Control.TRADING:
-                reply = await self._commit_trading(bytes(values["change"]))
-            elif message.kind == Control.EPOCH:
-                reply = epoch_to_dict(self._replica.running_epoch)
-            elif message.kind == Control.CHANGE_MEMBERS:
-                assert self._shell is not None
-                self._shell.change_membership(bytes(values["change"]))
-                reply = {"text": "submitted"}
-            elif message.kind == Control.TRACE:
-                reply = self._trace.to_dict()
-            elif message.kind == Control.FAULT:
-                reply = {"text": self._inject(Fault(values["fault"]))}
-            elif message.kind == Control.PROFILE:
-                reply = {"files": await self._profile(float(values["seconds"]))}
-            else:
-                reply = {"text": f"unknown command {message.kind}"}
-        except (ValueError, KeyError, TypeError) as error:
-            reply = {"text": f"refused: {error}"}
-        self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
-
-    def _inject(self, fault: Fault) -> str:
-        if fault is Fault.PAUSED:
-            raise ValueError("a process cannot pause itself")
-        self._peer_wire.fault = fault
-        if fault is not Fault.NONE:
-            self.event(Severity.WARNING, f"fault on purpose: {CAPTIONS[fault]}")
-            return f"node {self._node} {CAPTIONS[fault]}"
-        self.event(Severity.INFO, "no fault on purpose any more")
-        return f"node {self._node} does as it should"
-
-    async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
-        """`again`: nothing was changed, because another node leads."""
-        not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
-        if self._leading is None:
-            return not_taken
-        try:
-            return {"text": await ask()}
-        except NotLeadingError:
-            return not_taken
-
-    async def _commit_trading(self, data: bytes) -> dict[str, object]:
-        """Put a signed change of the trading state to the vote at once, in the middle of a cycle too."""
-        change = decode_trading(data)
-        if not change.is_signed(self._state.trading_keys):
-            raise ValueError("the change of the trading state is not signed by one who may")
-        if self._leading is None:
-            return {"text": f"node {self._node} does not lead; press again", "again": True}
-        try:
-            await self.commit(encode_trading_change(change))
-        except LeadershipLostError:
-            return {"text": "the lead changes hands; press again", "again": True}
-        if self._state.trading_pressed_ns != change.pressed_ns:
-            return {"text": f"a later change came first: trading is {self._state.trading}"}
-        return {"text": f"committed: trading is {self._state.trading}"}
-
-    async def _profile(self, seconds: float) -> dict[str, bytes]:
-        if self._profiling:
-            raise ValueError("a profile is being taken already")
-        self._profiling = True
-        self._profiled_from = self._profiled_from or self._state.cycles_done + 1
-        try:
-            session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-            return await asyncio.to_thread(render, session)
-        finally:
-            self._profiling = False
-
-    # What monitors are told.
-
-    def _report(self, events: tuple[EventRow, ...]) -> NodeReport:
-        spec, portfolio = self._state.spec, self._state.portfolio
-        quantum = spec.tick_size * spec.lot_size
-        marks = self._trader.marks
-        return NodeReport(
-            status=self._status(),
-            toggles=self._state.toggles,
-            cycles_total=self._state.cycles_done,
-            decisions_total=self._state.decisions_committed,
-            denied_total=self._state.decisions_denied,
-            positions=self._positions(),
-            cash=portfolio.cash * quantum,
-            equity=portfolio.equity(marks) * quantum,
-            events=events,
-            captions=self._kernels.captions + self._trader.captions + self._settings.captions(),
-            market=spec.title,
-            trading=str(self._state.trading),
-            trading_reason=self._state.trading_reason,
-        )
-
-    def _status(self) -> NodeStatus:
-        links = tuple(
-            PeerLink(link.peer, link.connected, link.round_trip_ms, link.resumed, link.shed, link.refused)
-            for link in self._endpoint.links()
-            if link.peer in self._replica.nodes or link.peer == GATEWAY_ID
-        )
-        return NodeStatus(
-            node=self._node,
-            pid=os.getpid(),
-            reachable=True,
-            step=self._trader.step,
-            lap=self._trader.lap,
-            activity=self._leader.activity,
-            replica=self._replica.status(),
-            links=links,
-            durability=self._settings.durability,
-            accusations=self._accusations.all(),
-            news=self._gossip.news(),
-            disagreements=tuple(sorted(self._gossip.disagreements.items())),
-        )
-
-    def _positions(self) -> tuple[PositionRow, ...]:
-        spec, portfolio, marks = self._state.spec, self._state.portfolio, self._trader.marks
-        quantum = spec.tick_size * spec.lot_size
-        return tuple(
-            PositionRow(
-                instrument=instrument.symbol,
-                quantity=float(portfolio.positions[i]) * spec.lot_size,
-                average_price=portfolio.average_price(i) * spec.tick_size,
-                mark_price=float(marks[i]) * spec.tick_size,
-                realised=portfolio.realised[i] * quantum,
-                unrealised=portfolio.unrealised(i, int(marks[i])) * quantum,
-            )
-            for i, instrument in enumerate(spec.instruments)
-        )
 
 
 def _first_fault(node: int, settings: Settings, session: Session) -> Fault:

@@ -1,4 +1,5 @@
-"""What the replicated log carries: decisions with their signed opinions, execution reports, toggles, trading state.
+"""What the replicated log carries: decisions with their signed opinions, execution reports, toggles, trading state,
+limits.
 
 `net` moves these as opaque bytes. Records inside follow the serialization toggle of the node that wrote them and say so
 themselves, so a log holds all layouts side by side.
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE
+from core.limits_change import LimitsChange, decode_limits, encode_limits
 from core.records import OrderState
 from core.toggles import Serialization, Toggles, from_dict
 from core.trading_state import TradingChange, decode_trading, encode_trading
@@ -66,6 +68,7 @@ class PayloadKind(IntEnum):
     REPORTS = 2
     TOGGLES = 3
     TRADING = 4
+    LIMITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class ToggleChange:
     toggles: Toggles
 
 
-Payload = DecisionBatch | ReportBatch | ToggleChange | TradingChange
+Payload = DecisionBatch | ReportBatch | ToggleChange | TradingChange | LimitsChange
 
 
 def opinion_bytes(peer: int, proposals: NDArray[np.void], opinions: NDArray[np.void]) -> bytes:
@@ -160,6 +163,10 @@ def encode_trading_change(change: TradingChange) -> bytes:
     return bytes([PayloadKind.TRADING]) + encode_trading(change)
 
 
+def encode_limits_change(change: LimitsChange) -> bytes:
+    return bytes([PayloadKind.LIMITS]) + encode_limits(change)
+
+
 def payload_kind(payload: bytes) -> PayloadKind:
     """The kind by its first byte. Raises PayloadError."""
     try:
@@ -178,6 +185,8 @@ def decode(payload: bytes) -> Payload:
             return _decode_reports(payload)
         if kind is PayloadKind.TRADING:
             return decode_trading(payload[1:])
+        if kind is PayloadKind.LIMITS:
+            return decode_limits(payload[1:])
         return ToggleChange(from_dict(json.loads(payload[1:])))
     except (ValueError, TypeError, KeyError, struct.error) as error:
         raise PayloadError(f"malformed {kind.name.lower()} payload: {error}") from error

@@ -14,6 +14,8 @@ from pyinstrument import Profiler
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
 from pyinstrument.session import Session as ProfileSession
 
+from core.folded_stacks import fold
+
 INTERVAL_S = 0.001
 SECONDS_MAX = 60.0
 
@@ -35,7 +37,7 @@ async def profile_loop(seconds: float, description: str) -> ProfileSession:
 
 
 def render(session: ProfileSession) -> dict[str, bytes]:
-    """HTML, speedscope, text and session files by name. Takes seconds: call it off the event loop."""
+    """HTML, speedscope, text, folded stacks and session files by name. Takes seconds: call it off the event loop."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.pyisession"
         session.save(str(path))
@@ -47,4 +49,5 @@ def render(session: ProfileSession) -> dict[str, bytes]:
         "profile.speedscope.json": speedscope.render(session).encode(),
         "profile.txt": ConsoleRenderer(unicode=True, color=False).render(session).encode(),
         "profile.pyisession": saved,
+        "profile.folded": fold(session.frame_records),
     }

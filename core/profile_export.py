@@ -69,7 +69,18 @@ def write_export(
     }
     (folder / "details.json").write_text(json.dumps(details, indent=1) + "\n")
     write_spans(folder / "spans.csv", snapshot)
+    if any(record.toggles == snapshot.toggles for record in snapshot.cycles):
+        write_spans_parquet(folder / "spans.csv", folder / "spans.parquet")
     return folder
+
+
+def write_spans_parquet(csv_file: Path, path: Path) -> None:
+    """The same table as Parquet. Raises duckdb.Error where it cannot be written."""
+    import duckdb  # not wanted by the commands that write no snapshot
+
+    source, target = (str(each).replace("'", "''") for each in (csv_file, path))
+    with duckdb.connect() as database:
+        database.sql(f"COPY (SELECT * FROM read_csv('{source}', header = true)) TO '{target}' (FORMAT parquet)")
 
 
 def write_spans(path: Path, snapshot: SwarmSnapshot) -> None:

@@ -1,4 +1,4 @@
-"""What the limits are checked against, as it stood behind each of the last entries of the log.
+"""The limits and what they are checked against, as it stood behind each of the last entries of the log.
 
 At a Byzantine vote a replica must judge a proposal on the very state that its leader judged it on, or honest replicas
 would split. So the leader names the index of that state, and every node keeps the few arrays that the check reads.
@@ -7,26 +7,29 @@ would split. So the leader names the index of that state, and every node keeps t
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.limits import Limits
 from core.portfolio import Portfolio
 
 KEPT_INDICES: Final = 96
 """Entries back from the newest for which the exposure is known."""
+_LIMITS_BYTES: Final = 8 * len(fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Copies, int64[n] each: lots held and in flight, marks in ticks."""
+    """Copies, int64[n] each: lots held and in flight, marks in ticks; and the limits of that time."""
 
     positions: NDArray[np.int64]
     reserved_buy: NDArray[np.int64]
     reserved_sell: NDArray[np.int64]
     marks: NDArray[np.int64]
+    limits: Limits
 
     @property
     def instruments(self) -> int:
@@ -34,13 +37,14 @@ class Exposure:
 
     def to_bytes(self) -> bytes:
         arrays = (self.positions, self.reserved_buy, self.reserved_sell, self.marks)
-        return b"".join(array.astype("<i8").tobytes() for array in arrays)
+        limits = np.array(astuple(self.limits), "<i8").tobytes()
+        return b"".join(array.astype("<i8").tobytes() for array in arrays) + limits
 
 
-def exposure_of(portfolio: Portfolio, marks: NDArray[np.int64]) -> Exposure:
+def exposure_of(portfolio: Portfolio, marks: NDArray[np.int64], limits: Limits) -> Exposure:
     """The exposure as it stands, copied."""
     return Exposure(
-        portfolio.positions.copy(), portfolio.reserved_buy.copy(), portfolio.reserved_sell.copy(), marks.copy()
+        portfolio.positions.copy(), portfolio.reserved_buy.copy(), portfolio.reserved_sell.copy(), marks.copy(), limits
     )
 
 
@@ -78,10 +82,13 @@ class RecentExposure:
         """The inverse of `to_rows`. Raises ValueError for rows that do not ascend to `newest`, or of a wrong size."""
         changes: deque[tuple[int, Exposure]] = deque()
         for index, data in rows:
-            arrays = np.frombuffer(data, "<i8").astype(np.int64).reshape(4, instruments)
+            held, bought, sold, marks = (
+                np.frombuffer(data[:-_LIMITS_BYTES], "<i8").astype(np.int64).reshape(4, instruments)
+            )
+            limits = Limits(*np.frombuffer(data[-_LIMITS_BYTES:], "<i8").tolist())
             if not (changes[-1][0] if changes else -1) < index <= newest:
                 raise ValueError(f"exposure of index {index} is out of order")
-            changes.append((index, Exposure(*(array.copy() for array in arrays))))
+            changes.append((index, Exposure(held.copy(), bought.copy(), sold.copy(), marks.copy(), limits)))
         if not changes:
             raise ValueError("no exposure")
         recent = cls(changes[0][1])

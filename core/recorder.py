@@ -69,7 +69,9 @@ async def run_recorder_process(session: Session, stopping: asyncio.Event, ready:
     settings = session.settings()
     recording = Recording(recording_file(session))
     recorder = Recorder(recording, settings.recording_mb_max * 1_000_000)
-    client = SwarmClient(session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S)
+    client = SwarmClient(
+        session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S, read_only=True
+    )
     await client.connect()
     ready()
     try:

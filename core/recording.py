@@ -87,6 +87,10 @@ class Recording:
         """The newest cycle's number, 0 for none."""
         return int(self._one("SELECT coalesce(max(cycle), 0) FROM cycles"))
 
+    def cycle_count(self) -> int:
+        """Cycles that it holds."""
+        return int(self._one("SELECT count(*) FROM cycles"))
+
     def _one(self, query: str, *values: object) -> Any:
         row = self._db.execute(query, values).fetchone()
         assert row is not None

@@ -98,6 +98,21 @@ class PositionRow:
     unrealised: float
 
 
+@dataclass(frozen=True, slots=True)
+class ResultsRow:
+    """What all trading came to so far, quote currency; equity at the prices of the decisions."""
+
+    fees: float
+    turnover: float
+    drawdown: float
+    """Largest fall of equity from an earlier high."""
+    drawdown_fraction: float
+    """Of that high."""
+    closed_trades: int
+    winning_trades: int
+    """After fees."""
+
+
 class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
@@ -146,6 +161,22 @@ class Accusation:
     proven: bool
     """Two signed statements that no honest node signs both; else it is what the accuser alone saw."""
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class InControl:
+    """The operator who may change the swarm; prints as `operator-0 (ann@desk)`."""
+
+    operator: int
+    name: str
+    """In the roster."""
+    label: str
+    """In its own words."""
+    claimed_ns: int
+    """Unix time on the operator's clock; the latest claim counts."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.label})" if self.label else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,5 +252,13 @@ class SwarmSnapshot:
     trading: str = "active"
     """`core.trading_state.TradingState`: what the gateway lets through, or the log's state where it is away."""
     trading_reason: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    """By name, quote currency; the price band in basis points."""
     instruments: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
+    in_control: InControl | None = None
+    """None: nobody, or it is not known."""
+    results: ResultsRow | None = None
+    """None before a node was heard, and in recordings of older builds."""
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied and how often, since the node that tells of it started; the most frequent first."""

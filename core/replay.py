@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.attach import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT, TradingAnswer
+from core.attach import TradingAnswer
+from core.book_ladder import BookLadder
 from core.config import Settings
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.profile_export import write_export, write_spans
+from core.profile_pair import PairDiff
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
+from core.swarm_news import CYCLES_KEPT, EVENTS_KEPT, ORDERS_KEPT
 from core.toggles import Toggles
 from core.trading_state import TradingState
 
@@ -67,6 +70,16 @@ class Replay:
     def cycles(self) -> Sequence[CycleRecord]:
         return self.snapshot().cycles
 
+    @property
+    def operator(self) -> int | None:
+        return None
+
+    async def take_control(self) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
+    async def give_up_control(self) -> str:
+        raise ValueError(NOTHING_CHANGES)
+
     async def press(self, key: str) -> str:
         return f"{key}: {NOTHING_CHANGES}"
 
@@ -78,6 +91,9 @@ class Replay:
 
     async def trace(self) -> SwarmTrace:
         raise ValueError("a recording keeps each span's time, not when it ran")
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        raise ValueError("a recording keeps no book")
 
     async def kill_node(self, node: int) -> str:
         raise ValueError(NOTHING_CHANGES)
@@ -92,6 +108,11 @@ class Replay:
         """The folder of figures as they stand; there is no process to profile."""
         snapshot = self.snapshot()
         return write_export(directory, snapshot, Settings.model_construct(None, **snapshot.settings), svg, {})
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        raise ValueError("a recording has no process to profile")
 
     async def stop_swarm(self) -> None:
         return

@@ -8,11 +8,13 @@ import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from core.config import Settings, load_settings, write_settings
 from core.faults import Fault
+from core.profile_export import machine
 from core.records import EventRow, Severity
 from net.identity import Identity, Roster, RosterEntry
 
@@ -21,7 +23,10 @@ OPERATOR_ID = 200
 NODES_MAX = 10
 """Nodes that a session has keys and addresses for; those past its first members are admitted later, or never."""
 OPERATORS = 8
-"""Monitors that can be attached at once; each takes one operator identity."""
+"""Monitors in control, or ready to be, that can be attached at once; each takes one operator identity."""
+OBSERVER_ID = 300
+OBSERVERS = 8
+"""Monitors that only look on, and the recorder; each takes one observer identity."""
 LOOPBACK = "127.0.0.1"
 EVENTS_BYTES_MAX = 4_000_000
 KEPT_SESSIONS = 10
@@ -94,6 +99,15 @@ class Session:
     def venue_fix_port_file(self) -> Path:
         return self.directory / "venue" / "fix-port"
 
+    @property
+    def venue_rest_port_file(self) -> Path:
+        return self.directory / "venue" / "rest-port"
+
+    @property
+    def live_file(self) -> Path:
+        """Holds the address of the venue beyond this machine that a person let this session trade with."""
+        return self.directory / "gateway" / "live"
+
     def key_file(self, name: str) -> Path:
         return self.directory / "keys" / f"{name}.key"
 
@@ -112,6 +126,22 @@ class Session:
 
     def roster(self) -> Roster:
         return Roster.load(self.roster_file)
+
+    @property
+    def experiments_file(self) -> Path:
+        """Finished experiments, a line of JSON each (`core.experiment_log`)."""
+        return self.directory / "experiments.jsonl"
+
+    @property
+    def machine_file(self) -> Path:
+        return self.directory / "machine.json"
+
+    def machine(self) -> dict[str, Any]:
+        """What the session was made on (`core.profile_export.machine`); empty for one that does not say."""
+        try:
+            return dict(json.loads(self.machine_file.read_text()))
+        except FileNotFoundError:
+            return {}
 
     @property
     def nodes_file(self) -> Path:
@@ -231,13 +261,15 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     names = [(i, f"node-{i}", "node") for i in range(NODES_MAX)]
     names.append((GATEWAY_ID, "gateway", "gateway"))
     names += [(OPERATOR_ID + k, f"operator-{k}", "operator") for k in range(OPERATORS)]
-    ports = [*free_udp_ports(NODES_MAX + 1), *[None] * OPERATORS]
+    names += [(OBSERVER_ID + k, f"observer-{k}", "observer") for k in range(OBSERVERS)]
+    ports = [*free_udp_ports(NODES_MAX + 1), *[None] * (OPERATORS + OBSERVERS)]
     entries = []
     for (identity_id, name, role), port in zip(names, ports, strict=True):
         identity = Identity.load_or_create(session.key_file(name), identity_id)
         address = None if port is None else (LOOPBACK, port)
         entries.append(RosterEntry(identity_id, name, role, identity.public_key, address))
     Roster(entries).save(session.roster_file)
+    session.machine_file.write_text(json.dumps(machine(), indent=1) + "\n")
     write_settings(settings, session.settings_file)
     return session
 

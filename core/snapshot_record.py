@@ -8,12 +8,14 @@ from typing import Any
 from core.records import (
     Accusation,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
     SwarmSnapshot,
     VenueState,
@@ -42,6 +44,10 @@ def snapshot_from_dict(values: dict[str, Any]) -> SwarmSnapshot:
     values["events"] = tuple(event_from_dict(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
     values["instruments"] = tuple(values["instruments"])
+    if values.get("in_control") is not None:
+        values["in_control"] = InControl(**values["in_control"])
+    if values.get("results") is not None:
+        values["results"] = ResultsRow(**values["results"])
     return SwarmSnapshot(**values)
 
 

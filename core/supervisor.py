@@ -8,6 +8,7 @@ owner (`tradetui run`) ends the same way with its owner.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -16,10 +17,14 @@ from pathlib import Path
 
 from core.config import Settings
 from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
+from core.live import KEY_VARIABLES, take_leave_away
 from core.records import Severity
 from core.session import ProcessState, Session, SwarmState
 
 STOP_GRACE_S = 5.0
+"""A process that was asked to stop and is still there after this time is killed; the gateway may finish its orders."""
+GATEWAY_BACK_S = 10.0
+"""A gateway that is being started again when the swarm stops gets this long to come: it may hold orders in doubt."""
 READY_TIMEOUT_S = 120.0
 QUICK_DEATHS_MAX = 5
 """A process that dies this often within `QUICK_DEATH_S` of its start is given up, and the monitor says why."""
@@ -41,6 +46,7 @@ class Child:
         self.quick_deaths = 0
         self.started = 0.0
         self.ready = asyncio.Event()
+        self.is_stopping = False
 
     def row(self) -> ProcessState:
         return ProcessState(self.name, self.process.pid if self.process else 0, self.state, self.restarts)
@@ -54,7 +60,8 @@ class Supervisor:
         self._settings = settings
         nodes = (f"node-{i}" for i in session.wanted_nodes())
         recorder = ("recorder",) if settings.recording_mb_max else ()
-        self._children = [Child(name) for name in ("venue", "gateway", *nodes, *recorder)]
+        venue = () if settings.venue_address else ("venue",)
+        self._children = [Child(name) for name in (*venue, "gateway", *nodes, *recorder)]
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._phase = "starting"
@@ -150,11 +157,11 @@ class Supervisor:
         self._say(self._phase)
 
     async def _keep_alive(self, child: Child) -> None:
-        while not self._stopping.is_set():
+        while True:
             await self._start(child)
             assert child.process is not None
             code = await child.process.wait()
-            if self._stopping.is_set():
+            if child.is_stopping:
                 return
             child.state = "restarting"
             child.ready.clear()
@@ -185,7 +192,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=os.environ | ONE_THREAD,
+                env=_environment(child.name),
             )
         child.started = time.monotonic()
         child.state = "starting"
@@ -210,37 +217,59 @@ class Supervisor:
         return f": {lines[-1][:200]}" if lines else ""
 
     async def _stop_children(self) -> None:
+        """Nodes first; then the gateway, which waits for the orders on the wire; the venue last, to answer them.
+
+        Gateway and venue are kept alive until their turn comes.
+        """
         self._say("stopping")
-        watchers = list(self._watchers.values())
+        by_name = {child.name: child for child in self._children}
+        await self._stop_stage([child for child in self._children if child.name not in ("gateway", "venue")])
+        gateway = by_name["gateway"]
+        if self._ready and gateway.state in ("restarting", "starting"):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATEWAY_BACK_S):
+                    await gateway.ready.wait()
+        await self._stop_stage([gateway], self._settings.gateway_drain_s)
+        await self._stop_stage([by_name[name] for name in ("venue",) if name in by_name])
+        take_leave_away(self._session)
+        self._session.add_event(Severity.INFO, "supervisor", "stopped")
+        self._say("stopped")
+
+    async def _stop_stage(self, children: list[Child], more_s: float = 0.0) -> None:
+        """Ask some children to stop, and kill those that are still there after the grace and `more_s`."""
+        for child in children:
+            child.is_stopping = True
+        watchers = [self._watchers[child.name] for child in children if child.name in self._watchers]
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
-        # Nodes first, then the gateway, the venue last: an order on its way still finds its answer.
-        for child in reversed(self._children):
-            process = child.process
-            if process is None or process.returncode is not None:
-                continue
-            process.terminate()
-        for child in self._children:
-            process = child.process
-            if process is None:
+        for child in children:
+            if child.process is not None and child.process.returncode is None:
+                child.process.terminate()
+        for child in children:
+            if child.process is None:
                 continue
             try:
-                async with asyncio.timeout(STOP_GRACE_S):
-                    await process.wait()
+                async with asyncio.timeout(STOP_GRACE_S + more_s):
+                    await child.process.wait()
             except TimeoutError:
                 self._session.add_event(Severity.WARNING, "supervisor", f"{child.name} did not stop in time: killed")
-                process.kill()
-                await process.wait()
+                child.process.kill()
+                await child.process.wait()
             child.state = "stopped"
-        self._session.add_event(Severity.INFO, "supervisor", "stopped")
-        self._say("stopped")
+        self._say(self._phase)
 
     def _say(self, phase: str) -> None:
         self._phase = phase
         rows = tuple(child.row() for child in self._children)
         words = f"{phase}; {self._compiling}" if self._compiling else phase
         self._session.write_swarm(SwarmState(os.getpid(), self._started_ns, words, self._ready, rows))
+
+
+def _environment(name: str) -> dict[str, str]:
+    """Of one process: a venue's keys are the gateway's alone."""
+    kept = {k: v for k, v in os.environ.items() if name == "gateway" or k not in KEY_VARIABLES}
+    return kept | ONE_THREAD
 
 
 async def _main(directory: Path, owned: bool) -> None:

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 import msgpack
 import numpy as np
 
+from core.limits import Limits
 from core.portfolio import Portfolio
 from core.recent_exposure import RecentExposure
 from core.records import OrderState
 from core.swarm_state import OpenDecision, SwarmState
 from core.toggles import from_dict
+from core.trading_results import TradingResults
 from core.trading_state import TradingState
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import decode_membership, encode_membership
@@ -29,7 +31,7 @@ from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryK
 from net.wire.codec import WireError, decode, encode
 from net.wire.kinds import CodecKind
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 def take_snapshot(state: SwarmState) -> bytes:
@@ -45,9 +47,11 @@ def take_snapshot(state: SwarmState) -> bytes:
         "portfolio": state.portfolio.to_bytes(),
         "toggles": state.toggles.as_dict(),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
+        "limits": (astuple(state.limits), state.limits_signed_ns),
         "decisions_committed": state.decisions_committed,
         "decisions_denied": state.decisions_denied,
         "orders_closed": sorted((kind.value, count) for kind, count in state.orders_closed.items()),
+        "results": state.results.to_row(),
         "last_report": state.last_report,
         "decided_step": state.decided_step.astype("<i8").tobytes(),
         "marks": state.marks.astype("<i8").tobytes(),
@@ -80,7 +84,10 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         toggles = from_dict(values["toggles"])
         trading, pressed_ns, reason = values["trading"]
         trading = TradingState(trading)
+        limits_values, limits_signed_ns = values["limits"]
+        limits = Limits(*limits_values)
         closed = {OrderState(kind): count for kind, count in values["orders_closed"]}
+        results = TradingResults.from_row(values["results"])
         entries = {committed.entry.index: committed for committed in map(_committed, values["entries"])}
         decisions = [_decision(fields, entries) for fields in values["open"]]
         counters = [values[name] for name in ("index", "last_report", "decisions_committed", "decisions_denied")]
@@ -92,7 +99,8 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     state.membership, state.portfolio, state.toggles, state.recent = membership, portfolio, toggles, recent
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
-    state.chain, state.orders_closed = values["chain"], closed
+    state.limits, state.limits_signed_ns = limits, limits_signed_ns
+    state.chain, state.orders_closed, state.results = values["chain"], closed, results
     state.decided_step, state.marks = decided_step, marks
     state.open_decisions = OrderedDict((decision.client_order_id, decision) for decision in decisions)
     _put_back(state, proven)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from core.decision import Side, Veto
 from core.judgement import tally
 from core.limits import Limits, check, is_critical, reduces_only
+from core.limits_change import LimitsChange
 from core.market.spec import MarketSpec
 from core.orders.identity import client_order_id
 from core.payload import (
@@ -36,6 +37,7 @@ from core.portfolio import ClosedTrade, Fill, Portfolio
 from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggles import Toggles
+from core.trading_results import TradingResults
 from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError
@@ -108,14 +110,18 @@ class SwarmState:
     gateway_key: bytes
     """The gateway's 32-byte Ed25519 public key; it signs execution reports."""
     trading_keys: dict[int, bytes] = field(default_factory=dict)
-    """Who may change the trading state: public key by roster id of the operators and the gateway."""
+    """Who may change the trading state and (not the gateway) the limits: public key by roster id of the operators and
+    the gateway."""
     trading: TradingState = TradingState.ACTIVE
     trading_pressed_ns: int = 0
     """When the last change of the trading state was signed; an older one changes nothing."""
     trading_reason: str = ""
+    limits_signed_ns: int = 0
+    """When the last change of the limits was signed; an older one changes nothing."""
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
+    results: TradingResults = field(default_factory=TradingResults)
     last_report: int = 0
     applied_index: int = 0
     open_decisions: OrderedDict[str, OpenDecision] = field(default_factory=OrderedDict)
@@ -132,7 +138,7 @@ class SwarmState:
         n = len(self.spec.instruments)
         self.decided_step = np.full(n, -1, np.int64)
         self.marks = np.zeros(n, np.int64)
-        self.recent = RecentExposure(exposure_of(self.portfolio, self.marks))
+        self.recent = RecentExposure(exposure_of(self.portfolio, self.marks, self.limits))
 
     @property
     def cycles_done(self) -> int:
@@ -155,8 +161,10 @@ class SwarmState:
         self.applied_index = entry.index
         self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
         applied = self._apply_entry(committed, witnessed)
-        changed = any(isinstance(part.payload, DecisionBatch | ReportBatch) for _, part in applied.parts)
-        self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks) if changed else None)
+        changed = any(isinstance(part.payload, DecisionBatch | ReportBatch | LimitsChange) for _, part in applied.parts)
+        self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks, self.limits) if changed else None)
+        if changed:
+            self.results.marked(self.portfolio.equity(self.marks))
         return applied
 
     def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
@@ -184,9 +192,8 @@ class SwarmState:
             return self._apply_reports(payload)
         if isinstance(payload, ToggleChange):
             self.toggles = payload.toggles
-        else:
-            return self._apply_trading(payload)
-        return Applied(payload)
+            return Applied(payload)
+        return self._apply_limits(payload) if isinstance(payload, LimitsChange) else self._apply_trading(payload)
 
     def _apply_trading(self, change: TradingChange) -> Applied:
         if not self._may_change_trading(change):
@@ -196,6 +203,24 @@ class SwarmState:
         self.trading, self.trading_pressed_ns = change.state, change.pressed_ns
         self.trading_reason = change.reason
         return Applied(change)
+
+    def limits_in_money(self) -> dict[str, float]:
+        """The limits by name, quote currency; the price band in basis points."""
+        quantum = self.spec.tick_size * self.spec.lot_size
+        values = asdict(self.limits)
+        return {name: value if name.endswith("_bps") else value * quantum for name, value in values.items()}
+
+    def _apply_limits(self, change: LimitsChange) -> Applied:
+        if not self.may_change_limits(change):
+            return Applied(change, problem="a change of the limits by somebody who may not")
+        if change.signed_ns <= self.limits_signed_ns:
+            return Applied(change, problem="a later change of the limits came before this one")
+        self.limits, self.limits_signed_ns = change.limits, change.signed_ns
+        return Applied(change)
+
+    def may_change_limits(self, change: LimitsChange) -> bool:
+        """Operators may; the gateway, which also signs words on the trading state, may not."""
+        return self.trading_keys.get(change.signer) != self.gateway_key and change.is_signed(self.trading_keys)
 
     def _may_change_trading(self, change: TradingChange) -> bool:
         """Operators may do all; the gateway, which hears the venue go, may only halt."""
@@ -216,8 +241,11 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool) -> ContentVerdict:
-        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all."""
+    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
+
+        Without `limits` a pure function of the epoch and the entry, whenever it is asked.
+        """
         if kind is EntryKind.BATCH:
             try:
                 payloads = decode_payloads(payload)
@@ -229,13 +257,13 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, leads=leads)
+            verdict = self.judge_content(each, leads=leads, limits=limits)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
-    def judge_content(self, payload: bytes, *, leads: bool) -> ContentVerdict:
+    def judge_content(self, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
         denied.
@@ -251,7 +279,7 @@ class SwarmState:
             return ContentVerdict.REFUSE
         if not self._value_is_valid(value, signatures=True):
             return ContentVerdict.REFUSE
-        if not isinstance(value, DecisionBatch):
+        if not isinstance(value, DecisionBatch) or not limits:
             return ContentVerdict.ACCEPT
         if value.judged_index > self.applied_index:
             return ContentVerdict.WAIT
@@ -260,7 +288,7 @@ class SwarmState:
         then = self.recent.at(value.judged_index)
         if then is None:
             return ContentVerdict.ACCEPT
-        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), self.limits)
+        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), then.limits)
         stated = value.limit_vetoes or bytes(value.proposals.size)
         return ContentVerdict.ACCEPT if vetoes.tobytes() == stated else ContentVerdict.REFUSE
 
@@ -279,10 +307,12 @@ class SwarmState:
             return self._decisions_are_valid(value, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
+        if isinstance(value, LimitsChange):
+            return self.may_change_limits(value)
         return self._may_change_trading(value) if isinstance(value, TradingChange) else True
 
     def payload_is_critical(self, payload: bytes) -> bool:
-        """The router: a pure function of the payload and this state. Toggles and the kill switch are critical;
+        """The router: a pure function of the payload and this state. Toggles, limits and the kill switch are critical;
         decisions are when one of them is by `core.limits.is_critical`; execution reports never are.
         """
         try:
@@ -291,7 +321,7 @@ class SwarmState:
             return False
         if isinstance(value, DecisionBatch):
             return bool(self.critical_rows(value.proposals).any())
-        return isinstance(value, ToggleChange | TradingChange)
+        return isinstance(value, ToggleChange | TradingChange | LimitsChange)
 
     def critical_rows(self, proposals: NDArray[np.void]) -> NDArray[np.bool_]:
         """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""
@@ -400,7 +430,9 @@ class SwarmState:
             if decision is None:
                 continue
             if row["quantity"] > 0:
-                closed_trades += self.portfolio.apply([_fill(decision, row)])
+                closed = self.portfolio.apply([_fill(decision, row)])
+                self.results.traded(int(row["quantity"]) * int(row["price"]), closed)
+                closed_trades += closed
             state = REPORT_STATES[int(row["state"])]
             if state in CLOSED_STATES:
                 self.portfolio.release(decision.client_order_id)

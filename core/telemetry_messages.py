@@ -16,17 +16,19 @@ from core.records import (
     Accusation,
     CycleRecord,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
 )
 from core.toggles import Toggles, from_dict
 from net.consensus import ReplicaStatus
-from net.epoch import Epoch, make_epoch
+from net.epoch import Epoch, make_epoch, with_fast_path
 from net.membership import decode_membership, encode_membership
 from net.messages import Application, Channel, Mode
 
@@ -52,7 +54,8 @@ class Control(IntEnum):
     PRESS = 1
     """Body {"key": str}: a toggle key."""
     PROFILE = 2
-    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes."""
+    """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes, and its
+    decisions count those committed meanwhile."""
     PROOFS_WANTED = 3
     """Node to node: send the certificates of open decisions (after a restore from a peer's snapshot). No body."""
     PROOFS = 4
@@ -71,6 +74,14 @@ class Control(IntEnum):
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
     FAULT = 10
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
+    SESSION = 11
+    """What a monitor without the session's directory must know: {"name", "settings"}. No body."""
+    LADDER = 13
+    """To the gateway, body {"instrument": str, "levels": int}: the venue's book (`core.book_ladder`)."""
+    CLAIM = 12
+    """Take or give up control (`core.control_claims.Claim`)."""
+    LIMITS = 14
+    """Body {"change": bytes}: new limits that an operator signed (`core.limits_change`)."""
 
 
 @unique
@@ -94,8 +105,8 @@ class OrderKind(IntEnum):
     MEMBERS = 10
     """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
     TRADING = 11
-    """Node to gateway: the committed entry of a change of the trading state; body {"proof": bytes}. Gateway to node:
-    a change that the gateway signed, to be committed; body {"change": bytes}.
+    """Node to gateway: the committed entry of a change of the trading state or of the limits; body {"proof": bytes}.
+    Gateway to node: a change that the gateway signed, to be committed; body {"change": bytes}.
     """
 
 
@@ -118,6 +129,14 @@ class NodeReport:
     trading: str = "active"
     """`core.trading_state.TradingState` of the log as this node has applied it."""
     trading_reason: str = ""
+    fault: str = "none"
+    """What the node does wrong on purpose (`core.faults.Fault`)."""
+    in_control: InControl | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    """`core.limits.Limits` as this node has applied them: quote currency, the price band in basis points."""
+    results: ResultsRow | None = None
+    denials: tuple[tuple[str, int], ...] = ()
+    """Why decisions were denied, since this process started; the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +164,13 @@ def epoch_to_dict(epoch: Epoch) -> dict[str, Any]:
         "base_digest": epoch.base_digest,
         "leader_hint": epoch.leader_hint,
         "membership": encode_membership(epoch.membership),
+        "fast_path": epoch.fast_path,
     }
 
 
 def epoch_from_dict(values: dict[str, Any]) -> Epoch:
     """Undo `epoch_to_dict`; raises KeyError, ValueError for other values."""
-    return make_epoch(
+    epoch = make_epoch(
         values["number"],
         Mode(values["mode"]),
         values["base_index"],
@@ -158,6 +178,7 @@ def epoch_from_dict(values: dict[str, Any]) -> Epoch:
         values["leader_hint"],
         decode_membership(values["membership"]),
     )
+    return with_fast_path(epoch) if values["fast_path"] else epoch
 
 
 def pack(values: Any) -> bytes:
@@ -228,6 +249,11 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])
     values["events"] = tuple(_event(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
+    values["denials"] = tuple((reason, count) for reason, count in values["denials"])
+    if values["in_control"] is not None:
+        values["in_control"] = InControl(**values["in_control"])
+    if values.get("results") is not None:
+        values["results"] = ResultsRow(**values["results"])
     return NodeReport(**values)
 
 

@@ -30,6 +30,7 @@ def venue_settings(session: Session, settings: Settings, scale: MarketScale) -> 
         starting_cash=settings.starting_cash,
         cancel_on_disconnect=settings.venue_cancel_on_disconnect,
         port=_last_port(session.venue_port_file),
+        rest_port=_last_port(session.venue_rest_port_file),
         fix_port=_last_port(session.venue_fix_port_file),
         exchange=ExchangeSettings(
             liquidity=LiquiditySettings(
@@ -69,6 +70,7 @@ async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Ca
     scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
     venue = Venue(venue_settings(session, settings, scale), scale, ReplayedPrices(data))
     port = await venue.start()
+    write_port(session.venue_rest_port_file, venue.rest_port)
     write_port(session.venue_fix_port_file, venue.fix_port)
     write_port(session.venue_port_file, port)
     ready()

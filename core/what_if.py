@@ -6,7 +6,7 @@ save there; all else stays. It is an upper limit and says so: no toggle reaches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -54,16 +54,15 @@ def shares(table: SpanTable) -> dict[str, float]:
     return {name: sum(own[each] for each in family(name)) for name in NAMES}
 
 
-def what_if(
-    table: SpanTable, toggles: Toggles, keys: Sequence[str], batch_max: int, orders_in_flight: int
-) -> Projection:
-    """The limit for `keys` all together, from a profile that ran under `toggles`; those that are on already give none.
+def remaining(
+    own: Mapping[str, float], toggles: Toggles, keys: Sequence[str], batch_max: int, orders_in_flight: int
+) -> tuple[dict[str, float], str]:
+    """What the projection leaves of each span's own time, in the unit of `own`, and what it takes for granted.
 
     Batching divides coordination by `batch_max` and parallel orders divide placement by `orders_in_flight`; the other
-    toggles are credited with all the time of their spans.
+    toggles are credited with all the time of their spans. Keys that are on already save nothing.
     """
     factor = {"b": (float(batch_max), f"÷{batch_max}"), "p": (float(orders_in_flight), f"÷{orders_in_flight}")}
-    own = {row.name: row.exclusive_share for row in table.rows}
     left = dict(own)
     said = []
     for key in keys:
@@ -76,5 +75,14 @@ def what_if(
             for each in family(span):
                 left[each] = min(left[each], own[each] / speedup)
             said.append(f"{span} {word}")
-    remaining = sum(left.values()) / (sum(own.values()) or 1.0)
-    return Projection(1.0 / remaining if remaining > 0.0 else inf, ", ".join(said) or "nothing in a cycle")
+    return left, ", ".join(said) or "nothing in a cycle"
+
+
+def what_if(
+    table: SpanTable, toggles: Toggles, keys: Sequence[str], batch_max: int, orders_in_flight: int
+) -> Projection:
+    """The limit for `keys` all together, from a profile that ran under `toggles`; see `remaining`."""
+    own = {row.name: row.exclusive_share for row in table.rows}
+    left, said = remaining(own, toggles, keys, batch_max, orders_in_flight)
+    rest = sum(left.values()) / (sum(own.values()) or 1.0)
+    return Projection(1.0 / rest if rest > 0.0 else inf, said)

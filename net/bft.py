@@ -18,7 +18,8 @@ R6  Where a descendant is finalized, an ancestor is decided already: it FINALIZE
     view, so that every height gets a certificate of its own. That only confirms what is true.
 R7  Every vote is on disk before it leaves, and binds after a restart; but for a leader's vote in its proposal:
 R8  A leader has its view on disk before it proposes in it, and gives it up when it restarts there: it never proposes
-    or NOTARIZE-votes there again, so what it forgot it cannot contradict.
+    or NOTARIZE-votes there again, so what it forgot it cannot contradict. So that vote waits for no sync, and counts at
+    once; the next one, of its FINALIZE vote, brings it to disk.
 
 Invariants, and why they hold:
 
@@ -37,6 +38,8 @@ I4  No two finalized digests at one height: both are notarized, and by I3 one is
 I5  Progress: let H be the highest N of the honest for view v. Its sender holds the notarization of (v, H - 1) (R4) and
     sends it along. The q lowest N are at most H, so the next leader can extend it, or an older view where H = 0.
 
+The layers: `net.bft_state`, `net.bft_views`, `net.bft_voting`, and here deciding and the interface.
+
 The tests: `test_r1_...` to `test_r7_...` of `tests/unit/test_bft.py` and, for R8,
 `test_a_leader_that_restarts_gives_up_the_view_that_it_proposed_in`; the simulation checks I4 and the certificates after
 every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` play the attacks on a view change.
@@ -46,26 +49,21 @@ every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` p
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from net import bft_repeat
-from net.bft_state import BftState
 from net.bft_votes import Block, Slot
-from net.certificate import CertificateError, Verifier, entry_digest, signed_bytes
-from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send, Sync
-from net.durable import CertificateRecord, InstallRecord, ViewRecord, VoteRecord, encode_record
-from net.epoch import Epoch
-from net.evidence import PROOFS_PER_CULPRIT_MAX, Contradiction, EvidenceError
+from net.bft_voting import BftVoting
+from net.certificate import CertificateError
+from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send
+from net.durable import CertificateRecord, InstallRecord, encode_record
 from net.messages import (
     DECIDING,
     Certificate,
     CertificateNotice,
     Committed,
     ConsensusMessage,
-    Entry,
-    EntryKind,
     EvidenceNotice,
     FetchBlock,
     Forward,
@@ -74,12 +72,9 @@ from net.messages import (
     Propose,
     Vote,
 )
-from net.payload_batch import contents_of, pack
-from net.settings import ConsensusSettings
+from net.payload_batch import contents_of
 from net.submissions import Content
 
-NO_DIGEST = bytes(32)
-_VIEWS_AHEAD = 64
 _UNCHECKED_MAX = 64
 
 
@@ -87,38 +82,8 @@ class SafetyViolation(RuntimeError):
     """Two certificates contradict each other: more than f nodes lie. The node must stop."""
 
 
-class BftCore(BftState):
+class BftCore(BftVoting):
     """One replica's Byzantine state machine, of an epoch's log or of the witness log beside an AUTO epoch."""
-
-    def __init__(
-        self,
-        node: int,
-        epoch: Epoch,
-        witness: bool,
-        sign: Callable[[bytes], bytes],
-        verifier: Verifier,
-        settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
-        voting: bool = True,
-    ) -> None:
-        """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""
-        super().__init__(node, epoch, witness, verifier, settings, validate, voting)
-        self._queue: deque[Content] = deque()
-        self._wanted: dict[Content, None] = {}
-        self._barren_views = 0
-        self._leader_heard_at = 0.0
-        self._waiting_since: float | None = None
-        self._resend_at: float | None = None
-        self._answered_at: dict[int, float] = {}
-        self._held_back: list[Certificate] = []
-        self._relay_at: float | None = None
-        self._unchecked: list[tuple[int, Certificate]] = []
-        self._check_at: float | None = None
-        self._leads_on_disk = -1
-        self._proofs: dict[int, set[str]] = {}
-        self._beats = 0
-        self._sign = sign
-        self._out: list[Effect] = []
 
     # -- what the replica asks ----------------------------------------------------------------------------------------
 
@@ -252,289 +217,7 @@ class BftCore(BftState):
             self._after_decision(now)
         return self._take(now)
 
-    # -- timers -------------------------------------------------------------------------------------------------------
-
-    def _stretch(self) -> float:
-        """Timeouts double with every view that decided nothing, so that some view is long enough at last."""
-        return float(2 ** min(self._barren_views, 6))
-
-    def _patience(self) -> float:
-        settings = self._settings
-        return min(settings.progress_timeout_s * self._stretch(), settings.progress_timeout_max_s)
-
-    def _silence_deadline(self) -> float:
-        settings = self._settings
-        timeout = min(settings.election_timeout_max_s * self._stretch(), settings.progress_timeout_max_s)
-        return self._leader_heard_at + timeout
-
-    def _is_waiting(self) -> bool:
-        if self.sealed:
-            return False
-        if self._wanted or self._queue or self.finalized:
-            return True
-        if self.view > self.first_view and self.committed_view < self.view:
-            return True
-        return any(slot.view == self.view for slot in self.slots.values())
-
-    def _watch(self, now: float) -> None:
-        """Timers run while something is under way, and only then."""
-        if self._is_waiting() or self.nullified:
-            if self._waiting_since is None:
-                self._waiting_since = now
-            if self._resend_at is None:
-                self._resend_at = now + self._settings.resend_interval_s
-        else:
-            self._waiting_since = None
-            self._resend_at = None
-
-    # -- proposing ----------------------------------------------------------------------------------------------------
-
-    def _propose_where_possible(self, now: float) -> None:
-        if self.leader != self.node or self.nullified or self.sealed or not self.voting:
-            return
-        if self.tip is None:
-            start = self._start_parent()
-            if start is None:
-                return
-            self.tip = start
-            if not self.in_first_view and self.committed_view < self.view:
-                # A blank block of the own view decides, with itself, what was notarized before.
-                self._propose_block(EntryKind.NOOP, b"", now)
-        while self._queue and self.tip[0] < self.committed_height + self._settings.bft_window:
-            parent = self.blocks.get(self.tip[1])
-            if parent is not None and not self.witness and self._ends_epoch(parent.entry):
-                return
-            self._propose_block(*self._next_content(), now)
-
-    def _next_content(self) -> Content:
-        """The oldest of what waits, or a batch of the oldest; the witness log certifies payloads one by one."""
-        most = 1 if self.witness else self._settings.batch_payloads
-        waiting = [self._queue[at] for at in range(min(most, len(self._queue)))]
-        content = pack(waiting, most)[0]
-        for _ in contents_of(*content):
-            self._queue.popleft()
-        return content
-
-    def _propose_block(self, kind: EntryKind, payload: bytes, now: float) -> None:
-        assert self.tip is not None
-        if self._leads_on_disk != self.view:
-            self._leads_on_disk = self.view
-            record = ViewRecord(self.epoch.number, self.witness, self.view, self.finalize_top, self.voted_in_view)
-            self._out.append(Persist(encode_record(record)))
-            self._out.append(Sync())
-        height, parent = self.tip[0] + 1, self.tip[1]
-        entry = Entry(height, self.view, kind, payload)
-        digest = entry_digest(parent, entry)
-        signature = self._sign(signed_bytes(self.context, Phase.NOTARIZE, self.view, height, digest))
-        message = Propose(self.epoch.number, self.view, height, parent, kind, payload, self.node, signature)
-        block = Block(entry, parent, digest, message)
-        self.blocks[digest] = block
-        self.tip = (height, digest)
-        slot = self._slot(self.view, height)
-        self._relay_held_back()
-        self._send_all(message)
-        self._vote_for_own(slot, block, signature, now)
-
-    def _vote_for_own(self, slot: Slot, block: Block, signature: bytes, now: float) -> None:
-        """The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
-        once it is: a leader that forgot it leads no more (R8).
-        """
-        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
-        self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
-
-    def _on_propose(self, sender: int, message: Propose, now: float) -> None:
-        if message.leader != self.leader_of(message.view) or not self._in_range(
-            sender, message.view, message.height, now
-        ):
-            return
-        entry = Entry(message.height, message.view, message.kind, message.payload)
-        digest = entry_digest(message.parent, entry)
-        if digest in self.blocks:
-            return
-        slot = self._slot(message.view, message.height)
-        sought = self._is_sought(slot, digest)
-        if not sought and slot.notarize.signatures.get(digest, {}).get(message.leader) != message.signature:
-            said = signed_bytes(self.context, Phase.NOTARIZE, message.view, message.height, digest)
-            if not self._verifier.verifies(message.leader, said, message.signature):
-                if sender == message.leader:
-                    self._out.append(Evidence(sender, f"proposal of view {message.view} with a wrong signature", b""))
-                return
-        other = slot.notarize.digest_of.get(message.leader, digest) != digest
-        if other and not sought:
-            # A second proposal is kept only where others have voted for it, so that a liar cannot fill the memory.
-            self._accuse(slot, Phase.NOTARIZE, message.leader, digest, message.signature, now)
-            return
-        self.blocks[digest] = Block(entry, message.parent, digest, message)
-        if not sought:
-            self._count(slot, Phase.NOTARIZE, digest, message.leader, message.signature, now)
-        self._check_quorums(slot, now)
-        self._try_commit(now)
-        self._vote_where_possible(now)
-
-    # -- voting -------------------------------------------------------------------------------------------------------
-
-    def _vote_where_possible(self, now: float) -> None:
-        """NOTARIZE-vote the blocks of the current view that the rules allow, lowest first."""
-        if self.nullified or self.sealed or not self.voting:
-            return
-        view = self.view
-        here = [block for block in self.blocks.values() if block.entry.term == view]
-        here.sort(key=lambda block: block.entry.index)
-        for block in here:
-            slot = self._slot(view, block.entry.index)
-            if slot.voted is not None or self.view != view or self.nullified:
-                continue
-            if self._may_extend(block):
-                self._notarize(slot, block, now)
-
-    def _notarize(self, slot: Slot, block: Block, now: float) -> None:
-        if not self._acceptable(block.entry.kind, block.entry.payload):
-            self._out.append(
-                Evidence(self.leader, f"proposed {block.entry.kind.name} content that this node refuses", b"")
-            )
-            self._nullify(now)
-            return
-        self._vote(slot, block, now)
-
-    def _vote(self, slot: Slot, block: Block, now: float) -> None:
-        signature = self._sign(signed_bytes(self.context, self.vote_phase, slot.view, slot.height, block.digest))
-        self._cast(slot, self.vote_phase, block.digest, signature, block)
-        self._tell_vote(self.vote_phase, slot.view, slot.height, block.digest, signature)
-        self._count(slot, self.vote_phase, block.digest, self.node, signature, now)
-
-    def _finalize(self, slot: Slot, digest: bytes, now: float) -> None:
-        if slot.finalization is not None or slot.finalize_voted is not None or not self.voting:
-            return
-        signature = self._sign(signed_bytes(self.context, Phase.FINALIZE, slot.view, slot.height, digest))
-        if slot.notarization is not None:
-            self._out.append(Persist(encode_record(CertificateRecord(slot.notarization, self.witness))))
-        self._cast(slot, Phase.FINALIZE, digest, signature, None)
-        self._tell_vote(Phase.FINALIZE, slot.view, slot.height, digest, signature)
-        self._count(slot, Phase.FINALIZE, digest, self.node, signature, now)
-
-    def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
-        """Bind this node to a vote: remember it and put it on disk, before it leaves (R7)."""
-        if block is not None and not block.persisted:
-            block.persisted = True
-            self._out.append(Persist(encode_record(self._block_record(block))))
-        self._bind(slot, phase, digest)
-        vote = VoteRecord(self.epoch.number, self.witness, phase, slot.view, slot.height, digest, signature)
-        self._out.append(Persist(encode_record(vote)))
-        self._out.append(Sync())
-
-    def _send_all(self, message: ConsensusMessage) -> None:
-        self._out.extend(Send(peer, message) for peer in self.peers)
-
-    def _tell_vote(self, phase: Phase, view: int, height: int, digest: bytes, signature: bytes) -> None:
-        """A vote leaves: to the leader who makes certificates of it, or to everybody.
-
-        That is a matter of progress alone: a certificate proves itself, and what a leader keeps to itself everybody
-        says again to all (`bft_repeat`), before the view's patience ends.
-        """
-        vote = Vote(self.epoch.number, phase, view, height, digest, self.node, signature)
-        if not self._settings.relay_votes or view != self.view:
-            self._send_all(vote)
-        elif self.leader != self.node:
-            self._out.append(Send(self.leader, vote))
-
-    def _relay(self, certificate: Certificate, now: float) -> None:
-        """This node leads and has made a certificate of the votes that it got; everybody waits for it.
-
-        A finalization rides with the next proposal, and goes alone where none comes soon.
-        """
-        if not self._settings.relay_votes or self.leader != self.node or certificate.term != self.view:
-            return
-        self._held_back.append(certificate)
-        if certificate.phase is Phase.NOTARIZE:
-            self._relay_held_back()
-        elif self._relay_at is None:
-            self._relay_at = now + self._settings.commit_push_delay_s
-
-    def _relay_held_back(self) -> None:
-        self._relay_at = None
-        held, self._held_back = self._held_back, []
-        for certificate in held:
-            self._send_all(CertificateNotice(self.epoch.number, certificate))
-
-    def _on_vote(self, sender: int, vote: Vote, now: float) -> None:
-        if not self._verifier.knows(vote.voter):
-            return
-        if vote.phase is Phase.NULLIFY:
-            self._on_nullify(sender, vote, now)
-            return
-        if vote.phase not in (self.vote_phase, Phase.FINALIZE):
-            return
-        if not self._in_range(sender, vote.view, vote.height, now):
-            return
-        slot = self._slot(vote.view, vote.height)
-        tally = slot.tally(vote.phase)
-        done = slot.notarization if vote.phase is Phase.NOTARIZE else slot.finalization
-        before = tally.digest_of.get(vote.voter)
-        if before == vote.digest or (before is None and done is not None and done.digest == vote.digest):
-            # Votes past the quorum stay unverified.
-            return
-        said = signed_bytes(self.context, vote.phase, vote.view, vote.height, vote.digest)
-        if not self._verifier.verifies(vote.voter, said, vote.signature):
-            if sender == vote.voter:
-                self._out.append(Evidence(sender, f"{vote.phase.name} vote with a wrong signature", b""))
-            return
-        if before is not None:
-            self._accuse(slot, vote.phase, vote.voter, vote.digest, vote.signature, now)
-            return
-        self._count(slot, vote.phase, vote.digest, vote.voter, vote.signature, now)
-
-    def _accuse(self, slot: Slot, phase: Phase, culprit: int, digest: bytes, signature: bytes, now: float) -> None:
-        """Two signed votes of one node in one slot: proof that it lies. A lying leader loses its view."""
-        tally = slot.tally(phase)
-        if culprit in tally.accused:
-            return
-        tally.accused.add(culprit)
-        before = tally.digest_of[culprit]
-        first, second = (
-            Vote(self.epoch.number, phase, slot.view, slot.height, each, culprit, mark)
-            for each, mark in ((before, tally.signatures[before][culprit]), (digest, signature))
-        )
-        self._prove(Contradiction(self.context, first, second))
-        if slot.view == self.view and culprit == self.leader:
-            self._nullify(now)
-
-    def _prove(self, contradiction: Contradiction) -> None:
-        """Keep a checked proof, and pass it on once: the liar may have told each of us something else."""
-        proofs = self._proofs.setdefault(contradiction.culprit, set())
-        if len(proofs) >= PROOFS_PER_CULPRIT_MAX or contradiction.reason in proofs:
-            return
-        proofs.add(contradiction.reason)
-        self._out.append(Evidence(contradiction.culprit, contradiction.reason, contradiction.encode()))
-        self._send_all(EvidenceNotice(self.epoch.number, self.witness, contradiction.first, contradiction.second))
-
-    def _on_evidence(self, sender: int, notice: EvidenceNotice) -> None:
-        contradiction = Contradiction(self.context, notice.first, notice.second)
-        proofs = self._proofs.get(contradiction.culprit, ())
-        known = contradiction.reason in proofs or contradiction.culprit == self.node
-        if notice.witness is not self.witness or known:
-            return
-        if len(proofs) >= PROOFS_PER_CULPRIT_MAX:
-            return
-        try:
-            contradiction.check(self._verifier)
-        except EvidenceError as error:
-            self._out.append(Evidence(sender, f"passed on false evidence: {error}", b""))
-            return
-        self._prove(contradiction)
-
-    def _count(self, slot: Slot, phase: Phase, digest: bytes, voter: int, signature: bytes, now: float) -> None:
-        tally = slot.tally(phase)
-        if tally.add(voter, digest, signature) >= self.quorum:
-            self._check_quorums(slot, now)
-
-    def _check_quorums(self, slot: Slot, now: float) -> None:
-        """Form the certificates that the slot's votes allow; the block must be known, for its parent."""
-        if slot.notarization is None and (made := self._certificate(slot, Phase.NOTARIZE, slot.notarize)):
-            self._relay(made, now)
-            self._on_notarization(slot, made, now)
-        if slot.finalization is None and (made := self._certificate(slot, Phase.FINALIZE, slot.finalize)):
-            self._relay(made, now)
-            self._on_finalization(slot, made, now)
+    # -- certificates -------------------------------------------------------------------------------------------------
 
     def _on_notarization(self, slot: Slot, certificate: Certificate, now: float) -> None:
         slot.notarization = certificate
@@ -608,112 +291,7 @@ class BftCore(BftState):
         self._vote_where_possible(now)
         self._propose_where_possible(now)
 
-    # -- giving up a view ---------------------------------------------------------------------------------------------
-
-    def _nullify(self, now: float) -> None:
-        """R5."""
-        if self.nullified or self.sealed or not self.voting:
-            return
-        self._cast_nullify(self.view, *self._report())
-        self._check_nullified(now)
-
-    def _report(self) -> tuple[int, bytes]:
-        """The height and digest of this node's NULLIFY vote in the current view."""
-        return self.finalize_top + 1, NO_DIGEST
-
-    def _cast_nullify(self, view: int, height: int, digest: bytes) -> None:
-        signature = self._sign(signed_bytes(self.context, Phase.NULLIFY, view, height, digest))
-        vote = Vote(self.epoch.number, Phase.NULLIFY, view, height, digest, self.node, signature)
-        record = VoteRecord(self.epoch.number, self.witness, Phase.NULLIFY, view, height, digest, signature)
-        self._out.append(Persist(encode_record(record)))
-        self._out.append(Sync())
-        self.nullifications.add(vote)
-        for message in bft_repeat.nullify_messages(self, vote):
-            self._send_all(message)
-
-    def _on_nullify(self, sender: int, vote: Vote, now: float) -> None:
-        if vote.view < self.committed_view or vote.view > self.view + _VIEWS_AHEAD:
-            self._answer_laggard(sender, vote.view, now)
-            return
-        before = self.nullifications.of(vote.view, vote.voter)
-        if before is None or (before.height, before.digest) != (vote.height, vote.digest):
-            said = signed_bytes(self.context, Phase.NULLIFY, vote.view, vote.height, vote.digest)
-            unfit = vote.digest != NO_DIGEST and self.vote_phase is Phase.NOTARIZE
-            if unfit or not self._verifier.verifies(vote.voter, said, vote.signature):
-                if sender == vote.voter:
-                    self._out.append(Evidence(sender, "NULLIFY vote with a wrong signature", b""))
-                return
-            if before is not None:
-                self._prove(Contradiction(self.context, before, vote))
-                self._on_second_nullify(sender, vote, now)
-                return
-            self._keep_nullify(vote)
-            self._check_nullified(now)
-            self._vote_where_possible(now)
-            self._propose_where_possible(now)
-        if vote.view < self.view and sender == vote.voter:
-            self._answer_laggard(sender, vote.view, now)
-
-    def _keep_nullify(self, vote: Vote) -> None:
-        self.nullifications.add(vote)
-
-    def _on_second_nullify(self, sender: int, vote: Vote, now: float) -> None:
-        """A voter's second NULLIFY of one view counts for nothing."""
-
-    def _check_nullified(self, now: float) -> None:
-        """f + 1 votes hold an honest one, and a leader may give itself up: join. A quorum of votes: the next view."""
-        highest = self.nullifications.highest_view_with(self.quorum)
-        if highest is not None and highest >= self.view:
-            self._enter_view(highest + 1, now)
-            return
-        resigned = self.nullifications.of(self.view, self.leader) is not None
-        if not self.nullified and (resigned or self.nullifications.count(self.view) > self.faults):
-            self._nullify(now)
-
-    def _enter_view(self, view: int, now: float) -> None:
-        if view <= self.view:
-            return
-        # Without the votes of those that skip a view, a liar's vote could leave the next leader without grounds.
-        for left in range(max(self.view, view - _VIEWS_AHEAD), view):
-            if self.voting and self.nullifications.of(left, self.node) is None:
-                self._cast_nullify(left, *(self._report() if left == self.view else (0, NO_DIGEST)))
-        self.view = view
-        self.elections += 1
-        self._barren_views += 1
-        self.finalize_top = -1
-        self.voted_in_view = False
-        self.tip = None
-        self._waiting_since = now
-        self._resend_at = now + self._settings.resend_interval_s
-        self._leader_heard_at = now
-        # What was queued is handed over again by those who submitted it, once the new view has decided something.
-        self._queue.clear()
-        self._wanted.clear()
-        self._out.append(LeaderChanged(self.leader, view))
-        self._vote_where_possible(now)
-        self._propose_where_possible(now)
-
     # -- loss, lag and memory -----------------------------------------------------------------------------------------
-
-    def _in_range(self, sender: int, view: int, height: int, now: float) -> bool:
-        """Whether a slot is worth keeping (a liar must not fill the memory); peers that lag get an answer."""
-        if height <= self.committed_height:
-            if height < self.committed_height or view < self.view:
-                self._answer_laggard(sender, view, now)
-            return False
-        if height > self.committed_height + 4 * self._settings.bft_window + 64:
-            self.far_behind = True
-            return False
-        if view < self.view:
-            self._answer_laggard(sender, view, now)
-        return self.first_view <= view <= self.view + _VIEWS_AHEAD and view >= self.committed_view
-
-    def _answer_laggard(self, peer: int, view: int, now: float) -> None:
-        """Send what lets a peer leave an old view or height."""
-        if now < self._answered_at.get(peer, float("-inf")) + self._settings.resend_interval_s / 2:
-            return
-        self._answered_at[peer] = now
-        self._out.extend(Send(peer, message) for message in bft_repeat.for_laggard(self, view))
 
     def _skip_ahead(self, now: float) -> None:
         """The witness log carries no state: a finalization is enough to go on from, without what is below it."""

@@ -62,7 +62,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
-from net.bft import NO_DIGEST, BftCore
+from net.bft import BftCore
+from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.certificate import entry_digest, signed_bytes
 from net.consensus import Effect, Evidence, Persist
@@ -238,14 +239,16 @@ class FastBftCore(BftCore):
         number = self.epoch.number
         return NullifyRecord(number, self.witness, vote.view, vote.height, vote.digest, vote.voter, vote.signature)
 
-    def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
+    def _cast(
+        self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None, sync: bool = True
+    ) -> None:
         """F6: with the first vote of a view what it stands on is on disk."""
         if phase is Phase.FAST and slot.view == self.view and not self.voted_in_view:
             for each in self.blocks.values():
                 if not each.persisted and each is not block:
                     each.persisted = True
                     self._out.append(Persist(encode_record(self._block_record(each))))
-        super()._cast(slot, phase, digest, signature, block)
+        super()._cast(slot, phase, digest, signature, block, sync)
 
     # -- recovery -----------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class LinkFrame(IntEnum):
     PONG = 5
 
 
-ROLE_NUMBER: Final = {"node": 1, "gateway": 2, "operator": 3}
+ROLE_NUMBER: Final = {"node": 1, "gateway": 2, "operator": 3, "observer": 4}
 ROLE_NAME: Final = {number: role for role, number in ROLE_NUMBER.items()}
 
 EXPORTER_LABEL: Final = b"EXPORTER-tradetui-link-proof"

@@ -27,7 +27,9 @@ from cryptography.x509.oid import NameOID
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-ROLES: Final = ("node", "gateway", "operator")
+ROLES: Final = ("node", "gateway", "operator", "observer")
+MONITOR_ROLES: Final = ("operator", "observer")
+"""Who only dials: an operator may change the swarm, an observer looks on."""
 
 PUBLIC_KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -108,12 +110,12 @@ def self_signed_certificate(identity: Identity) -> tuple[x509.Certificate, Ed255
 
 @dataclass(frozen=True, slots=True)
 class RosterEntry:
-    """One member. `address` is where it listens, None for one that only dials (an operator)."""
+    """One member. `address` is where it listens, None for one that only dials (a monitor)."""
 
     id: int
     name: str
     role: str
-    """`node`, `gateway` or `operator`."""
+    """`node`, `gateway`, `operator` or `observer`."""
     public_key: bytes
     address: tuple[str, int] | None = None
     expires_s: float | None = None

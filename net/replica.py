@@ -311,7 +311,7 @@ class Replica(ReplicaCatchUp):
         if isinstance(message, FetchEntries):
             self._on_fetch(sender, message, now)
         elif isinstance(message, FetchSnapshot):
-            self._on_fetch_snapshot(sender, message)
+            self._on_fetch_snapshot(sender, message, now)
         elif isinstance(message, SnapshotChunk):
             self._on_snapshot_chunk(sender, message, now)
         elif sender in self.nodes:
@@ -333,6 +333,7 @@ class Replica(ReplicaCatchUp):
         elif isinstance(message, _RAFT_MESSAGES):
             if self._raft is not None:
                 self._absorb(self._raft.step(sender, message, now), now)
+                self._note_progress(sender, now)
         elif self._bft is not None and isinstance(message, _BYZANTINE_MESSAGES):
             self._absorb_bft(self._bft.step(sender, message, now), now)
             if self._raft is None and self._byzantine.is_behind:

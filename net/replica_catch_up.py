@@ -7,6 +7,7 @@ from dataclasses import replace
 from net.certificate import CertificateError, entry_digest, verify_certificate
 from net.checkpoint import Checkpoint, CheckpointError, CheckpointVotes, check_certificate, sign_checkpoint
 from net.consensus import Evidence, RestoreState, RewriteLog, Send
+from net.laggards import Laggards
 from net.messages import (
     CheckpointCertificate,
     CheckpointVote,
@@ -22,6 +23,8 @@ from net.snapshot_transfer import CertifiedCheckpoint, SnapshotReceiver
 
 _FETCH_BYTES = 1 << 20
 _OWN_CHECKPOINTS_KEPT = 4
+_TRANSFERS = 8
+_SILENT_RESENDS = 4
 
 
 class ReplicaCatchUp(ReplicaOrdering):
@@ -31,7 +34,7 @@ class ReplicaCatchUp(ReplicaOrdering):
         self._fetched_at = float("-inf")
         self._heartbeat_at = float("-inf")
         self._answered_at: dict[int, float] = {}
-        self._offered_at: dict[int, float] = {}
+        self._laggards = Laggards(_TRANSFERS, _SILENT_RESENDS * self._settings.resend_interval_s)
         self._taken: dict[int, Checkpoint] = {}
         self._votes = CheckpointVotes()
         self._receiver = SnapshotReceiver()
@@ -65,6 +68,7 @@ class ReplicaCatchUp(ReplicaOrdering):
         if message.first_index < self.history.first_index:
             self._offer_snapshot(sender, now)
             return
+        self._laggards.has_reached(sender, message.first_index - 1, now)
         limit = min(message.limit, self._settings.message_entries)
         entries = self.history.slice(message.first_index, limit, _FETCH_BYTES)
         if entries:
@@ -142,14 +146,16 @@ class ReplicaCatchUp(ReplicaOrdering):
         for voter in disagree:
             self._absorb([Evidence(voter, f"signed another state behind entry {taken.index} than this node", b"")], now)
         if certificate is not None and taken.index > self._stable_index:
-            self._cut_log(CertifiedCheckpoint(taken, certificate, taken.encode()))
+            self._cut_log(CertifiedCheckpoint(taken, certificate, taken.encode()), now)
 
     def _verifies(self, node: int, message: bytes, signature: bytes) -> bool:
         return self.verifier.verifies(node, message, signature)
 
-    def _cut_log(self, stable: CertifiedCheckpoint) -> None:
-        """The durable log begins at `stable`; in memory what follows the one before is kept for peers that lag."""
-        kept_from = self._stable_index
+    def _cut_log(self, stable: CertifiedCheckpoint, now: float) -> None:
+        """The durable log begins at `stable`; in memory what follows the one before is kept for peers that lag, and
+        what follows the one that a peer is being sent, as far as memory allows."""
+        kept_from = self._laggards.kept_from(self._stable_index, now)
+        kept_from = max(kept_from, min(self._stable_index, self.commit_index - self._settings.retained_entries))
         self._stable = stable
         self._forget_checkpoints(stable.index)
         self.history.trim(kept_from)
@@ -163,6 +169,11 @@ class ReplicaCatchUp(ReplicaOrdering):
 
     # -- checkpoints for peers -------------------------------------------------------------------------------------
 
+    def _note_progress(self, follower: int, now: float) -> None:
+        """A Raft follower that a checkpoint was sent to has answered what came behind it."""
+        if self._raft is not None and follower in self._laggards:
+            self._laggards.has_reached(follower, self._raft.match_index.get(follower, 0), now)
+
     def _offer_snapshots(self, now: float) -> None:
         """A Raft leader knows which followers lack what its log no longer holds."""
         if self._raft is not None:
@@ -170,18 +181,19 @@ class ReplicaCatchUp(ReplicaOrdering):
                 self._offer_snapshot(peer, now)
 
     def _offer_snapshot(self, peer: int, now: float) -> None:
-        """Send the first chunk; the peer asks for the others. Again later where that was lost."""
-        if now >= self._offered_at.get(peer, float("-inf")) + self._settings.resend_interval_s:
-            self._offered_at[peer] = now
-            self._send_chunk(peer, 0)
+        """Send the first chunk; the peer asks for the others. Again where that brought nothing."""
+        if not self._laggards.is_busy(peer, now):
+            self._send_chunk(peer, 0, 0, now)
 
-    def _on_fetch_snapshot(self, sender: int, message: FetchSnapshot) -> None:
-        # A newer checkpoint has taken the place of the one asked for: the peer begins anew with that.
-        self._send_chunk(sender, message.offset if message.index == self._stable_index else 0)
+    def _on_fetch_snapshot(self, sender: int, message: FetchSnapshot, now: float) -> None:
+        self._send_chunk(sender, message.index, message.offset, now)
 
-    def _send_chunk(self, peer: int, offset: int) -> None:
+    def _send_chunk(self, peer: int, index: int, offset: int, now: float) -> None:
+        """A piece of the checkpoint at `index` where it still is the one to send, else the beginning of a newer one."""
         if self._stable is not None:
-            chunk = self._stable.chunk(self.epoch, offset, self._settings.snapshot_chunk_bytes)
+            checkpoint = self._laggards.checkpoint_for(peer, self._stable, self.history.first_index, now)
+            begin = offset if checkpoint.index == index else 0
+            chunk = checkpoint.chunk(self.epoch, begin, self._settings.snapshot_chunk_bytes)
             if chunk is not None:
                 self._out.append(Send(peer, chunk))
 

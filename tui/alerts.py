@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from core.drift import Look
 from core.records import Severity, SwarmSnapshot, VenueState
 from core.toggles import Consensus
 from core.trading_state import TradingState
@@ -27,8 +28,8 @@ def quorum(nodes: int, consensus: Consensus) -> int:
     return -(-(nodes + faulty + 1) // 2)
 
 
-def alerts(snapshot: SwarmSnapshot, now_ns: int) -> tuple[Alert, ...]:
-    """The worst first. A swarm that has not run a cycle yet is starting, which is no alarm."""
+def alerts(snapshot: SwarmSnapshot, now_ns: int, drift: Look | None = None) -> tuple[Alert, ...]:
+    """The worst first. `drift` is the latest look. A swarm that has run no cycle yet is starting, which is no alarm."""
     if not snapshot.cycles_total:
         return ()
     found: list[Alert] = []
@@ -56,6 +57,8 @@ def alerts(snapshot: SwarmSnapshot, now_ns: int) -> tuple[Alert, ...]:
         found.append(
             Alert(Severity.WARNING, "venue is back: comparing orders with its book; trading resumes when they agree")
         )
+    if drift is not None and drift.drifting:
+        found.append(Alert(Severity.WARNING, f"drift: {drift.text}"))
     return tuple(found)
 
 

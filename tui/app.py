@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.worker import Worker, WorkerError
 
-from core.experiment_log import to_dict
-from core.experiment_run import run_experiment
-from core.faults import Fault
 from core.toggles import FIELD_OF_KEY
-from core.trading_state import TradingState
-from tui.experiment_dialog import ExperimentDialog
-from tui.experiments import Experiments, Started, project
-from tui.fault_dialog import KILL, FaultDialog, Ordered
+from tui.asking import Asking
+from tui.experiment_actions import ExperimentActions
+from tui.fault_actions import FaultActions
 from tui.help import HelpScreen
 from tui.history import ViewHistory
-from tui.messages import (
-    ExperimentEnded,
-    FaultAnswered,
-    FaultFailed,
-    KeyAnswered,
-    KeyFailed,
-    ProfileFailed,
-    ProfileWritten,
-    TraceTaken,
-)
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
+from tui.profile_actions import PROFILE_S, ProfileActions
 from tui.quit_dialog import Answer, QuitDialog
-from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, ProfileScreen
+from tui.screens import KEY_OF_SCREEN, SCREENS, CycleScreen, OrdersScreen, ProfileScreen
 from tui.session import Seekable, SwarmClient
-from tui.view import View, ViewBuilder
+from tui.settings_screen import SettingsScreen
+from tui.textual_mends import mend_textual
+from tui.toggle_actions import ToggleActions
+from tui.tour import TourScreen
+from tui.view import ViewBuilder
 from tui.widgets.chrome import Mode
 from tui.widgets.toggles import value_word
 
 TICK_S = 0.1
-PROFILE_S = 2.0
-NOTE_S = 5.0
-TRACE_INTERVAL_NS = 2_000_000_000
 SEEK_NS = 1_000_000_000
-KEYS_WAITING = 32
-"""Toggle keys sent and not yet answered; more are refused rather than queued without end."""
 TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
 
 CALM = Theme(
@@ -72,7 +55,7 @@ CALM = Theme(
 )
 
 
-class MonitorApp(App[bool]):
+class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions, Asking):
     """`run()` returns True when the swarm is to be stopped, False when trading goes on (None after a crash)."""
 
     TITLE = "tradetui"
@@ -85,6 +68,8 @@ class MonitorApp(App[bool]):
         Binding("K", "trading('halted')", "kill switch", show=False, priority=True),
         *(Binding(key, f"show('{mode}')", f"screen {mode}", show=False) for mode, key in KEY_OF_SCREEN.items()),
         Binding("a", "experiment", "interleaved experiment", show=False),
+        Binding("C", "control", "take control, or give it up", show=False),
+        Binding("S", "settings", "settings", show=False),
         Binding("k", "fault", "fault on purpose", show=False),
         Binding("space", "freeze", "freeze or go on", show=False),
         Binding("left", "scrub(-1)", "earlier", show=False),
@@ -93,6 +78,8 @@ class MonitorApp(App[bool]):
         Binding("shift+right", "scrub(10)", "much later", show=False),
         Binding("home", "scrub_to_start", "the start of the sitting", show=False),
         Binding("end", "live", "the present", show=False),
+        Binding("left_square_bracket", "choose(-1)", "the one before", show=False),
+        Binding("right_square_bracket", "choose(1)", "the next one", show=False),
         Binding("question_mark", "help", "help", show=False),
         Binding("e", "export", "profile snapshot", show=False),
         Binding("q", "leave", "quit", show=False),
@@ -105,37 +92,28 @@ class MonitorApp(App[bool]):
         export_directory: Path = Path("profiles"),
         clock_ns: Callable[[], int] = time.time_ns,
         tick_s: float = TICK_S,
+        config_file: Path = Path("tradetui.toml"),
+        tour: bool = False,
     ) -> None:
-        """`tick_s` 0 leaves drawing to calls of `tick`, for tests and screenshots."""
-        super().__init__()
+        """`config_file` is what the settings screen writes; `tour`: explain the screen first. `tick_s` 0 leaves
+        drawing to calls of `tick`, for tests and screenshots.
+        """
+        super().__init__(client, export_directory, clock_ns)
+        mend_textual()
         self.register_theme(CALM)
         self.theme = CALM.name
-        self._client = client
-        self._export_directory = export_directory
-        self._clock_ns = clock_ns
         self._tick_s = tick_s
+        self._config_file = config_file
+        self._tour = tour
         self._builder = ViewBuilder()
         self._history = ViewHistory()
-        self._frozen: View | None = None
-        self._asked: list[str] = []
-        self._press_order = asyncio.Lock()
-        self._profiling = False
-        self._trace = TraceTaken(None)
-        self._trace_asked_ns = 0
-        self._experiments = Experiments()
-        self._experiment_work: Worker[None] | None = None
-        self._note = ""
-        self._note_until_ns = 0
 
     def on_mount(self) -> None:
         self.call_after_refresh(self.tick)
+        if self._tour:
+            self.push_screen(TourScreen())
         if self._tick_s > 0.0:
             self.set_interval(self._tick_s, lambda: self.tick(at_once=False))
-
-    @property
-    def front(self) -> PanelScreen | None:
-        """The screen that is shown, whatever dialog lies over it."""
-        return next((screen for screen in self.screen_stack if isinstance(screen, PanelScreen)), None)
 
     @property
     def monitor(self) -> MonitorScreen | None:
@@ -157,199 +135,37 @@ class MonitorApp(App[bool]):
             self._experiments.states(),
             self._trace.trace,
             self._trace.reason,
+            self._profile,
+            (self._book.instrument, self._book.ladder, self._book.reason),
             with_percentiles=isinstance(screen, ProfileScreen),
+            heat_of=self._heat_of,
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)
         self._live = live
         if isinstance(screen, CycleScreen) and live.started:
             self._ask_for_trace(now_ns)
+        if isinstance(screen, OrdersScreen) and live.started:
+            self._ask_for_book(now_ns)
         self._history.add(live)
 
     def _mode(self, screen: PanelScreen, now_ns: int, started: bool) -> Mode:
-        tabs = isinstance(screen, MonitorScreen) and not screen.shows_all_panes and started
         return Mode(
             screen=screen.MODE,
             frozen_at_ns=self._frozen.now_ns if self._frozen is not None else None,
             now_ns=now_ns,
-            profiling_s=PROFILE_S if self._profiling else None,
+            profiling_s=PROFILE_S * (1 + self._pairing) if self._profiling else None,
             note=self._note if now_ns < self._note_until_ns else "",
-            next_tab=screen.next_tab() if tabs and isinstance(screen, MonitorScreen) else "",
+            next_tab=screen.next_tab() if started else "",
             read_only=self._client.read_only,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
             owns_swarm=self._client.owns_swarm,
+            operator=self._client.operator,
         )
 
-    def _say(self, note: str) -> None:
-        self._note, self._note_until_ns = note, self._clock_ns() + int(NOTE_S * 1e9)
-        self.tick()
-
-    # -- toggles
-
-    def action_press(self, key: str) -> None:
-        if len(self._asked) >= KEYS_WAITING:
-            self._say(f"{key} was not sent: {KEYS_WAITING} keys are still waiting for an answer")
-            return
-        if self._experiments.running is not None:
-            self._say(f"{key} was not sent: an experiment sets the toggles; a stops it")
-            return
-        self._asked.append(key)
-        self._send_key(key)
-        self.tick()
-
-    @work(group="keys", exit_on_error=False)
-    async def _send_key(self, key: str) -> None:
-        """Keys reach the swarm one at a time, in the order in which they were pressed."""
-        async with self._press_order:
-            try:
-                sentence = await self._client.press(key)
-            except Exception as error:  # a monitor must outlive whatever breaks on the way; the person is told
-                self.post_message(KeyFailed(key, f"{type(error).__name__}: {error}"))
-            else:
-                self.post_message(KeyAnswered(key, sentence))
-
-    def on_key_answered(self, message: KeyAnswered) -> None:
-        self._asked.remove(message.key)
-        self._say(message.sentence)
-
-    def on_key_failed(self, message: KeyFailed) -> None:
-        self._asked.remove(message.key)
-        self.notify(message.reason, title=f"key {message.key} failed", severity="error", timeout=10, markup=False)
-        self.tick()
-
-    # -- the trading state
-
-    def action_trading(self, state: str) -> None:
-        """The kill switch asks nothing: it acts, and says what it did."""
-        self._send_trading(TradingState(state))
-
-    @work(group="trading", exit_on_error=False)
-    async def _send_trading(self, state: TradingState) -> None:
-        try:
-            answer = await self._client.change_trading(state, "from the monitor")
-        except Exception as error:  # as above: told, and the monitor goes on
-            self.notify(f"{type(error).__name__}: {error}", title=f"{state}: not sent", severity="error", timeout=15)
-        else:
-            self.notify(f"{answer.gateway}; {answer.swarm}", title="trading state", timeout=10, markup=False)
-        self.tick()
-
-    # -- experiments
-
-    def action_experiment(self) -> None:
-        if self._experiments.running is not None:
-            self._end_experiment()
-        elif self._client.read_only:
-            self._say("nothing can be compared here: this monitor changes nothing")
-        elif not self._live.started:
-            self._say("nothing to compare: no cycle has run yet")
-        elif not isinstance(self.screen, ExperimentDialog):
-            live = self._live
-            change = live.change
-            chosen = change.keys if change is not None and len(change.keys) == 1 else ()
-            dialog = ExperimentDialog(live.snapshot.toggles, chosen, lambda keys: project(live, keys))
-            self.push_screen(dialog, self._start_experiment)
-
-    def _start_experiment(self, keys: tuple[str, ...] | None) -> None:
-        if not keys:
-            return
-        started = self._experiments.start(self._live, keys, self._clock_ns())
-        self._experiment_work = self._experiment(started)
-        self.action_show("compare")
-
-    @work(group="experiment", exclusive=True, exit_on_error=False)
-    async def _experiment(self, started: Started) -> None:
-        reason = ""
-        try:
-            await run_experiment(self._client, started.experiment)
-        except Exception as error:  # as with a key: told, and the monitor goes on
-            reason = f"{type(error).__name__}: {error}"
-            started.experiment.give_up(reason)
-        finally:
-            self._client.keep_experiment(to_dict(self._experiments.end(self._clock_ns())))
-        self.post_message(ExperimentEnded(reason or started.experiment.failure))
-
-    def _end_experiment(self) -> None:
-        if self._experiment_work is not None:
-            self._experiment_work.cancel()
-            self._say("the experiment ends: the toggles go back to what they were")
-
-    def on_experiment_ended(self, message: ExperimentEnded) -> None:
-        state = self._experiments.states()[-1]
-        if message.reason:
-            self.notify(message.reason, title="experiment ended early", severity="warning", timeout=15, markup=False)
-        elif state.result is not None:
-            main = state.result.main
-            text = f"{main.verdict}: {main.ratio.ratio:.3f}× ({main.ratio.low:.3f}–{main.ratio.high:.3f})"
-            self.notify(text, title=state.label, timeout=15, markup=False)
-        self.tick()
-
-    async def settle(self) -> None:
-        """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back."""
-        if self._experiment_work is not None:
-            self._experiment_work.cancel()
-            with contextlib.suppress(WorkerError):
-                await self._experiment_work.wait()
-
-    # -- traces
-
-    def _ask_for_trace(self, now_ns: int) -> None:
-        """While the cycle is shown and not frozen, every other second."""
-        if self._frozen is None and abs(now_ns - self._trace_asked_ns) >= TRACE_INTERVAL_NS:
-            self._trace_asked_ns = now_ns
-            self._take_trace()
-
-    @work(group="trace", exclusive=True, exit_on_error=False)
-    async def _take_trace(self) -> None:
-        try:
-            self.post_message(TraceTaken(await self._client.trace()))
-        except Exception as error:  # as with a key: told, and the monitor goes on
-            self.post_message(TraceTaken(None, f"no trace: {error}"))
-
-    def on_trace_taken(self, message: TraceTaken) -> None:
-        self._trace = message
-        self.tick()
-
-    # -- faults
-
-    def action_fault(self) -> None:
-        snapshot = self._live.snapshot
-        if self._client.read_only or not snapshot.nodes:
-            self._say("there is no node to disturb here")
-            return
-        faults = [caption for caption in snapshot.captions if caption.startswith("fault")]
-        dialog = FaultDialog([node.node for node in snapshot.nodes], snapshot.leader, faults)
-        self.push_screen(dialog, self._order_fault)
-
-    def _order_fault(self, ordered: Ordered | None) -> None:
-        if ordered is not None:
-            self._switch_fault(ordered)
-
-    @work(group="faults", exit_on_error=False)
-    async def _switch_fault(self, ordered: Ordered) -> None:
-        try:
-            if ordered.fault == KILL:
-                sentence = await self._client.kill_node(ordered.node)
-            else:
-                sentence = await self._client.set_fault(ordered.node, Fault(ordered.fault))
-        except Exception as error:  # as with a key: told, and the monitor goes on
-            self.post_message(FaultFailed(f"{type(error).__name__}: {error}"))
-        else:
-            self.post_message(FaultAnswered(sentence))
-
-    def on_fault_answered(self, message: FaultAnswered) -> None:
-        self._say(message.sentence)
-
-    def on_fault_failed(self, message: FaultFailed) -> None:
-        self.notify(message.reason, title="fault not switched", severity="error", timeout=10, markup=False)
-        self.tick()
-
     # -- the view
-
-    def action_show(self, mode: str) -> None:
-        self.switch_mode(mode)
-        self.call_after_refresh(self.tick)
 
     def action_next_screen(self) -> None:
         modes = list(SCREENS)
@@ -397,54 +213,40 @@ class MonitorApp(App[bool]):
         self.tick()
 
     def action_show_tab(self, tab: str) -> None:
-        if self.monitor is not None:
-            self.monitor.show_tab(tab)
+        if self.front is not None:
+            self.front.show_tab(tab)
+            self.call_after_refresh(self.tick)
             self.tick()
 
     def action_next_tab(self) -> None:
-        if self.monitor is not None and not self.monitor.shows_all_panes:
-            self.action_show_tab(self.monitor.next_tab())
+        if self.front is not None and self.front.next_tab():
+            self.action_show_tab(self.front.next_tab())
+
+    def action_settings(self) -> None:
+        if not isinstance(self.screen, SettingsScreen):
+            screen = SettingsScreen(self._config_file, self._client.snapshot().settings)
+            self.push_screen(screen, self._settings_written)
+
+    def _settings_written(self, sentence: str | None) -> None:
+        if sentence:
+            self.notify(sentence, title="settings", timeout=15, markup=False)
+
+    def action_tour(self) -> None:
+        self.push_screen(TourScreen())
 
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
-
-    # -- profile snapshot
-
-    def action_export(self) -> None:
-        if not self._live.started:
-            self._say("nothing to profile: no cycle has run yet")
-            return
-        if self._profiling:
-            self._say("already profiling: one at a time")
-            return
-        self._profiling = True
-        self._export(self.export_screenshot(title="tradetui", simplify=True))
-        self.tick()
-
-    @work(group="profile", exit_on_error=False)
-    async def _export(self, svg: str) -> None:
-        try:
-            folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
-        except Exception as error:  # as above: told, and the monitor goes on
-            self.post_message(ProfileFailed(f"{type(error).__name__}: {error}"))
-        else:
-            self.post_message(ProfileWritten(folder))
-
-    def on_profile_written(self, message: ProfileWritten) -> None:
-        self._profiling = False
-        self.notify(str(message.folder), title="profile snapshot written to", timeout=15, markup=False)
-        self.tick()
-
-    def on_profile_failed(self, message: ProfileFailed) -> None:
-        self._profiling = False
-        self.notify(message.reason, title="no profile snapshot", severity="error", timeout=15, markup=False)
-        self.tick()
 
     # -- leaving
 
     def action_leave(self) -> None:
         if not isinstance(self.screen, QuitDialog):
             self.push_screen(QuitDialog(self._client.owns_swarm), self._answered)
+
+    def action_command_palette(self) -> None:
+        """As Textual's, without its fixed id: a palette that is still closing would make the next one a duplicate."""
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette())
 
     async def action_quit(self) -> None:
         self.action_leave()
@@ -475,7 +277,10 @@ class MonitorApp(App[bool]):
         for mode, key in KEY_OF_SCREEN.items():
             yield SystemCommand(f"Screen {mode}", f"key {key}", lambda mode=mode: self.action_show(mode))
         yield SystemCommand("Interleaved experiment", "key a: compare toggles", self.action_experiment)
+        yield SystemCommand("Control", "key C: take control of the swarm, or give it up", self.action_control)
         yield SystemCommand("Fault on purpose", "key k: kill, pause, cut, slow, or turn a node", self.action_fault)
+        yield SystemCommand("Settings", "key S: change the configuration file", self.action_settings)
+        yield SystemCommand("Tour", "the screen in one page", self.action_tour)
         yield SystemCommand("Help", "key ?: the screen, keys and spans in plain words", self.action_help)
         yield SystemCommand("Profile snapshot", "key e: profile the leader, write a folder", self.action_export)
         yield SystemCommand("Theme", "colours of the screen", self.action_change_theme)

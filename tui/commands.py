@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from core.commands.attach import add_remote_flags, remote_place
+from core.commands.bench_all import add_bench_all
 from core.commands.bench_consensus import add_consensus_benches
 from core.commands.bench_transport import add_transport_benches
+from core.commands.compare import add_compare_command
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
+from core.commands.report import add_report_command
+from core.commands.sweep import add_sweep_command
+from core.commands.watch import add_watch_command
 from core.config import ConfigError, Settings, load_settings
+from core.live import confirm_live, give_leave
 
 if TYPE_CHECKING:
     from core.session import Session
+    from core.swarm_place import RemotePlace
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
 _FLAGS = (
@@ -29,6 +37,7 @@ _FLAGS = (
     "pace",
     "toggles",
     "durability",
+    "fast_path",
     "nodes",
     "headlines",
     "venue_latency_ms",
@@ -40,8 +49,14 @@ _FLAGS = (
 def _settings_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     for name in _FLAGS:
-        description = Settings.model_fields[name].description or ""
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description.replace("%", "%%"))
+        field = Settings.model_fields[name]
+        options: dict[str, Any] = {"action": "store_true"} if field.annotation is bool else {}
+        description = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
+
+
+def _live_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--live", action="store_true", help="let orders go beyond this machine, after a confirmation")
 
 
 def _session_flag(parser: argparse.ArgumentParser) -> None:
@@ -53,28 +68,34 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tradetui", description=DESCRIPTION)
     _settings_flags(parser)
     _session_flag(parser)
+    _live_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
     run.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(run)
     _session_flag(run)
+    _live_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
         attached = commands.add_parser(name, help=text)
         _session_flag(attached)
         if name == "attach":
+            _live_flag(attached)
             attached.add_argument("--read-only", action="store_true", help="look on; change nothing")
+            add_remote_flags(attached)
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    add_bench_all(subjects)
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
     add_order_benchmark(subjects)
     monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
     monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
+    monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
     monitor.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(monitor)
@@ -107,6 +128,10 @@ def build_parser() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=Path, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
+    limits = commands.add_parser("limits", help="show the limits of a running swarm; change them while it trades")
+    limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="in quote currency, price_band_bps in bps")
+    _session_flag(limits)
+    limits.set_defaults(run=_limits)
     members = commands.add_parser("members", help="show who votes; admit and remove nodes while the swarm trades")
     actions = members.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (("show", "every member"), ("add", "start a further node and give it a vote")):
@@ -116,12 +141,17 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(remove)
     gateway = commands.add_parser("gateway", help="the gateway process of a session")
     _session_flag(gateway)
+    _live_flag(gateway)
     for process in (node, gateway):
         process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
     add_keys_command(commands)
     add_order_commands(commands)
     add_kernel_commands(commands)
+    add_report_command(commands)
+    add_watch_command(commands)
+    add_sweep_command(commands)
+    add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
     _settings_flags(doctor)
@@ -162,7 +192,9 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
             raise ConfigError(f"--cycles {arguments.cycles}: want at least 1")
         settings = _load(arguments)
         _check_data(settings)
-        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console))
+        confirm_live(settings, arguments.live)
+        live = arguments.live
+        asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console, live=live))
         return 0
     if command == "doctor":
         from core.commands.doctor import doctor, warm
@@ -176,10 +208,13 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     if command == "experiment":
         return _experiment(arguments, console)
     if command == "bench":
-        from core.bench.monitor import bench_monitor
+        if arguments.recorder:
+            from core.bench.recorder import bench_recorder as measure
+        else:
+            from core.bench.monitor import bench_monitor as measure
 
         settings = _load(arguments)
-        asyncio.run(bench_monitor(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+        asyncio.run(measure(settings, arguments.replicates, arguments.seconds, arguments.json, console))
         return 0
     if command == "serve":
         from core.session import find_session
@@ -204,8 +239,15 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from core.session import find_session
 
         name = f"node-{arguments.id}" if command == "node" else command
-        run_process(name, find_session(arguments.session), owned=False, listen=getattr(arguments, "listen", None))
+        session = find_session(arguments.session)
+        if command == "gateway":
+            confirm_live(session.settings(), arguments.live)
+            give_leave(session, session.settings(), arguments.live)
+        run_process(name, session, owned=False, listen=getattr(arguments, "listen", None))
         return 0
+    place = remote_place(arguments) if command == "attach" else None
+    if place is not None:
+        return _attach_elsewhere(place, arguments.read_only, console)
     return _monitor(arguments, console)
 
 
@@ -272,6 +314,18 @@ def _simulate(arguments: argparse.Namespace, console: Console) -> int:
     return 0 if sound else 1
 
 
+def _limits(arguments: argparse.Namespace, console: Console) -> int:
+    from core.commands.limits import parse_changes, set_limits, show_limits
+    from core.session import find_session
+
+    session = find_session(arguments.session)
+    if arguments.changes:
+        asyncio.run(set_limits(session, parse_changes(arguments.changes), console))
+    else:
+        asyncio.run(show_limits(session, console))
+    return 0
+
+
 def _members(arguments: argparse.Namespace, console: Console) -> int:
     from core.commands.members import add_node, remove_node, show_members
     from core.session import find_session
@@ -286,10 +340,19 @@ def _members(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> int:
+    """The monitor on a swarm whose session directory is on another machine, or another user's."""
+    console.print(f"attaching to {place.name}", style="dim")
+    asyncio.run(_show(place, owns_swarm=False, read_only=read_only))
+    console.print(f"trading goes on at {place.name}")
+    return 0
+
+
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     from core.attach import stop_session
     from core.commands.start import start_swarm
-    from core.session import create_session, find_session, running_sessions
+    from core.session import create_session, find_session, running_sessions, sessions_root
+    from tui.tour import is_first_start
 
     attaching = arguments.command == "attach" or (
         arguments.session is not None and (arguments.session / "session.toml").exists()
@@ -298,15 +361,19 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     if attaching or (arguments.session is None and running):
         session = find_session(arguments.session)
         if session.running() is None:
-            start_swarm(session.settings(), owned=False, session=session)
+            confirm_live(session.settings(), arguments.live)
+            start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
         console.print(f"attaching to {session.directory.name}", style="dim")
     else:
         settings = _load(arguments)
         _check_data(settings)
+        confirm_live(settings, arguments.live)
         session = create_session(settings, arguments.session)
-        start_swarm(settings, owned=False, session=session)
+        start_swarm(settings, owned=False, session=session, live=arguments.live)
     read_only = getattr(arguments, "read_only", False)
-    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only)):
+    first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
+    config = arguments.config if not attaching else None
+    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first)):
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
@@ -314,21 +381,31 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session, *, owns_swarm: bool, read_only: bool) -> bool:
+async def _show(
+    session: Session | RemotePlace,
+    *,
+    owns_swarm: bool,
+    read_only: bool,
+    config: Path | None = None,
+    tour: bool = False,
+) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
 
     client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
-    app = MonitorApp(client)
+    app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
     loop = asyncio.get_running_loop()
+    claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
     for number in (signal.SIGHUP, signal.SIGTERM):
         # The terminal is gone, or we are asked to go: leave, trading goes on.
         loop.add_signal_handler(number, app.exit, False)
     try:
         return bool(await app.run_async())
     finally:
+        if claiming is not None:
+            claiming.cancel()
         await app.settle()
         await client.close()
 

@@ -22,6 +22,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "s": (Fault.SLOW, f"send {SLOW_MS:g} ms late to other nodes"),
     "x": (Fault.SILENT, "stay silent: hear all, tell nothing"),
     "e": (Fault.EQUIVOCATING, "equivocate: sign contradictory Byzantine votes"),
+    "l": (Fault.LYING, "lie: sign the opposite of what it judges"),
     "o": (Fault.OVERLIMIT, "propose orders outside the limits while it leads"),
     "r": (Fault.NONE, "restore: do as it should"),
 }
@@ -64,7 +65,7 @@ class FaultDialog(ModalScreen[Ordered | None]):
             chosen = node == self._node
             page.append(f" {'●' if chosen else '○'} ", "bold" if chosen else "")
             page.append(f" {node} ", "reverse")
-            page.append(f" node {node}{', leads' if node == self._leader else ''}  ", "bold" if chosen else "")
+            page.append(" leads   " if node == self._leader else "   ", "bold" if chosen else "")
         page.append("\n\n")
         for key, (_, words) in FAULTS.items():
             page.append(f" {key} ", "reverse" if self._node is not None else "dim")

@@ -40,10 +40,13 @@ SCREEN = (
      "which interactions joined by = share one figure."),
     ("Swarm (3)", "A bar is the end of a node's log. Links are round trips in ms as the node in the row sees them; z: "
      "the connection came back by 0-RTT."),
-    ("Orders (4)", "The latest orders by state, why orders were refused, profit and equity."),
+    ("Orders (4)", "The latest orders by state, why orders were refused and decisions denied, profit and equity. The "
+     "book is the venue's, asked once a second; ● is what of a level is our own."),
     ("Profile (5)", "Spans by own time. Percentiles come from HDR histograms of every cycle of this sitting under the "
      "present toggles, merged over all leaders. ÷2 and gone: the whole cycle's speed-up if the span took half its "
-     "time, or none (Amdahl). Stalls: p99.9 is five times p50 or more."),
+     "time, or none (Amdahl). Stalls: p99.9 is five times p50 or more. Below, one "
+     "span's latency over time, a column a second; and the last profile snapshot (e): a row a depth of calls, as wide "
+     "as its share of the samples."),
     ("Cycle (6)", "The last cycle on one axis: when each of the leader's spans ran, then when the other nodes judged "
      "its proposals and handled its consensus messages. Gaps in all rows are waiting: for the network, the disk or a "
      "core. Asked for every other second."),
@@ -70,12 +73,23 @@ KEYS = (
     ),
     ("1–6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
+    ("[ ]", "orders: the book of the instrument before or after; profile: the latency of the span before or after"),
+    ("S", "every setting, and the configuration file: changed values are checked, and written only if all are valid"),
+    (
+        "C",
+        "take control, or give it up: one operator at a time may change the swarm, and the nodes see to it; who that "
+        "is stands above at the right. The kill switch needs no control",
+    ),
     (
         "k",
         "a fault on purpose: kill, pause, cut off, slow or turn a node; named under every figure while it is on",
     ),
     ("tab", "next of orders, positions, events (where one of them is shown at a time)"),
-    ("e", "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where"),
+    (
+        "e",
+        "profile the leader for 2 s; writes profile, spans, toggles and this picture to a folder and says where. On "
+        "compare: the leader in A and in B of the last experiment, with what each function costs a decision in both",
+    ),
     ("q", "leave: asks whether trading goes on"),
     ("^p", "all commands, searchable"),
 )  # fmt: skip

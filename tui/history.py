@@ -24,7 +24,9 @@ class ViewHistory:
         if not view.started or (self._views and view.now_ns - self._views[-1].now_ns < INTERVAL_NS):
             return
         snapshot = replace(view.snapshot, cycles=view.snapshot.cycles[-1:])
-        self._views.append(replace(view, snapshot=snapshot, trace=None))
+        self._views.append(
+            replace(view, snapshot=snapshot, trace=None, ladder=None, ladder_note="shown of the present only")
+        )
         if len(self._views) > KEPT:
             # Of the older half every second one goes.
             half = KEPT // 2

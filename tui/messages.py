@@ -7,7 +7,9 @@ from pathlib import Path
 
 from textual.message import Message
 
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
+from tui.view import ProfileShown
 
 
 @dataclass
@@ -27,10 +29,26 @@ class KeyFailed(Message):
 
 
 @dataclass
+class ControlAnswered(Message):
+    """What became of taking or giving up control, in a sentence."""
+
+    sentence: str
+
+
+@dataclass
 class TraceTaken(Message):
     """What the nodes did when; None with the reason where it could not be had."""
 
     trace: SwarmTrace | None
+    reason: str = ""
+
+
+@dataclass
+class LadderTaken(Message):
+    """The venue's book of the instrument that is shown; None with the reason where it could not be had."""
+
+    instrument: str
+    ladder: BookLadder | None
     reason: str = ""
 
 
@@ -50,9 +68,10 @@ class FaultFailed(Message):
 
 @dataclass
 class ProfileWritten(Message):
-    """The profile snapshot is complete in `folder`."""
+    """The profile snapshot is complete in `folder`; `shown` is None where nothing could be sampled."""
 
     folder: Path
+    shown: ProfileShown | None
 
 
 @dataclass

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -18,8 +16,6 @@ from tui.widgets.trading import TABS, EventsPanel, OrdersPanel, PanePanel, Posit
 
 
 class MonitorScreen(PanelScreen):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
-    """Before Textual's own: nothing on this screen takes the focus."""
     MODE = "monitor"
 
     tab = TABS[0]
@@ -46,4 +42,6 @@ class MonitorScreen(PanelScreen):
             pane.select(tab)
 
     def next_tab(self) -> str:
+        if self.shows_all_panes:
+            return ""
         return TABS[(TABS.index(self.tab) + 1) % len(TABS)]

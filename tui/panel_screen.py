@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
@@ -25,7 +26,16 @@ class PanelScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (170, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-medium"), (46, "-tall")]
     AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
+    """Before Textual's own: nothing on these screens takes the focus."""
     MODE: ClassVar[str] = ""
+
+    def next_tab(self) -> str:
+        """What `tab` shows next; empty where everything is shown at once."""
+        return ""
+
+    def show_tab(self, tab: str) -> None:
+        """Show one of those that share a place."""
 
     def panels(self) -> Iterable[Widget]:
         """What stands between the lines above and below."""

@@ -11,6 +11,9 @@ from textual.widget import Widget
 from tui.monitor_screen import MonitorScreen
 from tui.panel_screen import PanelScreen
 from tui.widgets.compare import ExperimentPanel, ResultsPanel, SpanRatiosPanel
+from tui.widgets.flame import FlamePanel, FunctionsPanel
+from tui.widgets.heat import HeatPanel
+from tui.widgets.ladder import LadderPanel
 from tui.widgets.life_cycle import LifeCyclePanel, ProfitPanel
 from tui.widgets.ranking import RankingPanel
 from tui.widgets.swarm import FaultsPanel, LinksPanel, NodesPanel
@@ -23,7 +26,7 @@ class CompareScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield Vertical(ExperimentPanel(), ResultsPanel(), id="experiments")
-        yield SpanRatiosPanel()
+        yield Vertical(SpanRatiosPanel(), FunctionsPanel(), id="spans")
 
 
 class SwarmScreen(PanelScreen):
@@ -36,18 +39,39 @@ class SwarmScreen(PanelScreen):
 
 class OrdersScreen(PanelScreen):
     MODE = "orders"
+    tab = "orders"
+
+    def next_tab(self) -> str:
+        if not self.has_class("-short"):
+            return ""
+        return "book" if self.tab == "orders" else "orders"
+
+    def show_tab(self, tab: str) -> None:
+        self.tab = tab
+        self.set_class(tab == "book", "-book")
 
     def panels(self) -> Iterable[Widget]:
         yield Vertical(LifeCyclePanel(), ProfitPanel(), id="summary")
-        yield OrdersPanel()
+        yield Vertical(OrdersPanel(), LadderPanel(), id="trades")
         yield PositionsPanel()
 
 
 class ProfileScreen(PanelScreen):
     MODE = "profile"
+    tab = "heat"
+
+    def next_tab(self) -> str:
+        if self.has_class("-wide"):
+            return ""
+        return "flame" if self.tab == "heat" else "heat"
+
+    def show_tab(self, tab: str) -> None:
+        self.tab = tab
+        self.set_class(tab == "flame", "-flame")
 
     def panels(self) -> Iterable[Widget]:
         yield RankingPanel()
+        yield Horizontal(HeatPanel(), FlamePanel(), id="under")
 
 
 class CycleScreen(PanelScreen):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from core.attach import TradingAnswer
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
+from core.profile_pair import PairDiff
 from core.records import CycleRecord, SwarmSnapshot
 from core.toggles import Toggles
 from core.trading_state import TradingState
@@ -26,6 +28,16 @@ class SwarmClient(Protocol):
     read_only: bool
     """True when nothing can be changed: a monitor that only looks on, or a recording."""
 
+    @property
+    def operator(self) -> int | None:
+        """This monitor's id in the roster; compare with `SwarmSnapshot.in_control`. None for a recording."""
+
+    async def take_control(self) -> str:
+        """Be the one who may change the swarm; answers what happened. Raises where it is refused."""
+
+    async def give_up_control(self) -> str:
+        """Leave control to whoever acts next; answers what happened."""
+
     def snapshot(self) -> SwarmSnapshot:
         """The latest state; cheap, never blocks, also while nothing is connected."""
 
@@ -38,6 +50,9 @@ class SwarmClient(Protocol):
 
     async def trace(self) -> SwarmTrace:
         """What the nodes did when, over the last cycles."""
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """The venue's book of `instrument`; raises where it cannot be had."""
 
     async def kill_node(self, node: int) -> str:
         """Kill a node's process on purpose; answers what happens. Raises where it cannot."""
@@ -56,6 +71,11 @@ class SwarmClient(Protocol):
 
     async def export_profile(self, directory: Path, svg: str, seconds: float) -> Path:
         """Profile the leader's loop for `seconds`, write everything into a new folder below `directory`, return it."""
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        """The same with the leader's profile under both settings, in folders `a` and `b`; the toggles are put back."""
 
     async def stop_swarm(self) -> None:
         """End every process of the swarm."""

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
+from core.drift import DriftTracker
 from core.experiment import Change, EffectTracker
 from core.experiment_log import ExperimentState
+from core.folded_stacks import FlameFrame
 from core.histograms import Percentiles, SpanHistograms
+from core.latency_heat import LatencyHeat, SpanHeat
+from core.profile_pair import PairDiff
 from core.records import CycleRecord, SwarmSnapshot
-from core.spans import INDEX
+from core.spans import INDEX, ROOT
 from core.statistics import SpanTable, newer_than, round_latency_ms, span_table, under
 from core.toggles import Toggles
 from tui.alerts import Alert, alerts
@@ -30,6 +35,17 @@ class Second:
 
     cycles: int
     cycle_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileShown:
+    """A profile snapshot as screens show it."""
+
+    title: str
+    """What was sampled when, under which setting."""
+    flame: FlameFrame
+    pair: PairDiff | None = None
+    """Where it was taken in A and in B; the flame is then B's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,16 @@ class View:
     """What the nodes did when, as of the last answer; asked for only while a screen shows it."""
     trace_note: str = ""
     """Why there is no trace."""
+    instrument: str = ""
+    """Whose book is shown; empty while nothing is traded."""
+    ladder: BookLadder | None = None
+    """As of the last answer; asked for only while a screen shows it."""
+    ladder_note: str = ""
+    """Why there is none."""
+    profile: ProfileShown | None = None
+    """The last profile snapshot of this sitting."""
+    heat: SpanHeat | None = None
+    """One span's latency over time; kept only while a screen shows it."""
     histogram_cycles: int = 0
     percentiles: dict[str, Percentiles] = field(default_factory=dict)
     """By span, over every cycle of this sitting under the present toggles; kept up only while a screen shows them."""
@@ -145,12 +171,15 @@ class ViewBuilder:
         self._session = session
         self._history = History()
         self._tracker = EffectTracker()
+        self._drift = DriftTracker()
         self._last_cycle = 0
         self._scale_ms = 1.0
         self._table_key: tuple[int, Toggles] | None = None
         self._table = span_table(())
         self._round_ms = (0.0, 0.0)
         self._histograms = SpanHistograms()
+        self._heat = LatencyHeat()
+        self._span_heat: SpanHeat | None = None
         self._ranks: tuple[int, dict[str, Percentiles]] = (0, {})
         self._ranked_ns = 0
         self._rates = _Rates()
@@ -163,8 +192,11 @@ class ViewBuilder:
         experiments: tuple[ExperimentState, ...] = (),
         trace: SwarmTrace | None = None,
         trace_note: str = "",
+        profile: ProfileShown | None = None,
+        book: tuple[str, BookLadder | None, str] = ("", None, ""),
         *,
         with_percentiles: bool = False,
+        heat_of: str = ROOT,
     ) -> View:
         """The view of `snapshot` at `now_ns` (Unix time). `experiments` are those of this sitting, oldest first."""
         if snapshot.session != self._session:
@@ -174,10 +206,13 @@ class ViewBuilder:
             self._last_cycle = fresh[-1].cycle
         for record in fresh:
             self._histograms.add(record)
+            self._heat.add(record)
         self._measure(snapshot)
         self._rates.update(snapshot)
-        if with_percentiles and (snapshot.taken_ns - self._ranked_ns >= 1_000_000_000 or not self._ranks[0]):
+        other = self._span_heat is None or self._span_heat.span != heat_of
+        if with_percentiles and (snapshot.taken_ns - self._ranked_ns >= 1_000_000_000 or not self._ranks[0] or other):
             self._ranked_ns = snapshot.taken_ns
+            self._span_heat = self._heat.of(heat_of)
             self._ranks = self._histograms.merged(snapshot.toggles)
         recent = _recent(snapshot.cycles, snapshot.taken_ns)
         span_s = _span_s(snapshot, recent)
@@ -194,13 +229,18 @@ class ViewBuilder:
             orders_per_cycle=_mean([record.orders_sent for record in recent]),
             seconds=self._history.update(fresh, snapshot.taken_ns) if self._last_cycle else (),
             change=self._tracker.update(snapshot.cycles),
-            alerts=alerts(snapshot, now_ns),
+            alerts=alerts(snapshot, now_ns, self._drift.update(snapshot.cycles)),
             asked=asked,
             experiment=experiments[-1] if experiments else None,
             results=tuple(each for each in experiments if not each.running),
             message_rates=self._rates.messages,
             trace=trace,
             trace_note=trace_note,
+            profile=profile,
+            instrument=book[0],
+            ladder=book[1],
+            ladder_note=book[2],
+            heat=self._span_heat if with_percentiles else None,
             equity=self._rates.equity,
             histogram_cycles=self._ranks[0],
             percentiles=self._ranks[1],

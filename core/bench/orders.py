@@ -26,7 +26,8 @@ from core.bench.order_streams import LADDER_TICKS, random_messages, run_plain
 from core.bench.order_venue import CLOSE_TICKS, INSTRUMENTS, SCALE, keys_file
 from core.bench.rows import Row, interleaved, row_of_pairs, table_of, write_rows
 from core.gateway.binance import BinanceConnector
-from core.gateway.gateway import Authority, Gateway
+from core.gateway.gateway import Gateway
+from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import client_order_id
 from core.orders.order import ExecutionReport, OrderRequest, TimeInForce

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.attach import SwarmClient
+from core.change_members import change_members, running_epoch
 from core.session import NODES_MAX, Session, SessionError
 from net.consensus import ReplicaStatus
 from net.membership import Member, Membership, MembershipError
@@ -26,7 +27,7 @@ async def show_members(session: Session, console: Console) -> None:
     """Print every member, whether it votes, and how far it is."""
     client = await _connected(session)
     try:
-        membership = (await client.running_epoch()).membership
+        membership = (await running_epoch(client)).membership
         table = Table("node", "part", "entry", "reachable")
         for member in membership.members:
             status = next((each for each in client.snapshot().nodes if each.node == member.node), None)
@@ -49,7 +50,7 @@ async def add_node(session: Session, console: Console) -> int:
     """
     client = await _connected(session)
     try:
-        membership = (await client.running_epoch()).membership
+        membership = (await running_epoch(client)).membership
         node = next((each for each in range(NODES_MAX) if each not in membership.nodes), None)
         entry = session.roster().get(node) if node is not None else None
         if node is None or entry is None or entry.address is None:
@@ -59,12 +60,12 @@ async def add_node(session: Session, console: Console) -> int:
         await _until(lambda: _runs(session, node), f"node {node} starts")
         began = time.monotonic()
         learner = Member(node, entry.public_key, voter=False)
-        await client.change_members(lambda before: _with(before, learner))
+        await change_members(client, lambda before: _with(before, learner))
         console.print(f"node {node}: learning the log")
         await _until(lambda: _is_near(client, node), f"node {node} catches up")
         index = _commit_index(client, node)
         console.print(f"node {node}: at entry {index:,} after {time.monotonic() - began:.1f} s")
-        await client.change_members(lambda before: _with(before, replace(learner, voter=True)))
+        await change_members(client, lambda before: _with(before, replace(learner, voter=True)))
         await _until(lambda: node in _newest(client).voters, f"node {node} votes")
         console.print(f"node {node} votes; voters are {', '.join(map(str, _newest(client).voters))}")
         return node
@@ -76,12 +77,12 @@ async def remove_node(session: Session, node: int, console: Console) -> None:
     """Take `node` out of the swarm and end its process. Raises SessionError where it is no member, or is needed."""
     client = await _connected(session)
     try:
-        before = (await client.running_epoch()).membership
+        before = (await running_epoch(client)).membership
         if before.member(node) is None:
             raise SessionError(f"node {node} is no member; members are {', '.join(map(str, before.nodes))}")
         if len(before.voters) <= 4 and node in before.voters:
             raise SessionError(f"{len(before.voters)} nodes vote; Byzantine agreement needs 4: add one first")
-        await client.change_members(lambda members: _without(members, node))
+        await change_members(client, lambda members: _without(members, node))
         _want(session, tuple(each for each in session.wanted_nodes() if each != node))
         console.print(f"node {node} is out; voters are {', '.join(map(str, _newest(client).voters))}")
     finally:

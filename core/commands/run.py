@@ -39,15 +39,21 @@ class Measured:
 
 
 async def run_cycles(
-    settings: Settings, cycles: int, json_file: Path | None, session_directory: Path | None, console: Console
+    settings: Settings,
+    cycles: int,
+    json_file: Path | None,
+    session_directory: Path | None,
+    console: Console,
+    *,
+    live: bool = False,
 ) -> None:
     """Trade `cycles` cycles and write the result. Raises SessionError when the swarm fails, KeyboardInterrupt on
-    Ctrl-C; the swarm is stopped in every case.
+    Ctrl-C; the swarm is stopped in every case. `live`: see `start_swarm`.
     """
     settings = settings.model_copy(update={"cycles": cycles})
     session = create_session(settings, session_directory)
     began_s = time.time()
-    started = start_swarm(settings, owned=True, session=session)
+    started = start_swarm(settings, owned=True, session=session, live=live)
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

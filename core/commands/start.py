@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from core.config import Settings
+from core.live import give_leave
 from core.session import Session, create_session
 
 
@@ -18,14 +19,18 @@ class StartedSwarm:
     supervisor: subprocess.Popen[bytes]
 
 
-def start_swarm(settings: Settings, *, owned: bool, session: Session | None = None) -> StartedSwarm:
+def start_swarm(settings: Settings, *, owned: bool, session: Session | None = None, live: bool = False) -> StartedSwarm:
     """Create a session (unless one is given) and start its supervisor.
+
+    `live`: a person has confirmed that orders go beyond this machine (`core.live.confirm_live`); without it a swarm
+    whose venue is elsewhere is refused with SessionError.
 
     An owned swarm ends with this process, whatever ends it; one that is not owned goes on until `tradetui stop`.
     The supervisor has a process group of its own, so that Ctrl-C reaches only the command that asked for it.
     """
     if session is None:
         session = create_session(settings)
+    give_leave(session, settings, live)
     command = [sys.executable, "-m", "core.supervisor", str(session.directory), *(["--owned"] if owned else [])]
     with (session.folder("log") / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(

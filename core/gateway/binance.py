@@ -15,8 +15,10 @@ from typing import Any, Final
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
+from core.book_ladder import Level
 from core.gateway.binance_messages import BinanceMessages
 from core.gateway.connector import (
+    SKEW_MS_MAX,
     AccountTrade,
     Answer,
     Balances,
@@ -27,6 +29,7 @@ from core.gateway.connector import (
     Refusal,
     VenueUpdate,
 )
+from core.gateway.dialer import Dialer, fail
 from core.gateway.settings import GatewaySettings
 from core.orders.order import OrderRequest
 from core.orders.scale import DecimalScale, MarketScale
@@ -35,8 +38,6 @@ from core.venue.credentials import Credentials, signature
 from core.venue.websocket import ANSWER_BYTES_MAX, WebSocketConnection
 
 PENDING_MAX: Final = 4_096
-SKEW_MS_MAX: Final = 500
-"""Beyond it orders would be refused at random; the venue allows 1,000 ms ahead."""
 TRADES_PAGE: Final = 1_000
 MISSED_HEARTBEATS_MAX: Final = 3
 _STATUS_UNKNOWN: Final = (-1006, -1007)
@@ -56,12 +57,17 @@ class BinanceConnector:
         credentials: Callable[[], Credentials],
         scale: MarketScale,
         settings: GatewaySettings,
+        *,
+        path: str = PATH,
+        tls: bool = False,
+        replays: bool = True,
     ) -> None:
         """`endpoint` (host, port) and `credentials` are asked anew at each connect: a venue may come back elsewhere.
 
-        What they raise as OSError or RuntimeError counts as "not there yet".
+        What they raise as OSError or RuntimeError counts as "not there yet". `replays`: it is our own venue.
         """
-        self._endpoint = endpoint
+        self._dialer = Dialer(endpoint, settings.answer_timeout_ms, tls)
+        self._path = path
         self._read_credentials = credentials
         self._scale = scale
         self._settings = settings
@@ -78,7 +84,7 @@ class BinanceConnector:
         self.clock_skew_ms = 0.0
         """Venue's clock less ours, measured at the last connect."""
         self.captions: tuple[str, ...] = ()
-        """What the venue says must stand beside its results."""
+        self.replays = replays
 
     # Connecting
 
@@ -86,31 +92,31 @@ class BinanceConnector:
         """See `Connector.connect`."""
         try:
             self._credentials = self._read_credentials()
-            host, port = self._endpoint()
         except RuntimeError as error:
             raise ConnectorError(str(error)) from error
-        protocol = ClientProtocol(parse_uri(f"ws://{host}:{port}{PATH}"), max_size=ANSWER_BYTES_MAX)
         loop = asyncio.get_running_loop()
         self._opened = loop.create_future()
-        self._connection = WebSocketConnection(protocol, self, PATH)
         self._handler = None
+        await self._dialer.open(self._new_connection, self._greet, self.close)
         connection = self._connection
-        try:
-            async with asyncio.timeout(self._settings.answer_timeout_ms / 1e3):
-                await loop.create_connection(lambda: connection, host, port)
-                await self._opened
-                await self._check_clock()
-                await self._check_market()
-                await self._ask("userDataStream.subscribe.signature", {})
-        except TimeoutError:
-            await self.close()
-            raise ConnectorError(f"venue at {host}:{port} does not answer") from None
-        except (ConnectorError, OSError):
-            await self.close()
-            raise
+        if connection is None:
+            raise ConnectorError("venue closed the link as it was greeted")
         self._handler = handler
         self._missed = 0
         self._heartbeat = loop.call_later(self._settings.heartbeat_ms / 1e3, self._beat, connection.last_heard_s)
+
+    def _new_connection(self, host: str, port: int) -> WebSocketConnection:
+        scheme = "wss" if self._dialer.tls else "ws"
+        protocol = ClientProtocol(parse_uri(f"{scheme}://{host}:{port}{self._path}"), max_size=ANSWER_BYTES_MAX)
+        self._connection = WebSocketConnection(protocol, self, self._path)
+        return self._connection
+
+    async def _greet(self) -> None:
+        assert self._opened is not None
+        await self._opened
+        await self._check_clock()
+        await self._check_market()
+        await self._ask("userDataStream.subscribe.signature", {})
 
     async def close(self) -> None:
         """See `Connector.close`."""
@@ -188,8 +194,7 @@ class BinanceConnector:
             if future.done():
                 return
             if isinstance(reply, NoAnswer) or reply.get("status") != 200:
-                future.set_exception(ConnectorError(f"replay.advance to step {step}: {_error_text(reply)}"))
-                future.exception()  # taken: a caller that does not wait wants no warning
+                fail(future, ConnectorError(f"replay.advance to step {step}: {_error_text(reply)}"))
             else:
                 future.set_result(reply["result"]["step"])
 
@@ -239,6 +244,13 @@ class BinanceConnector:
                 base[instrument] = self._scale.lot.count(row["free"]) + self._scale.lot.count(row["locked"])
         return Balances(cash, tuple(base))
 
+    async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
+        """See `core.gateway.book_source`."""
+        result = await self._ask_publicly("depth", {"symbol": self._scale.instruments[instrument], "limit": levels})
+        tick, lot = self._scale.tick, self._scale.lot
+        bids, asks = ([(tick.count(p), lot.count(q)) for p, q in result[side]] for side in ("bids", "asks"))
+        return bids, asks
+
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
         while True:
@@ -286,18 +298,23 @@ class BinanceConnector:
             self._handler.drained()
 
     async def _reply(self, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        return await self._exchange(method, self._signed_body(method, params))
+
+    async def _exchange(self, method: str, body: bytes) -> dict[str, Any]:
         future: Future[Reply] = asyncio.get_running_loop().create_future()
-        self._send(self._signed_body(method, params), lambda reply: None if future.done() else future.set_result(reply))
+        self._send(body, lambda reply: None if future.done() else future.set_result(reply))
         reply = await future
         if isinstance(reply, NoAnswer):
             raise ConnectorError(f"{method}: {reply.reason}")
         return reply
 
+    async def _ask_publicly(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Without a key or a signature: the venue's public figures."""
+        body = json.dumps({"method": method, "params": params}, separators=(",", ":"))[1:].encode()
+        return _result(method, await self._exchange(method, body))
+
     async def _ask(self, method: str, params: Mapping[str, Any] | None) -> Any:
-        reply = await self._reply(method, params)
-        if reply.get("status") != 200:
-            raise ConnectorError(f"{method}: {_error_text(reply)}")
-        return reply["result"]
+        return _result(method, await self._reply(method, params))
 
     def _order_answer(self, reply: Reply, request: OrderRequest) -> Answer:
         if isinstance(reply, NoAnswer):
@@ -359,6 +376,12 @@ class BinanceConnector:
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost(reason)
+
+
+def _result(method: str, reply: dict[str, Any]) -> Any:
+    if reply.get("status") != 200:
+        raise ConnectorError(f"{method}: {_error_text(reply)}")
+    return reply["result"]
 
 
 def _error_text(reply: Reply) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from core.orders.order import OrderRequest
 from core.records import OrderState
+
+SKEW_MS_MAX: Final = 500
+"""Of the venue's clock from ours; beyond it orders would be refused at random (Binance allows 1,000 ms ahead)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,11 @@ class LinkHandler(Protocol):
 
 class Connector(Protocol):
     """One venue account over one link."""
+
+    captions: tuple[str, ...]
+    """What the venue says must stand beside its results."""
+    replays: bool
+    """The venue plays a recording, whose clock we move."""
 
     async def connect(self, handler: LinkHandler) -> None:
         """Connect, check clock and market, subscribe. Raises ConnectorError or OSError; it is then closed."""

@@ -26,6 +26,13 @@ class TradingHalted(GatewayError):
         self.reason = reason
 
 
+class GatewayStopping(GatewayError):
+    """The gateway takes no new order: it waits for what is on the wire, and ends."""
+
+    def __init__(self) -> None:
+        super().__init__("the gateway is stopping; ask again once it is started")
+
+
 class FencedError(GatewayError):
     """A later leader has already been here: this one has lost its office."""
 

@@ -29,6 +29,7 @@ from core.gateway.connector import (
     Refusal,
     VenueUpdate,
 )
+from core.gateway.dialer import Dialer, fail
 from core.gateway.fix_messages import FixMessages, Pairs
 from core.gateway.settings import GatewaySettings
 from core.orders.life_cycle import FINAL
@@ -54,10 +55,13 @@ class FixConnector:
         *,
         target: str = COMP_ID,
         asks_account: bool = True,
+        tls: bool = False,
+        replays: bool = True,
     ) -> None:
-        """`credentials` None: the venue wants no signature. `asks_account` False: it answers no TradeCaptureReport and
-        position requests, so that trades are known by reports alone and balances count from the first connect."""
-        self._endpoint = endpoint
+        """`credentials` None: the venue wants no signature. `asks_account` False: it answers no TradeCaptureReport,
+        position and SecurityList requests, so that its market is not checked, trades are known by reports alone and
+        balances count from the first connect. `replays`: it is our own venue."""
+        self._dialer = Dialer(endpoint, settings.answer_timeout_ms, tls)
         self._credentials = credentials
         self._scale = scale
         self._settings = settings
@@ -84,6 +88,7 @@ class FixConnector:
         self._questions: dict[str, _Question] = {}
         self._next_id = time.time_ns() // 1_000
         self.captions: tuple[str, ...] = ()
+        self.replays = replays and credentials is not None
 
     def _logon_fields(self, sequence: int, sent: str) -> Pairs:
         if self._credentials is None:
@@ -96,25 +101,36 @@ class FixConnector:
 
     async def connect(self, handler: LinkHandler) -> None:
         """See `Connector.connect`."""
-        loop = asyncio.get_running_loop()
-        opened = self._opened = loop.create_future()
+        self._opened = asyncio.get_running_loop().create_future()
         self._handler = handler
         try:
-            host, port = self._endpoint()
             self._logon_fields(1, "")
         except RuntimeError as error:
             raise ConnectorError(str(error)) from error
-        connection = self._connection = FixConnection(self, self._session)
-        try:
-            async with asyncio.timeout(self._settings.answer_timeout_ms / 1e3):
-                await loop.create_connection(lambda: connection, host, port)
-                await opened
-        except TimeoutError:
-            await self.close()
-            raise ConnectorError(f"venue at {host}:{port} does not answer the Logon") from None
-        except (ConnectorError, OSError):
-            await self.close()
-            raise
+        await self._dialer.open(self._new_connection, self._greet, self.close)
+
+    def _new_connection(self, host: str, port: int) -> FixConnection:
+        self._connection = FixConnection(self, self._session)
+        return self._connection
+
+    async def _greet(self) -> None:
+        assert self._opened is not None
+        await self._opened
+        if self._asks_account:
+            await self._check_market()
+
+    async def _check_market(self) -> None:
+        """The venue must trade our instruments in our ticks and lots, else every number would be wrong."""
+        request_id = str(self._take_id())
+        (listed,) = await self._ask(request_id, "x", [(320, request_id), (559, 4)], lambda message: True)
+        steps = self._messages.steps(listed)
+        ours = self._scale.tick.step, self._scale.lot.step
+        for name in self._scale.instruments:
+            if name not in steps:
+                raise ConnectorError(f"venue does not trade {name}; is it the venue of this session?")
+            tick, lot = steps[name]
+            if (tick, lot) != ours:
+                raise ConnectorError(f"venue's {name} has tick {tick} and lot {lot}; ours are {ours[0]} and {ours[1]}")
 
     async def close(self) -> None:
         """See `Connector.close`."""
@@ -152,9 +168,8 @@ class FixConnector:
     def advance(self, step: int) -> Future[int]:
         """See `Connector.advance`."""
         future: Future[int] = asyncio.get_running_loop().create_future()
-        if self._credentials is None:
-            future.set_exception(ConnectorError("this venue does not replay; it keeps its own time"))
-            future.exception()
+        if not self.replays:
+            fail(future, ConnectorError("this venue does not replay; it keeps its own time"))
             return future
         request_id = str(self._take_id())
         question = self._questions[request_id] = _Question(lambda message: True)
@@ -167,13 +182,10 @@ class FixConnector:
 
     def _advanced(self, request_id: str, done: Future[list[FixMessage]], future: Future[int]) -> None:
         self._questions.pop(request_id, None)
-        if future.done():
-            return
         error = done.exception()
         if error is not None:
-            future.set_exception(error)
-            future.exception()  # taken: a caller that does not wait wants no warning
-        else:
+            fail(future, error)
+        elif not future.done():
             future.set_result(done.result()[0].integer(STEP_TAG))
 
     # Questions
@@ -310,7 +322,7 @@ class FixConnector:
             connection.abort(f"the venue sent what is no message of this protocol: {error!r}")
 
     def _take(self, message: FixMessage) -> None:
-        request_id = next((value for tag in (790, 584, 568, 710) if (value := message.get(tag))), None)
+        request_id = next((value for tag in (790, 584, 568, 710, 320) if (value := message.get(tag))), None)
         question = self._questions.get(request_id) if request_id else None
         if question is not None:
             question.hear(message)
@@ -412,9 +424,7 @@ class _Question:
             self.future.set_result(self._found)
 
     def fail(self, reason: str) -> None:
-        if not self.future.done():
-            self.future.set_exception(ConnectorError(reason))
-            self.future.exception()  # taken: a question that nobody waits for any more wants no warning
+        fail(self.future, ConnectorError(reason))
 
 
 def _is_last_trade(message: FixMessage) -> bool:

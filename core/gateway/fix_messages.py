@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from core.fix.message import FixError, FixMessage, unix_of
+from core.fix.message import FixError, FixMessage, body_of, unix_of
 from core.gateway.connector import AccountTrade, VenueTrade, VenueUpdate
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import DecimalScale, MarketScale
 from core.records import OrderState
+from core.venue.fix_reports import LOT_STEP, PRICE_STEP
 
 Pairs = list[tuple[int, str | int]]
 
@@ -102,6 +103,25 @@ class FixMessages:
         lots = self._count(self._scale.lot, message.get(704, "0")) - self._count(self._scale.lot, message.get(705, "0"))
         return self._instrument(message), lots
 
+    @staticmethod
+    def steps(message: FixMessage) -> dict[str, tuple[Decimal, Decimal]]:
+        """Tick and lot by symbol of a SecurityList. Raises FixError for what are no steps."""
+        found: dict[str, dict[int, Decimal]] = {}
+        name = ""
+        for tag, value in body_of(message):
+            if tag == 55:
+                name = value
+            elif tag in (PRICE_STEP, LOT_STEP):
+                try:
+                    found.setdefault(name, {})[tag] = Decimal(value).normalize()
+                except InvalidOperation:
+                    raise FixError(f"tag {tag} = {value!r} of {name} is no step") from None
+        return {
+            name: (steps[PRICE_STEP], steps[LOT_STEP])
+            for name, steps in found.items()
+            if PRICE_STEP in steps and LOT_STEP in steps
+        }
+
     def _fill(self, message: FixMessage) -> VenueTrade:
         scale = self._scale
         return VenueTrade(
@@ -115,7 +135,7 @@ class FixMessages:
     @staticmethod
     def _count(scale: DecimalScale, text: str | None) -> int:
         # QuickFIX writes 5.00 and 1E+2 for the same number as ours.
-        return scale.count(f"{Decimal(text or '0').normalize():f}")
+        return scale.count_decimal(Decimal(text or "0"))
 
     def _instrument(self, message: FixMessage) -> int:
         instrument = self._scale.index.get(message.text(55))

@@ -7,74 +7,34 @@ client order id alone: asking again, by the same leader or the next, gives the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic
 
-from core.gateway.connector import Answer, Connector, ConnectorError, EncodedOrder, NoAnswer, Refusal, VenueUpdate
-from core.gateway.errors import FencedError, GatewayFull, OtherTerms, TradingHalted, UnknownOrder, VenueUnavailable
+from core.gateway.connector import Connector, EncodedOrder
+from core.gateway.errors import (
+    FencedError,
+    GatewayFull,
+    GatewayStopping,
+    OtherTerms,
+    TradingHalted,
+    VenueUnavailable,
+)
 from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
-from core.gateway.outbox import Outbox
-from core.gateway.reconcile import NEVER_REACHED, Difference, Reconciler
+from core.gateway.link import VenueLink
+from core.gateway.placement import Placement
+from core.gateway.reconcile import Difference, Reconciler
+from core.gateway.release import Authority, CertificateT, Outcome, Prepared, Release
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import is_client_order_id
-from core.orders.life_cycle import FINAL, InvalidOrder, RefusedTransition, initialise, move
+from core.orders.life_cycle import InvalidOrder, initialise, move
 from core.orders.order import ExecutionReport, Order, OrderRequest
 from core.orders.scale import MarketScale
 from core.records import OrderState, VenueState
 
-CertificateT = TypeVar("CertificateT")
 REPORTS_PAGE: Final = 1_000
-_BEING_ANSWERED: Final = frozenset({OrderState.SUBMITTED, OrderState.UNKNOWN})
-
-
-@dataclass(frozen=True, slots=True)
-class Authority(Generic[CertificateT]):
-    """By what right orders are released. `epoch` and `term` are the office of the leader that asks (the fence);
-    `certificate` proves that `payload`, the entry that the orders come from, is committed."""
-
-    epoch: int
-    term: int
-    certificate: CertificateT
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One order after `prepare`. `duplicate`: it was known before; `state` is how it stands."""
-
-    client_order_id: str
-    state: OrderState
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an order stood once the venue had answered. `duplicate`: it was released before, nothing was sent now."""
-
-    client_order_id: str
-    state: OrderState
-    cumulative_quantity: int
-    duplicate: bool
-    reason: str
-
-
-class Release:
-    """Orders on their way. They are journalled, whatever becomes of this object."""
-
-    def __init__(self, outcomes: list[asyncio.Future[Outcome] | Outcome]) -> None:
-        self._outcomes = outcomes
-
-    async def answered(self) -> tuple[Outcome, ...]:
-        """Once the venue has answered every one, or it is known that it never will, in the order asked."""
-        waiting = [item for item in self._outcomes if isinstance(item, asyncio.Future)]
-        if waiting:
-            # wait, not gather: a caller that gives up must not cancel what others wait for.
-            await asyncio.wait(waiting)
-        return tuple(item.result() if isinstance(item, asyncio.Future) else item for item in self._outcomes)
 
 
 class Gateway(Generic[CertificateT]):
@@ -98,63 +58,87 @@ class Gateway(Generic[CertificateT]):
         words, and every difference between journal and venue. They must not raise.
         """
         self.settings = settings
-        self.state = VenueState.UNKNOWN
-        self.state_reason = "not connected yet"
         self._scale = scale
         self._connector = connector
         self._verify = verify
-        self._on_report = on_report
-        self._on_venue_state = on_venue_state
-        self._on_difference = on_difference
         self._journal = OrderJournal(settings.directory, settings.synchronous)
         self._ledger = OrderLedger(self._journal)
         self._fence = self._journal.fence()
-        self._outbox = Outbox(self._send, settings.queued_max)
-        self._reconciler = Reconciler(
-            connector, self._ledger, self._journal, scale.instruments, on_difference, self._commit, _unix_ms
+        self._placement = Placement(
+            connector,
+            self._ledger,
+            settings.queued_max,
+            is_connected=lambda: self._link.is_connected,
+            give_up_link=lambda reason: self._link.give_up(reason),
+            on_report=on_report,
+            on_difference=on_difference,
         )
-        self.orders_sent = 0
-        """Orders written to the wire since this process started."""
-        self.cancels_sent = 0
+        reconciler = Reconciler(
+            connector,
+            self._ledger,
+            self._journal,
+            scale.instruments,
+            on_difference,
+            self._placement.commit,
+            lambda: time.time_ns() // 1_000_000,
+        )
+        self._placement.reconciler = reconciler
+        self._link = VenueLink(settings, connector, self._placement, reconciler, on_venue_state)
         self._halted = ""
+        self._is_stopping = False
         self._encoded: dict[str, EncodedOrder] = {}
-        self._waiters: dict[str, asyncio.Future[Outcome]] = {}
-        self._settled: list[str] = []
-        self._lost = asyncio.Event()
-        self._connected = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._link: asyncio.Task[None] | None = None
 
     # Life
 
     async def start(self, wait: bool = True) -> None:
         """Connect and reconcile, and from then on stay connected. `wait` False returns at once."""
-        self._link = asyncio.create_task(self._stay_connected())
+        self._link.start()
         if wait:
             await self.connected()
 
     async def connected(self) -> None:
         """Returns once the venue is connected and reconciled. Raises what ended the link for good."""
-        assert self._link is not None, "start first"
-        waiting = asyncio.ensure_future(self._connected.wait())
-        try:
-            await asyncio.wait({waiting, self._link}, return_when=asyncio.FIRST_COMPLETED)
-            if self._link.done():
-                self._link.result()
-        finally:
-            waiting.cancel()
+        await self._link.connected()
+
+    async def drain(self, timeout_s: float) -> list[Order]:
+        """Before `stop`: nothing more leaves, and what is on the wire is waited for. Returns what is still in doubt.
+
+        What was released and not sent expires. Orders that rest at the venue stay there.
+        """
+        self._is_stopping = True
+        self._placement.expire_queued("the gateway stops")
+        self._placement.commit()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._placement.settled()
+        return self._placement.in_doubt()
 
     async def stop(self) -> None:
         """Close link and journal. Orders on their way are asked after at the next start."""
-        tasks = [task for task in (self._link, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._connector.close()
-        self._commit()
+        await self._placement.stop()
+        await self._link.stop()
+        self._placement.commit()
         self._journal.close()
-        for waiter in self._waiters.values():
-            waiter.cancel()
+        self._placement.forget_waiters()
+
+    @property
+    def state(self) -> VenueState:
+        return self._link.state
+
+    @property
+    def state_reason(self) -> str:
+        """Why the venue's state is what it is, in words."""
+        return self._link.reason
+
+    @property
+    def orders_sent(self) -> int:
+        """Orders written to the wire since this process started."""
+        return self._placement.orders_sent
+
+    @property
+    def cancels_sent(self) -> int:
+        """Cancels written to the wire since this process started."""
+        return self._placement.cancels_sent
 
     # What a leader asks
 
@@ -165,7 +149,7 @@ class Gateway(Generic[CertificateT]):
         GatewayFull, VenueUnavailable.
         """
         prepared = self._prepare(requests)
-        self._commit()
+        self._placement.commit()
         return prepared
 
     def release(
@@ -181,9 +165,9 @@ class Gateway(Generic[CertificateT]):
         """
         self._refuse_unavailable()
         self._check_authority(authority)
-        orders = [self._known(name) for name in dict.fromkeys(client_order_ids)]
+        orders = [self._placement.known(name) for name in dict.fromkeys(client_order_ids)]
         fresh = [order for order in orders if order.state is OrderState.INITIALISED]
-        if len(fresh) > self._outbox.room():
+        if len(fresh) > self._placement.room():
             raise GatewayFull(f"{self.settings.queued_max} orders wait for the venue; slow down")
         names = {order.request.client_order_id for order in fresh}
         encoded = [self._encoded.get(o.request.client_order_id) or self._connector.encode(o.request) for o in fresh]
@@ -195,14 +179,13 @@ class Gateway(Generic[CertificateT]):
             for order in fresh:
                 self._ledger.stage(order)
             raise
-        self._fence = max(self._fence, (authority.epoch, authority.term))
-        for order in fresh:
-            name = order.request.client_order_id
+        self._raise_fence(authority)
+        for name in names:
             self._encoded.pop(name, None)
-            self._waiters[name] = asyncio.get_running_loop().create_future()
-        outcomes = [self._outcome_or_waiter(name, name not in names) for name in client_order_ids]
-        self._outbox.put(encoded, min(in_flight, self.settings.in_flight_max))
-        self._tell(reports)
+            self._placement.await_answer(name)
+        outcomes = [self._placement.outcome(name, name not in names) for name in client_order_ids]
+        self._placement.put(encoded, min(in_flight, self.settings.in_flight_max))
+        self._placement.tell(reports)
         return Release(outcomes)
 
     async def execute(
@@ -231,7 +214,7 @@ class Gateway(Generic[CertificateT]):
             if order is not None and order.state is OrderState.INITIALISED:
                 self._ledger.mark(order, OrderState.DENIED, reason)
                 self._encoded.pop(name, None)
-        self._commit()
+        self._placement.commit()
 
     def deny(self, requests: Sequence[OrderRequest], reason: str) -> None:
         """Journal orders that must not be sent as DENIED; those that are known beyond INITIALISED stay as they are.
@@ -243,7 +226,7 @@ class Gateway(Generic[CertificateT]):
             if order.state is OrderState.INITIALISED:
                 self._encoded.pop(order.request.client_order_id, None)
                 self._ledger.mark(order, OrderState.DENIED, reason)
-        self._commit()
+        self._placement.commit()
 
     def cancel(self, client_order_ids: Sequence[str], authority: Authority[CertificateT]) -> None:
         """Ask the venue to cancel orders that it holds; reports tell what came of it. Raises as `release`.
@@ -252,16 +235,13 @@ class Gateway(Generic[CertificateT]):
         """
         self._refuse_unconnected()
         self._check_authority(authority)
-        orders = [self._known(name) for name in dict.fromkeys(client_order_ids)]
+        orders = [self._placement.known(name) for name in dict.fromkeys(client_order_ids)]
         open_orders = [o for o in orders if o.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)]
         for order in open_orders:
             self._ledger.stage(move(order, OrderState.PENDING_CANCEL))
-        self._tell(self._ledger.commit(self._raised_fence(authority)))
-        self._fence = max(self._fence, (authority.epoch, authority.term))
-        for order in open_orders:
-            request = order.request
-            self.cancels_sent += 1
-            self._connector.cancel(request, partial(self._cancel_answered, request))
+        self._placement.tell(self._ledger.commit(self._raised_fence(authority)))
+        self._raise_fence(authority)
+        self._placement.cancel(open_orders)
 
     def halt(self, reason: str) -> None:
         """The kill switch: when this returns no order leaves any more, and open ones were asked to be cancelled.
@@ -270,30 +250,15 @@ class Gateway(Generic[CertificateT]):
         acknowledged it; what was only prepared stays prepared, and cannot be released. Needs no certificate; holds
         until `resume`, also over lost links.
         """
-        self._halted = reason
-        for encoded in self._outbox.drop_queued():
-            order = self._known(encoded.request.client_order_id)
-            if order.state not in FINAL:
-                self._ledger.mark(order, OrderState.EXPIRED, f"{NEVER_REACHED}: {reason}")
-                self._settled.append(encoded.request.client_order_id)
-        if self.state is VenueState.CONNECTED:
-            self._cancel_open()
-        self._commit()
+        self._halted = self._placement.cancels_all_for = reason
+        self._placement.expire_queued(reason)
+        if self._link.is_connected:
+            self._placement.cancel_open(reason)
+        self._placement.commit()
 
     def resume(self) -> None:
         """Orders may leave again."""
-        self._halted = ""
-
-    def _cancel_open(self) -> None:
-        """Ask the venue to cancel whatever it is known to hold."""
-        open_states = (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
-        orders = [order for order in self._ledger.unfinished() if order.state in open_states]
-        for order in orders:
-            self._ledger.stage(move(order, OrderState.PENDING_CANCEL, self._halted))
-        self._commit()
-        for order in orders:
-            self.cancels_sent += 1
-            self._connector.cancel(order.request, partial(self._cancel_answered, order.request))
+        self._halted = self._placement.cancels_all_for = ""
 
     def advance(self, step: int) -> asyncio.Future[int]:
         """Move a replaying venue to a market step; orders released later are matched at it. No need to await.
@@ -323,12 +288,14 @@ class Gateway(Generic[CertificateT]):
     # Inside
 
     def _refuse_unavailable(self) -> None:
+        if self._is_stopping:
+            raise GatewayStopping
         if self._halted:
             raise TradingHalted(self._halted)
         self._refuse_unconnected()
 
     def _refuse_unconnected(self) -> None:
-        if self.state is not VenueState.CONNECTED:
+        if not self._link.is_connected:
             raise VenueUnavailable(self.state, self.state_reason)
 
     def _check_authority(self, authority: Authority[CertificateT]) -> None:
@@ -341,11 +308,11 @@ class Gateway(Generic[CertificateT]):
         asked = (authority.epoch, authority.term)
         return asked if asked > self._fence else None
 
-    def _known(self, client_order_id: str) -> Order:
-        order = self._ledger.get(client_order_id)
-        if order is None:
-            raise UnknownOrder(f"order {client_order_id} was never prepared; prepare it first")
-        return order
+    def _raise_fence(self, authority: Authority[CertificateT]) -> None:
+        """A later leader has come: journal and venue are compared, as at every failover."""
+        if self._raised_fence(authority) is not None:
+            self._fence = (authority.epoch, authority.term)
+            self._link.reconcile_soon()
 
     def _prepare(self, requests: Sequence[OrderRequest]) -> list[Prepared]:
         self._refuse_unavailable()
@@ -376,162 +343,3 @@ class Gateway(Generic[CertificateT]):
             raise InvalidOrder(
                 f"order {request.client_order_id}: instrument {request.instrument} of {len(self._scale.instruments)}"
             )
-
-    def _outcome_or_waiter(self, name: str, duplicate: bool) -> asyncio.Future[Outcome] | Outcome:
-        waiter = self._waiters.get(name)
-        if waiter is None:
-            return self._outcome(name, duplicate)
-        if not duplicate:
-            return waiter
-        follower: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        waiter.add_done_callback(lambda done: follower.set_result(self._outcome(name, duplicate=True)))
-        return follower
-
-    def _outcome(self, name: str, duplicate: bool) -> Outcome:
-        order = self._known(name)
-        return Outcome(name, order.state, order.cumulative_quantity, duplicate, order.reason)
-
-    def _send(self, order: EncodedOrder) -> None:
-        self.orders_sent += 1
-        self._connector.place(order, partial(self._place_answered, order.request))
-
-    def _place_answered(self, request: OrderRequest, answer: Answer) -> None:
-        name = request.client_order_id
-        if isinstance(answer, VenueUpdate):
-            self._absorb(answer)
-            self._settle(name)
-        elif isinstance(answer, Refusal):
-            order = self._known(name)
-            if order.state in _BEING_ANSWERED:
-                self._ledger.mark(order, OrderState.REJECTED, f"{answer.code} {answer.message}")
-            self._settle(name)
-        else:
-            self._unanswered(self._known(name), answer)
-
-    def _unanswered(self, order: Order, answer: NoAnswer) -> None:
-        """The order may be there or not: unknown, asked after, never sent again."""
-        if order.state is OrderState.SUBMITTED:
-            self._ledger.mark(order, OrderState.UNKNOWN, answer.reason)
-        if not answer.link_lost:
-            self._ask_after(order)
-
-    def _cancel_answered(self, request: OrderRequest, answer: Answer) -> None:
-        if isinstance(answer, VenueUpdate):
-            self._absorb(answer)
-        elif isinstance(answer, Refusal) or not answer.link_lost:
-            # Refused: it was done before the cancel came. The venue's word on the order says how.
-            self._ask_after(self._known(request.client_order_id))
-
-    def _ask_after(self, order: Order) -> None:
-        task = asyncio.create_task(self._resolve(order))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _resolve(self, order: Order) -> None:
-        try:
-            await self._reconciler.resolve(order, _unix_ms())
-        except ConnectorError as error:
-            # Not answered either: the link is of no use, and connecting anew asks after every open order.
-            if self.state is VenueState.CONNECTED:
-                await self._connector.close()
-                self.lost(str(error))
-            return
-        self._settle(order.request.client_order_id)
-        self._commit()
-
-    def _settle(self, name: str) -> None:
-        self._settled.append(name)
-        self._outbox.answered(name)
-
-    def _absorb(self, update: VenueUpdate) -> None:
-        try:
-            missing = self._ledger.absorb(update)
-        except KeyError:
-            what = "left alone until the next reconciliation"
-            self._on_difference(Difference("foreign order", update.client_order_id, "absent", update.state, what))
-        except RefusedTransition as error:
-            name = update.client_order_id
-            self._on_difference(Difference("life cycle", name, error.old, update.state, str(error)))
-        else:
-            if missing is not None and self.state is VenueState.CONNECTED:
-                self._ask_after(missing)
-
-    def _commit(self) -> None:
-        self._tell(self._ledger.commit())
-        if self._halted and self.state is VenueState.CONNECTED and self._has_cancellable():
-            self._cancel_open()
-        settled, self._settled = self._settled, []
-        for name in settled:
-            waiter = self._waiters.pop(name, None)
-            if waiter is not None:
-                waiter.set_result(self._outcome(name, duplicate=False))
-
-    def _has_cancellable(self) -> bool:
-        open_states = (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
-        return any(order.state in open_states for order in self._ledger.unfinished())
-
-    def _tell(self, reports: list[ExecutionReport]) -> None:
-        for report in reports:
-            self._on_report(report)
-
-    def _set_state(self, state: VenueState, reason: str) -> None:
-        self.state, self.state_reason = state, reason
-        if state is VenueState.CONNECTED:
-            self._connected.set()
-        else:
-            self._connected.clear()
-        self._on_venue_state(state, reason)
-
-    async def _stay_connected(self) -> None:
-        settings = self.settings
-        backoff_ms = settings.backoff_min_ms
-        while True:
-            self._lost.clear()
-            try:
-                await self._connector.connect(self)
-                self._set_state(VenueState.RECONCILING, "comparing the journal with the venue")
-                await self._reconciler.run()
-                if self._lost.is_set():
-                    raise ConnectorError(self.state_reason)
-            except (ConnectorError, OSError) as error:
-                await self._connector.close()
-                if not self._lost.is_set():
-                    self.lost(str(error))
-                await asyncio.sleep(backoff_ms / 1e3)
-                backoff_ms = min(2 * backoff_ms, settings.backoff_max_ms)
-                continue
-            backoff_ms = settings.backoff_min_ms
-            self._settle_known()
-            self._set_state(VenueState.CONNECTED, "")
-            self._commit()  # halted meanwhile: what the venue still holds is cancelled now
-            await self._lost.wait()
-
-    def _settle_known(self) -> None:
-        """After a reconciliation: whoever still waits for an answer of the old link gets what is known now."""
-        self._settled += [name for name in self._waiters if self._known(name).state not in _BEING_ANSWERED]
-        self._commit()
-
-    # LinkHandler
-
-    def updated(self, update: VenueUpdate) -> None:
-        """An event of the user stream."""
-        self._absorb(update)
-
-    def drained(self) -> None:
-        """One commit for everything that one read brought."""
-        self._commit()
-
-    def lost(self, reason: str) -> None:
-        """The link is gone: DOWN at once; what was never sent expires, what was sent is unknown."""
-        self._lost.set()
-        self._set_state(VenueState.DOWN, reason)
-        for encoded in self._outbox.clear():
-            order = self._known(encoded.request.client_order_id)
-            if order.state not in FINAL:
-                self._ledger.mark(order, OrderState.EXPIRED, f"{NEVER_REACHED}: {reason}")
-                self._settled.append(encoded.request.client_order_id)
-        self._commit()
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -7,7 +7,9 @@ peers vetoed; and the gateway's own books, built from its own fills, say whether
 from __future__ import annotations
 
 import hashlib
+import math
 import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +39,23 @@ class GuardError(ValueError):
     """A decision that must not become an order; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who decides from `epoch` on: whose signatures make a quorum, and of how many a veto must be."""
+
+    epoch: int
+    verifier: Verifier
+    voters: int
+    until_s: float = math.inf
+    """Monotonic clock: after it their decisions are taken no more."""
+
+
 class OrderGuard:
     """Checks decisions against the roster and against the gateway's own books."""
 
     def __init__(self, membership: Membership, limits: Limits, portfolio: Portfolio) -> None:
         """`portfolio` starts flat; `reported` brings it up to date, first of all from the journal."""
-        self._epoch = 1
-        self._before: tuple[Verifier, float] | None = None
-        self._verifier = Verifier(membership.voter_keys)
-        self._voter_count = len(membership.voters)
+        self._electorates = [Electorate(1, Verifier(membership.voter_keys), len(membership.voters))]
         self._limits = limits
         self._portfolio = portfolio
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
@@ -53,13 +63,23 @@ class OrderGuard:
         self._verified: dict[tuple[int, int], Committed] = {}
 
     def set_members(self, membership: Membership, epoch: int) -> None:
-        """Whose signatures make a quorum from `epoch` on. What was decided before it may still be on its way: for
-        `MEMBERS_GRACE_S` the members before count for entries of older epochs, and no longer, as one of them left.
+        """Who decides from `epoch` on. What was decided before it may still be on its way: for `MEMBERS_GRACE_S` the
+        members before count for entries of their own epochs, and no longer, as one of them left.
         """
-        self._before = (self._verifier, time.monotonic() + MEMBERS_GRACE_S)
-        self._epoch = epoch
-        self._verifier = Verifier(membership.voter_keys)
-        self._voter_count = len(membership.voters)
+        now_s = time.monotonic()
+        before = [replace(each, until_s=min(each.until_s, now_s + MEMBERS_GRACE_S)) for each in self._electorates]
+        self._electorates = [each for each in before if each.until_s > now_s and each.epoch < epoch]
+        self._electorates.append(Electorate(epoch, Verifier(membership.voter_keys), len(membership.voters)))
+
+    def _electorate(self, epoch: int) -> Electorate:
+        """Who decided in `epoch`; the members of now where those of then are forgotten."""
+        now_s = time.monotonic()
+        of_then = [each for each in self._electorates if each.epoch <= epoch and each.until_s > now_s]
+        return of_then[-1] if of_then else self._electorates[-1]
+
+    def set_limits(self, limits: Limits) -> None:
+        """What an order may be at most from now on."""
+        self._limits = limits
 
     @property
     def portfolio(self) -> Portfolio:
@@ -77,11 +97,8 @@ class OrderGuard:
 
     def verify_certificate(self, committed: Committed) -> None:
         """Check that an entry, whatever it holds, was decided. Raises GuardError."""
-        verifier = self._verifier
-        if self._before is not None and committed.epoch < self._epoch and time.monotonic() < self._before[1]:
-            verifier = self._before[0]
         try:
-            verify_committed(committed, verifier)
+            verify_committed(committed, self._electorate(committed.epoch).verifier)
         except CertificateError as error:
             raise GuardError(f"certificate refused: {error}") from error
 
@@ -122,7 +139,8 @@ class OrderGuard:
         rows = batch.proposals
         positions = [request.position for request in requests]
         marks = self._marks_with(rows)
-        vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, self._voter_count)[positions]
+        voters = self._electorate(committed.epoch).voters
+        vetoes = tally(rows, {s.peer: s.opinions for s in batch.opinions}, voters)[positions]
         limits = check(rows[positions], self._portfolio, marks, self._limits)
         self._marks = marks
         reducing = reduces_only(rows[positions], self._portfolio)

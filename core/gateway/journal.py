@@ -69,6 +69,8 @@ class OrderJournal:
         if found != FORMAT:
             raise GatewayJournalError(f"{directory}: journal format {found}, this program writes {FORMAT}")
         self._db.execute(_PUT_META, ("format", str(FORMAT)))
+        self._traded: tuple[int, dict[int, int]] | None = None
+        """Cash and lots by instrument of all fills, once somebody has asked."""
 
     def write(
         self,
@@ -92,6 +94,17 @@ class OrderJournal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        self._count(reports)
+
+    def _count(self, reports: Sequence[ExecutionReport]) -> None:
+        if self._traded is None:
+            return
+        cash, base = self._traded
+        for report in reports:
+            if report.last_quantity:
+                base[report.instrument] = base.get(report.instrument, 0) + report.side * report.last_quantity
+                cash -= report.side * report.last_quantity * report.last_price_ticks + report.fee_quanta
+        self._traded = cash, base
 
     def order(self, client_order_id: str) -> Order | None:
         """The order as last written, or None."""
@@ -129,15 +142,21 @@ class OrderJournal:
 
     def traded(self, instruments: int) -> Balances:
         """What all fills together did to the balances: the sum over every order's fills, fees deducted."""
-        base = [0] * instruments
+        if self._traded is None:
+            self._traded = self._read_traded()
+        cash, base = self._traded
+        return Balances(cash, tuple(base.get(instrument, 0) for instrument in range(instruments)))
+
+    def _read_traded(self) -> tuple[int, dict[int, int]]:
+        base: dict[int, int] = {}
         cash = 0
         # Python sums: SQLite's SUM overflows at 2**63, and these are exact.
         for instrument, side, lots, value, fee in self._db.execute(
             "SELECT instrument, side, cumulative, value, fee FROM orders WHERE cumulative > 0"
         ):
-            base[instrument] += side * lots
+            base[instrument] = base.get(instrument, 0) + side * lots
             cash -= side * value + fee
-        return Balances(cash, tuple(base))
+        return cash, base
 
     def last_sequence(self) -> int:
         """The number of the last report; 0 before the first."""

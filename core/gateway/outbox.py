@@ -33,6 +33,10 @@ class Outbox:
         """Orders that wait for the venue's answer."""
         return len(self._in_flight)
 
+    def names(self) -> set[str]:
+        """Client order ids that wait for their turn or for the venue's answer."""
+        return {waiting.order.request.client_order_id for waiting in self._queue} | self._in_flight.keys()
+
     def put(self, orders: list[EncodedOrder], limit: int) -> None:
         """Queue orders; each waits until fewer than `limit` are in flight. Sends at once what may go."""
         self._queue += [_Waiting(order, limit) for order in orders]

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from core.gateway.binance import BinanceConnector
+from core.gateway.connectors import make_connector
 from core.gateway.errors import GatewayError
-from core.gateway.fix import FixConnector
-from core.gateway.gateway import Authority, Gateway
+from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.ladders import Ladders
+from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.reconcile import Difference
+from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
+from core.limits_change import LimitsChange
 from core.market.load import load_market
 from core.orders.order import ExecutionReport
 from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
+from core.payload import decode as decode_payload
 from core.records import OrderState, Severity, VenueState
-from core.session import GATEWAY_ID, LOOPBACK, OPERATOR_ID, Session
+from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
-from core.trading_state import TradingState, decode_trading, encode_trading, sign_trading
+from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
 from core.transport import listen_address, transport_settings
-from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
+from net.payload_batch import payloads_of
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 from net.wire.codec import decode
@@ -57,7 +62,9 @@ class GatewayProcess:
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
         state = genesis_state(settings, data.spec, roster)
         self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
-        self._guard = OrderGuard(self._members.membership, state.limits, state.portfolio)
+        operators = {each.id: each.public_key for each in roster.of_role("operator")}
+        self._limits = LimitsGate(operators, state.limits, session.folder("gateway") / "limits")
+        self._guard = OrderGuard(self._members.membership, self._limits.limits, state.portfolio)
         self._endpoint = Endpoint(
             self._identity,
             roster,
@@ -72,16 +79,11 @@ class GatewayProcess:
             session.folder("gateway"),
             synchronous="FULL" if settings.durability == "strict" else "NORMAL",
             in_flight_max=settings.orders_in_flight,
-            answer_timeout_ms=5_000 + 2 * (settings.venue_latency_ms + settings.venue_jitter_ms),
+            answer_timeout_ms=settings.answer_timeout_ms,
+            reconcile_interval_s=settings.reconcile_interval_s,
         )
-        speaks_fix = settings.gateway_protocol == "fix"
-        port_file = session.venue_fix_port_file if speaks_fix else session.venue_port_file
-        connector = (FixConnector if speaks_fix else BinanceConnector)(
-            lambda: (LOOPBACK, int(port_file.read_text())),
-            lambda: load_credentials(session.venue_keys_file),
-            scale,
-            chosen,
-        )
+        connector = make_connector(session, settings, scale, chosen)
+        self._replays = connector.replays
         self._gateway: Gateway[Committed] = Gateway(
             chosen,
             scale,
@@ -91,7 +93,9 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
         )
+        self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
+        self._drain_s = settings.gateway_drain_s
         self._link_loss_s = settings.kill_after_link_loss_s
         self._link_loss: asyncio.TimerHandle | None = None
         self._was_connected = False
@@ -118,7 +122,11 @@ class GatewayProcess:
     async def close(self) -> None:
         if self._link_loss is not None:
             self._link_loss.cancel()
+        for order in await self._gateway.drain(self._drain_s):
+            text = f"order {order.request.client_order_id} is {order.state}: the venue's word did not come in time"
+            print(f"{text}; the next start asks for it", file=sys.stderr)
         await self._feed.close()
+        await self._ladders.close()
         await self._gateway.stop()
         await self._endpoint.close()
 
@@ -143,6 +151,8 @@ class GatewayProcess:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
             self._on_operator(sender, message)
+        elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
+            self._ladders.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
@@ -155,7 +165,7 @@ class GatewayProcess:
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
-            self._on_trading_committed(sender, bytes(values["proof"]))
+            self._on_operators_word(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
 
@@ -189,16 +199,25 @@ class GatewayProcess:
         answer = application(Channel.CONTROL, Control.REPLY, body, request_id=message.request_id)
         self._endpoint.send(sender, answer)
 
-    def _on_trading_committed(self, sender: int, proof: bytes) -> None:
+    def _on_operators_word(self, sender: int, proof: bytes) -> None:
+        """A committed change of the trading state or of the limits."""
         try:
             message = decode(proof)
             if not isinstance(message, CommittedEntries) or len(message.entries) != 1:
                 raise GuardError("the proof is not one committed entry")
-            self._guard.verify_certificate(message.entries[0])
-            if self._gate.committed(message.entries[0]):
+            entry = message.entries[0]
+            self._guard.verify_certificate(entry)
+            values = [decode_payload(payload) for payload in payloads_of(entry.entry)]
+            if not any(isinstance(value, TradingChange | LimitsChange) for value in values):
+                raise GuardError(f"entry {entry.entry.index} holds no operator's word")
+            for change in values:
+                if isinstance(change, LimitsChange) and self._limits.committed(change):
+                    self._guard.set_limits(change.limits)
+                    self._feed.event(Severity.WARNING, f"obeys the limits of entry {entry.entry.index}")
+            if any(isinstance(value, TradingChange) for value in values) and self._gate.committed(entry):
                 self._obey_gate()
-        except ValueError as error:
-            self._feed.event(Severity.ERROR, f"refused a change of the trading state from node {sender}: {error}")
+        except (ValueError, OSError) as error:
+            self._feed.event(Severity.ERROR, f"refused an operator's word from node {sender}: {error}")
 
     def _obey_gate(self) -> None:
         state, reason = self._gate.state, self._gate.reason
@@ -316,7 +335,7 @@ class GatewayProcess:
 
     def _advance_venue(self, step: int) -> None:
         """The swarm drives the replay clock: the venue's prices follow the step of the orders."""
-        if step <= self._step:
+        if step <= self._step or not self._replays:
             return
         self._step = step
         self._gateway.advance(step).add_done_callback(self._advanced)

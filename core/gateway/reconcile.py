@@ -1,9 +1,14 @@
-"""After every connect: journal against venue, in orders, trades and balances. Each difference is shown and resolved.
+"""Journal against venue, in orders, trades and balances: after every connect and change of leader, and on a timer.
 
-The rules: on orders and trades the venue's word stands and becomes reports. An order that the venue does not know, and
-that can no longer arrive, has expired and never reached it; it is never sent again. An open order with our prefix that
-the journal does not hold (a lost journal) is cancelled; anybody else's is left alone. Balances that differ once all
-trades are counted are taken from the venue, and the difference moves into the journal's baseline.
+Each difference is shown and resolved, and says by which rule. The rules: on orders and trades the venue's word stands
+and becomes reports. An order that the venue does not know, and that can no longer arrive, has expired and never reached
+it; it is never sent again. An open order with our prefix that the journal does not hold (a lost journal) is cancelled;
+anybody else's is left alone. Balances that differ once all trades are counted are taken from the venue, and the
+difference moves into the journal's baseline. Positions are the balances of the instruments.
+
+Beside trading the same rules hold, with care for what is under way: an order that waits for its answer is left to that
+answer, and a balance is taken from the venue only where two comparisons in a row, with nothing under way, found the
+same difference.
 """
 
 from __future__ import annotations
@@ -17,13 +22,14 @@ from core.gateway.connector import AccountTrade, Answer, Balances, Connector, Co
 from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
 from core.orders.identity import PREFIX
-from core.orders.life_cycle import RefusedTransition
-from core.orders.order import Order, OrderRequest, TimeInForce
+from core.orders.life_cycle import FINAL, RefusedTransition
+from core.orders.order import ExecutionReport, Order, OrderRequest, TimeInForce
 from core.records import OrderState as S
 
 NEVER_REACHED: Final = "never reached the venue"
 _BALANCE_TRIES: Final = 3
 _AT_ONCE: Final = 256
+_REPORTS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +68,36 @@ class Reconciler:
         self._tell = tell
         self._commit = commit
         self._clock_ms = clock_ms
+        self._suspected: Balances | None = None
+        """What balances differed by when last compared beside trading, with nothing under way."""
 
-    async def run(self) -> None:
-        """All of it. Raises ConnectorError where the link fails meanwhile; nothing is then half done."""
+    async def run(self, under_way: Callable[[], frozenset[str]] | None = None) -> None:
+        """All of it. Raises ConnectorError where the link fails meanwhile; nothing is then half done.
+
+        `under_way` names the orders that wait for an answer of this link; None: the link is new and carried nothing.
+        """
         # Before anything is learned: what we are about to hear must not hide an older trade that we missed.
         known = [self._journal.last_trade_id(i) for i in range(len(self._instruments))]
         signed_until_ms = self._clock_ms()
+        # What is released from here on is signed later, and so no order to doubt.
+        waiting = frozenset() if under_way is None else under_way()
+        released = [order for order in self._ledger.unfinished() if order.state is not S.INITIALISED]
+        names = [order.request.client_order_id for order in released]
         at_venue = {update.client_order_id: update for update in await self._connector.open_orders()}
-        doubtful = [order for order in self._ledger.unfinished() if not self._stands(order, at_venue)]
+        current = [self._ledger.get(name) for name in names if name not in waiting]
+        doubtful = [order for order in current if order is not None and not self._stands(order, at_venue)]
         for first in range(0, len(doubtful), _AT_ONCE):
             part = doubtful[first : first + _AT_ONCE]
             await asyncio.gather(*(self.resolve(order, signed_until_ms) for order in part))
         await self._foreign_orders(list(at_venue.values()))
-        await self._missed_trades(known)
+        await self._missed_trades(known, under_way)
         self._commit()
-        await self._balances()
+        await self._balances(under_way)
 
     @staticmethod
     def _stands(order: Order, at_venue: dict[str, VenueUpdate]) -> bool:
-        """Whether an order needs no question: it was never released, or rests there exactly as we hold it."""
-        if order.state is S.INITIALISED:
+        """Whether an order needs no question: it has ended, or rests there exactly as we hold it."""
+        if order.state in FINAL:
             return True
         update = at_venue.get(order.request.client_order_id)
         ours = (order.state, order.cumulative_quantity)
@@ -146,15 +162,18 @@ class Reconciler:
         self._connector.cancel(request, answered.set_result)
         return await answered
 
-    async def _missed_trades(self, known: Sequence[int]) -> None:
+    async def _missed_trades(self, known: Sequence[int], under_way: Callable[[], frozenset[str]] | None) -> None:
         """Late fills of orders that were final already, and trades of orders that are not ours."""
         asked = (self._connector.trades_after(i, trade_id) for i, trade_id in enumerate(known))
-        for found in await asyncio.gather(*asked):
-            for trade in found:
-                await self._missed_trade(trade)
+        found = await asyncio.gather(*asked)
+        self._commit()  # the venue's id of an order that was answered meanwhile is in the journal now
+        for trade in (trade for trades in found for trade in trades):
+            await self._missed_trade(trade, bool(under_way and under_way()))
 
-    async def _missed_trade(self, found: AccountTrade) -> None:
+    async def _missed_trade(self, found: AccountTrade, may_be_under_way: bool) -> None:
         order = self._journal.order_of_venue_id(found.venue_order_id)
+        if order is None and may_be_under_way:
+            return  # of an order whose answer is still to come, perhaps; if not, the balances say so
         if order is None:
             trade, name = found.trade, self._instruments[found.instrument]
             text = f"{trade.quantity_lots} lots at {trade.price_ticks} ticks, order {found.venue_order_id}"
@@ -165,24 +184,38 @@ class Reconciler:
         if current is not None and found.trade.trade_id not in current.trade_ids:
             await self.resolve(current, self._clock_ms())
 
-    async def _balances(self) -> None:
-        for attempt in range(_BALANCE_TRIES):
+    async def _balances(self, under_way: Callable[[], frozenset[str]] | None) -> None:
+        if self._journal.baseline() is None:
             venue = await self._connector.balances()
-            traded = self._journal.traded(len(self._instruments))
-            baseline = self._journal.baseline()
-            if baseline is None:
-                self._journal.write(baseline=_minus(venue, traded))
+            self._commit()
+            self._journal.write(baseline=_minus(venue, self._journal.traded(len(self._instruments))))
+            return
+        for _ in range(_BALANCE_TRIES):
+            quiet = not (under_way and under_way())
+            before = self._journal.last_sequence()
+            venue = await self._connector.balances()
+            self._commit()  # a fill may have come meanwhile; it is counted by now
+            gap = _minus(venue, self._expected())
+            reports = self._journal.reports_since(before, _REPORTS_MAX)
+            if _is_explained(gap, reports):
+                self._suspected = None
                 return
-            expected = _plus(baseline, traded)
-            if venue == expected:
-                return
-            if attempt + 1 < _BALANCE_TRIES:
-                # A fill may have come between the two; it is counted by now.
-                await asyncio.sleep(0)
-                self._commit()
-        self._adopt(venue, expected, traded)
+            quiet = quiet and not reports and not (under_way and under_way())
+            await asyncio.sleep(0)
+        if under_way is None or (quiet and gap == self._suspected):
+            self._suspected = None
+            self._adopt(venue)
+        else:
+            self._suspected = gap if quiet else None
 
-    def _adopt(self, venue: Balances, expected: Balances, traded: Balances) -> None:
+    def _expected(self) -> Balances:
+        """What the account holds by the journal."""
+        baseline = self._journal.baseline()
+        assert baseline is not None
+        return _plus(baseline, self._journal.traded(len(self._instruments)))
+
+    def _adopt(self, venue: Balances) -> None:
+        expected = self._expected()
         rows = [("cash (quanta)", expected.cash_quanta, venue.cash_quanta)]
         rows += [
             (f"{name} (lots)", ours, theirs)
@@ -192,7 +225,19 @@ class Reconciler:
             if ours != theirs:
                 what = "venue's word taken, the difference goes into the baseline"
                 self._tell(Difference("balance", subject, str(ours), str(theirs), what))
-        self._journal.write(baseline=_minus(venue, traded))
+        self._journal.write(baseline=_minus(venue, self._journal.traded(len(self._instruments))))
+
+
+def _is_explained(gap: Balances, reports: Sequence[ExecutionReport]) -> bool:
+    """Whether the venue's balances are ours, or ours before the last of `reports`, which came while we asked."""
+    cash, base = gap.cash_quanta, list(gap.base_lots)
+    for report in (None, *reversed(reports)):
+        if report is not None:
+            base[report.instrument] += report.side * report.last_quantity
+            cash -= report.side * report.last_quantity * report.last_price_ticks + report.fee_quanta
+        if not cash and not any(base):
+            return True
+    return False
 
 
 def _difference(order: Order, venue: str, resolution: str) -> Difference:

@@ -27,6 +27,8 @@ class GatewaySettings:
     """The venue refuses a request older than this; so long may an order that is not there still arrive."""
     heartbeat_ms: float = 1_000.0
     """A silent connection is pinged after this time, and given up after three times it."""
+    reconcile_interval_s: float = 30.0
+    """Journal and venue are compared each so many seconds, beside every connect and change of leader; 0: only then."""
     backoff_min_ms: float = 25.0
     backoff_max_ms: float = 1_000.0
     """Time between attempts to connect; doubles from the one to the other."""
@@ -40,5 +42,7 @@ class GatewaySettings:
                 raise ValueError(f"gateway: {name} = {getattr(self, name)}; want a positive number")
         if not 0 < self.recv_window_ms <= 60_000:
             raise ValueError(f"gateway: recv_window_ms = {self.recv_window_ms}; want 1 to 60,000")
+        if not self.reconcile_interval_s >= 0:
+            raise ValueError(f"gateway: reconcile_interval_s = {self.reconcile_interval_s}; want 0 or more")
         if not 0 < self.backoff_min_ms <= self.backoff_max_ms:
             raise ValueError(f"gateway: backoff {self.backoff_min_ms} to {self.backoff_max_ms} ms; want 0 < min <= max")

@@ -48,6 +48,14 @@ class DecimalScale:
             raise ValueError(f"{text!r} is no multiple of {self.step}")
         return -count if text.startswith("-") else count
 
+    def count_decimal(self, value: Decimal) -> int:
+        """How many steps a number is, however it is written. Raises ValueError where it is no whole multiple."""
+        return self.count(f"{value.normalize():f}")
+
+    def count_rounded(self, text: str) -> int:
+        """How many whole steps there are in `text`, towards zero: an account may hold dust. Raises ArithmeticError."""
+        return int(Decimal(text) / self.step)
+
 
 @dataclass(frozen=True, slots=True)
 class MarketScale:

@@ -21,6 +21,9 @@ Pairs = list[tuple[int, str | int]]
 
 EXECUTION_REPORT, CANCEL_REJECT, BUSINESS_REJECT = "8", "9", "j"
 TRADE_REPORT, POSITION_REPORT = "AE", "AP"
+SECURITY_LIST: Final = "y"
+PRICE_STEP, LOT_STEP = 969, 25039
+"""MinPriceIncrement (FIX 5.0) and MinQtyIncrement, as Binance's FIX 4.4 lists them: 4.4 itself has no tags for them."""
 _STATUS: Final = {
     OrderStatus.NEW: "0",
     OrderStatus.PARTIALLY_FILLED: "1",
@@ -54,6 +57,15 @@ class FixReports:
     def status(self, order: VenueOrder, extra: Pairs) -> Pairs:
         """How an order stands (ExecType I), with what the request wants back."""
         return [(17, "0"), (150, "I"), *self._order(order), (60, timestamp(order.update_ms / 1e3)), *extra]
+
+    def securities(self, request_id: str) -> Pairs:
+        """SecurityList: every instrument with the steps of its price and quantity."""
+        scale = self._scale
+        pairs: Pairs = [(320, request_id), (322, request_id), (560, 0), (146, len(scale.instruments))]
+        for name in scale.instruments:
+            pairs += [(55, name), (15, scale.quote_asset)]
+            pairs += [(PRICE_STEP, scale.tick.text(1)), (LOT_STEP, scale.lot.text(1))]
+        return pairs
 
     def no_orders(self, request_id: str, now_ms: int) -> Pairs:
         """The answer to a mass status request where there is nothing to tell."""

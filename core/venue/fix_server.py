@@ -3,7 +3,8 @@
 Logon: Username (553) is the API key; RawData (96) is HMAC-SHA256 by the secret, as hex, over MsgType, SenderCompID,
 TargetCompID, MsgSeqNum and SendingTime joined by SOH (the fields that Binance's FIX API signs). Application messages:
 NewOrderSingle, OrderCancelRequest, OrderCancelReplaceRequest, OrderStatusRequest, OrderMassStatusRequest,
-TradeCaptureReportRequest, RequestForPositions; and ours, UAD, which moves a replaying venue to the step in tag 5001.
+TradeCaptureReportRequest, RequestForPositions, SecurityListRequest; and ours, UAD, which moves a replaying venue to the
+step in tag 5001.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from core.venue import rejects
 from core.venue.account import VenueOrder
 from core.venue.credentials import Credentials
 from core.venue.exchange import Exchange, Happened, NewOrder
+from core.venue.faults import CUT_REASON, FaultSource
 from core.venue.fix_reports import (
     BUSINESS_REJECT,
     CANCEL_REJECT,
     EXECUTION_REPORT,
     POSITION_REPORT,
+    SECURITY_LIST,
     TRADE_REPORT,
     FixReports,
     Pairs,
@@ -79,16 +82,17 @@ class FixServer:
         keys: Mapping[str, tuple[Credentials, int]],
         directory: Path,
         publish: Callable[[], None],
-        delayed: Callable[[Callable[[bytes], None]], Callable[[bytes], None]],
+        faults: FaultSource,
         advance_to: Callable[[int], int] | None = None,
     ) -> None:
-        """`publish` journals and tells what happened, to all front ends; `delayed` wraps a connection's writes in the
-        injected delay. `directory` keeps the sessions' stores."""
+        """`publish` journals and tells what happened, to all front ends. `directory` keeps the sessions' stores."""
         self._exchange = exchange
         self._keys = keys
         self._directory = directory
         self._publish = publish
-        self._delayed = delayed
+        self._faults = faults
+        self._muted: FixConnection | None = None
+        """Its bytes are lost at this moment, on purpose."""
         self._advance_to = advance_to
         self._reports = FixReports(exchange.scale)
         self._clients: dict[str, _Client] = {}
@@ -106,6 +110,7 @@ class FixServer:
             "AF": self._mass_status,
             "AD": self._trades,
             "AN": self._positions,
+            "x": self._securities,
         }
         if advance_to is not None:
             self._handlers[ADVANCE] = self._advance
@@ -156,9 +161,11 @@ class FixServer:
                     client.send(EXECUTION_REPORT, pairs)
 
     def _write(self, connection: FixConnection, data: bytes) -> None:
+        if connection is self._muted:
+            return
         writer = self._writers.get(connection)
         if writer is None:
-            writer = self._writers[connection] = self._delayed(connection.write_now)
+            writer = self._writers[connection] = self._faults.delayed(connection.write_now, connection.abort).send
         writer(data)
 
     # FixHandler
@@ -193,7 +200,19 @@ class FixServer:
         """Nothing waits for it: what a session missed it asks for."""
 
     def message(self, connection: FixConnection, message: FixMessage) -> None:
-        """One application message; whatever is wrong with it is answered."""
+        """One application message; whatever is wrong with it is answered.
+
+        An answer that is lost on purpose is numbered all the same: the session's resend brings it when it is missed.
+        """
+        fate = self._faults.fate()
+        self._muted = None if fate.answers else connection
+        if fate.acts:
+            self._handle(connection, message)
+        self._muted = None
+        if fate.cuts:
+            connection.abort(CUT_REASON)
+
+    def _handle(self, connection: FixConnection, message: FixMessage) -> None:
         handler = self._handlers.get(message.kind)
         try:
             if handler is None:
@@ -334,6 +353,9 @@ class FixServer:
         for instrument in instruments:
             pairs = self._reports.position(account, instrument, request_id, len(instruments), _now_ms())
             connection.send(POSITION_REPORT, pairs)
+
+    def _securities(self, connection: FixConnection, owner: int, message: FixMessage) -> None:
+        connection.send(SECURITY_LIST, self._reports.securities(message.text(320)))
 
     def _advance(self, connection: FixConnection, owner: int, message: FixMessage) -> None:
         assert self._advance_to is not None

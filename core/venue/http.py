@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
+from core.venue.faults import Fate, FaultSource
+
 HEAD_BYTES_MAX: Final = 16_384
 BODY_BYTES_MAX: Final = 65_536
 PIPELINED_MAX: Final = 64
@@ -90,16 +92,18 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        answer: Callable[[HttpRequest], tuple[int, bytes]],
-        delayed: Callable[[Callable[[bytes], None]], Callable[[bytes], None]],
+        answer: Callable[[HttpRequest], tuple[int, bytes] | Fate],
+        faults: FaultSource,
         closed: Callable[[HttpConnection], None],
     ) -> None:
-        """`answer` gives status and JSON of a request; `delayed` wraps writes in the injected delay."""
+        """`answer` gives status and JSON of a request, or the fate of one that gets no answer: the link is cut, or
+        silent from then on (a later answer would be taken for the lost one's)."""
         self._answer = answer
         self._closed = closed
         self._parser = HttpParser()
         self._transport: asyncio.Transport | None = None
-        self._send = delayed(self._write)
+        self._send = faults.delayed(self._write).send
+        self._is_silent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -108,14 +112,25 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for request in self._parser.feed(data):
-                # No page in a browser may talk to a venue on loopback.
-                refused = "origin" in request.headers
-                status, body = (403, b'{"code":0,"msg":"no browsers"}') if refused else self._answer(request)
-                self._send(response(status, body))
+                if self._is_silent:
+                    return
+                self._take(request)
         except HttpError as error:
             self._write(response(400, b'{"code":-1000,"msg":"%b"}' % str(error).encode(), close=True))
             if self._transport is not None:
                 self._transport.close()
+
+    def _take(self, request: HttpRequest) -> None:
+        if "origin" in request.headers:  # no page in a browser may talk to a venue on loopback
+            self._send(response(403, b'{"code":0,"msg":"no browsers"}'))
+            return
+        answer = self._answer(request)
+        if not isinstance(answer, Fate):
+            self._send(response(*answer))
+            return
+        self._is_silent = True
+        if answer.cuts and self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -13,6 +13,7 @@ from core.orders.scale import MarketScale
 from core.venue.api import SpotApi
 from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
+from core.venue.faults import FaultSource
 from core.venue.fix_server import FixServer
 from core.venue.journal import VenueJournal
 from core.venue.rest import RestServer
@@ -56,16 +57,17 @@ class Venue:
         self.exchange.restore(self.journal.recover())
         captions = settings.captions(prices.recorded_book is not None)
         api = SpotApi(self.exchange, {credentials.api_key: (credentials, TRADER)}, captions, self.advance_to)
-        self.server = VenueServer(api, self.journal, settings.injection)
+        self.faults = FaultSource(settings.injection)
+        self.server = VenueServer(api, self.journal, self.faults)
         self.fix = FixServer(
             self.exchange,
             {credentials.api_key: (credentials, TRADER)},
             settings.directory / "fix",
             self.server.publish,
-            self.server.delayed,
+            self.faults,
             self.advance_to,
         )
-        self.rest = RestServer(api, self.server.publish, self.server.delayed, unix_ms)
+        self.rest = RestServer(api, self.server.publish, self.faults, unix_ms)
         self.rest_port = 0
         """Where REST requests are answered, once started."""
         self.fix_port = 0

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from core.venue import rejects
 from core.venue.api import SpotApi
+from core.venue.faults import Fate, FaultSource
 from core.venue.http import HttpConnection, HttpRequest
 from core.venue.rejects import VenueReject
 
@@ -35,6 +36,7 @@ ROUTES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "allOrders"): "allOrders",
     ("GET", "myTrades"): "myTrades",
     ("GET", "account"): "account.status",
+    ("POST", "replay/advance"): "replay.advance",
 }
 """Method and path to the name of the same request in the WebSocket API."""
 
@@ -46,13 +48,13 @@ class RestServer:
         self,
         api: SpotApi,
         publish: Callable[[], None],
-        delayed: Callable[[Callable[[bytes], None]], Callable[[bytes], None]],
+        faults: FaultSource,
         clock_ms: Callable[[], int],
     ) -> None:
         """`publish` journals and tells what happened before an answer leaves."""
         self._api = api
         self._publish = publish
-        self._delayed = delayed
+        self._faults = faults
         self._clock_ms = clock_ms
         self._server: asyncio.Server | None = None
         self._connections: set[HttpConnection] = set()
@@ -73,9 +75,17 @@ class RestServer:
             await self._server.wait_closed()
 
     def _accept(self) -> HttpConnection:
-        connection = HttpConnection(self.answer, self._delayed, self._connections.discard)
+        connection = HttpConnection(self._answer_or_not, self._faults, self._connections.discard)
         self._connections.add(connection)
         return connection
+
+    def _answer_or_not(self, request: HttpRequest) -> tuple[int, bytes] | Fate:
+        """The answer, or the fate of a request that is harmed on purpose and gets none."""
+        fate = self._faults.fate()
+        if not fate.acts:
+            return fate
+        answer = self.answer(request)
+        return answer if fate.answers else fate
 
     def answer(self, request: HttpRequest) -> tuple[int, bytes]:
         """Status and JSON. Never raises for anything that a client can send."""

@@ -42,29 +42,6 @@ async def until(condition: object) -> None:
         await asyncio.sleep(0.002)
 
 
-def test_orders_fill_and_repeat_gives_the_recorded_outcome(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with running_venue(tmp_path) as (venue, _), running_gateway(tmp_path, venue.fix_port, "fix") as trader:
-            assert trader.states == [VenueState.RECONCILING, VenueState.CONNECTED]
-            gateway, orders = trader.gateway, entry(1)
-            first = await gateway.execute(orders, authority(), in_flight=8)
-            assert [o.state for o in first] == [S.FILLED] * 6 + [S.ACCEPTED, S.REJECTED]
-            assert "-2010" in first[7].reason
-            again = await gateway.execute(orders, authority(), in_flight=8)
-            assert [(o.state, o.duplicate) for o in again] == [(o.state, True) for o in first]
-            assert not trader.differences
-            sell = request(2, 0, side=-1, limit_ticks=10_030, time_in_force=TimeInForce.GTC)
-            keep = request(2, 1, side=1, limit_ticks=9_000, time_in_force=TimeInForce.GTC)
-            await gateway.execute([sell, keep], authority())
-            assert await gateway.advance(1) == 1
-            await until(lambda: gateway.order(sell.client_order_id).state is S.FILLED)  # type: ignore[union-attr]
-            gateway.cancel([keep.client_order_id], authority())
-            await until(lambda: gateway.order(keep.client_order_id).state is S.CANCELLED)  # type: ignore[union-attr]
-
-    run(work())
-    check_agreement(tmp_path)
-
-
 def test_a_fill_while_away_comes_by_resend_and_is_reconciled(tmp_path: Path) -> None:
     async def work() -> None:
         rest = request(1, 0, side=-1, limit_ticks=10_030, time_in_force=TimeInForce.GTC)

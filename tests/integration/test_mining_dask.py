@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +14,7 @@ import pytest
 from core.mining import MiningSettings, mine
 from core.mining_workers import DaskCluster, LocalProcesses, WorkersError
 from kernels import cache
+from tests.integration.dask_cluster import dask_cluster, free_port
 from tests.large_panel import LIMITED, write_panel
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'tradetui[mining]'")
@@ -24,38 +22,13 @@ distributed = pytest.importorskip("distributed", reason="Dask is not installed: 
 SETTINGS = MiningSettings("us-stocks", window=32, patterns=60, stride=3, iterations=2)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """The scheduler's address, and two workers of one thread each, with caches of their own and bounded memory."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    common = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    scheduler = subprocess.Popen([*dask, "--no-dashboard"], **common)  # type: ignore[call-overload]
     kernels = {cache.VARIABLE: str(cache.use())}
-    main = f"import distributed.cli.dask_worker as worker\n{LIMITED}\nworker.main()"
-    # without a nanny: a killed worker stays dead
-    worker = [sys.executable, "-c", main, address, "--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard"]
-    workers = [
-        subprocess.Popen(
-            [*worker, "--host", "127.0.0.1", "--memory-limit", "0"],
-            env=os.environ | kernels | {"XDG_CACHE_HOME": str(tmp_path / f"worker-{number}")},
-            **common,  # type: ignore[call-overload]
-        )
-        for number in range(2)
-    ]
-    try:
-        yield address, workers
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+    caches = [kernels | {"XDG_CACHE_HOME": str(tmp_path / f"worker-{number}")} for number in range(2)]
+    with dask_cluster(tmp_path, prelude=LIMITED, environments=caches) as running:
+        yield running
 
 
 @pytest.mark.swarm

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from core.session import Session
-from core.trading_state import TradingState
 from core.verify import verify
 from tests.integration.books import check_books
-from tests.integration.swarm import RunningSwarm, running_swarm, until
+from tests.integration.swarm import RunningSwarm, running_swarm
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(900), pytest.mark.prove]
 
@@ -38,11 +37,6 @@ async def one_fault(swarm: RunningSwarm, source: random.Random) -> str:
     return kind
 
 
-def settled(swarm: RunningSwarm) -> bool:
-    """No order in doubt: the gateway has asked after those whose answers were lost."""
-    return verify(swarm.session).counts["orders in doubt"] == 0
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_random_faults(tmp_path: Path, seed: int) -> None:
     source = random.Random(seed)
@@ -56,6 +50,7 @@ def test_random_faults(tmp_path: Path, seed: int) -> None:
             "venue_reject_rate": 0.02,
             "venue_jitter_ms": 1.0,
             "restart_delay_ms": 100,
+            "kill_after_link_loss_s": 0,  # a busy machine may take longer to start a venue; this is not about that
         }
         async with running_swarm(tmp_path, **flags) as swarm:
             for _ in range(FAULTS_EACH):
@@ -63,9 +58,7 @@ def test_random_faults(tmp_path: Path, seed: int) -> None:
                 await swarm.cycles(2, timeout_s=90)
                 verdict = await asyncio.to_thread(verify, swarm.session)
                 assert verdict.findings == []
-            await until(lambda: swarm.snapshot().gateway_connected, 30, "the gateway is there")
-            await swarm.client.change_trading(TradingState.HALTED, "the end of the test")
-            await until(lambda: settled(swarm), 60, "every order is known")
+            # Stopped under full load, right after a fault: the stop itself must leave nothing in doubt.
             return swarm.session
 
     session = asyncio.run(work())

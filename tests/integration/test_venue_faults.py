@@ -273,8 +273,8 @@ def test_a_gateway_that_dies_between_journal_and_wire(
 def abandon(trader: Trader) -> None:
     """Leave the gateway as a SIGKILL does: nothing is written any more, the socket closes."""
     gateway = trader.gateway
-    assert gateway._link is not None
-    gateway._link.cancel()
+    assert gateway._link._task is not None
+    gateway._link._task.cancel()
     connection = trader.connector._connection
     assert connection is not None
     trader.connector._handler = None
@@ -306,21 +306,24 @@ def test_a_gateway_that_dies_before_its_journal_is_written_has_sent_nothing(
     assert check_agreement(tmp_path) == (7, 0)
 
 
-def test_a_venue_that_drops_refuses_and_cuts_by_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["binance", "fix"])
+def test_a_venue_that_drops_refuses_and_cuts_by_setting(tmp_path: Path, protocol: str) -> None:
     faults = {"drop_rate": 0.03, "disconnect_rate": 0.03, "reject_rate": 0.1, "seed": 7}
     patience = {"answer_timeout_ms": 60, "recv_window_ms": 60, "heartbeat_ms": 500}
 
     async def work() -> None:
-        async with running_venue(tmp_path, **faults) as (venue, port):
-            async with running_gateway(tmp_path, port, **patience) as trader:
+        async with running_venue(tmp_path, **faults) as (venue, ws_port):
+            port = venue.fix_port if protocol == "fix" else ws_port
+            async with running_gateway(tmp_path, port, protocol, **patience) as trader:
                 for index in range(1, 26):
                     await ask(trader, index)
                 captions = trader.connector.captions
-                venue.server._injection = replace(venue.server._injection, drop_rate=0.0, disconnect_rate=0.0)
+                venue.faults.injection = replace(venue.faults.injection, drop_rate=0.0, disconnect_rate=0.0)
                 await trader.settled()
-            assert "venue drops 3.0% (injected)" in captions
-            assert "venue cuts 3.0% (injected)" in captions
-            assert venue.server._faults > 10
+            if protocol == "binance":
+                assert "venue drops 3.0% (injected)" in captions
+                assert "venue cuts 3.0% (injected)" in captions
+            assert venue.faults._faults > 10
             assert S.REJECTED in {report.state for report in trader.reports}
             assert S.UNKNOWN in {report.state for report in trader.reports}
 

@@ -222,11 +222,11 @@ def test_no_answer_in_time_is_unknown_asked_after_and_never_sent_again(tmp_path:
     async def work() -> None:
         async with running_venue(tmp_path) as (venue, port), running_gateway(tmp_path, port, **patience) as trader:
             # The venue trades at once and answers late: the order times out, so does the question after it.
-            quick = venue.server._injection
-            venue.server._injection = replace(quick, latency_ms=500)
+            quick = venue.faults.injection
+            venue.faults.injection = replace(quick, latency_ms=500)
             waiting = asyncio.create_task(trader.gateway.execute([request(1)], authority()))
             await until(lambda: any(r.state is S.UNKNOWN for r in trader.reports))
-            venue.server._injection = quick
+            venue.faults.injection = quick
             (outcome,) = await waiting
             assert outcome.state is S.FILLED
             assert [r.state for r in trader.reports].count(S.FILLED) == 1
@@ -335,7 +335,7 @@ def test_a_message_that_is_too_large_is_named_as_the_cause(tmp_path: Path, monke
         async with running_venue(tmp_path) as (_, port):
             trader = Trader(tmp_path, port)
             with pytest.raises(ConnectorError, match=r"exceeds limit|too big"):
-                await trader.connector.connect(trader.gateway)
+                await trader.connector.connect(trader.gateway._link)
             await trader.gateway.stop()
 
     run(work())
@@ -347,13 +347,13 @@ def test_a_venue_of_another_market_or_clock_is_refused(tmp_path: Path) -> None:
             trader = Trader(tmp_path, port)
             trader.connector._scale = MarketScale.of(["S0"], "0.05", "1")
             with pytest.raises(ConnectorError, match=r"tick 0\.01"):
-                await trader.connector.connect(trader.gateway)
+                await trader.connector.connect(trader.gateway._link)
             trader.connector._scale = MarketScale.of(["GOOG"], "0.01", "1")
             with pytest.raises(ConnectorError, match="does not trade GOOG"):
-                await trader.connector.connect(trader.gateway)
+                await trader.connector.connect(trader.gateway._link)
             venue.server._clock_ms = lambda: server_module.unix_ms() + 3_000
             with pytest.raises(ConnectorError, match="set this machine's clock"):
-                await trader.connector.connect(trader.gateway)
+                await trader.connector.connect(trader.gateway._link)
             await trader.gateway.stop()
 
     run(work())

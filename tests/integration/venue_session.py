@@ -11,16 +11,18 @@ import itertools
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.gateway.binance import BinanceConnector
+from core.gateway.ccxt import CcxtConnector, CcxtVenue
 from core.gateway.fix import FixConnector
-from core.gateway.gateway import Authority, Gateway
+from core.gateway.gateway import Gateway
 from core.gateway.journal import OrderJournal
 from core.gateway.reconcile import NEVER_REACHED, Difference
+from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import client_order_id
 from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
@@ -76,6 +78,23 @@ async def running_venue(directory: Path, port: int = 0, **injection: float) -> A
         await venue.stop()
 
 
+def make_connector(protocol: str, port: Callable[[], int], keys: Path, settings: GatewaySettings) -> Any:
+    """A connector of any protocol at our venue; ccxt wants `port` to be that of the REST interface, and the WebSocket's
+    in the settings' folder, as `port_of` gives and writes them."""
+    if protocol == "ccxt":
+        stream = settings.directory.parent / "ws-port"
+        local = lambda: (f"http://{HOST}:{port()}", f"ws://{HOST}:{stream.read_text()}")  # noqa: E731
+        return CcxtConnector(CcxtVenue(local=local), lambda: load_credentials(keys), SCALE, settings)
+    made = FixConnector if protocol == "fix" else BinanceConnector
+    return made(lambda: (HOST, port()), lambda: load_credentials(keys), SCALE, settings)
+
+
+def port_of(venue: Venue, ws_port: int, protocol: str) -> int:
+    """Where a connector of this protocol finds a running venue."""
+    (venue.settings.directory.parent / "ws-port").write_text(str(ws_port))
+    return {"binance": ws_port, "fix": venue.fix_port, "ccxt": venue.rest_port}[protocol]
+
+
 class Trader:
     """A gateway and all it said."""
 
@@ -87,8 +106,7 @@ class Trader:
         self.states: list[VenueState] = []
         self.differences: list[Difference] = []
         keys = directory / "keys" / "venue.json"
-        made = FixConnector if protocol == "fix" else BinanceConnector
-        self.connector: Any = made(lambda: (HOST, self.port), lambda: load_credentials(keys), SCALE, self.settings)
+        self.connector: Any = make_connector(protocol, lambda: self.port, keys, self.settings)
         self.gateway: Gateway[bytes] = Gateway(
             self.settings,
             SCALE,

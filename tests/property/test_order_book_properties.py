@@ -19,7 +19,8 @@ ORDERS = st.tuples(
     st.sampled_from([T.GTC, T.GTC, T.IOC, T.FOK, T.POST_ONLY]),
     st.integers(1, 3),
 )
-CANCELS = st.tuples(st.just("cancel"), st.integers(0, 200))
+CANCELS = st.tuples(st.just("cancel"), st.integers(0, 60))
+REDUCES = st.tuples(st.just("reduce"), st.integers(0, 60), st.integers(0, 20))
 
 
 @dataclass
@@ -82,7 +83,7 @@ class ListBook:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(list(SelfTradePrevention)), st.lists(st.one_of(ORDERS, ORDERS, CANCELS), max_size=60))
+@given(st.sampled_from(list(SelfTradePrevention)), st.lists(st.one_of(ORDERS, ORDERS, CANCELS, REDUCES), max_size=60))
 def test_book_equals_the_sorted_list(prevention: SelfTradePrevention, messages: list[tuple]) -> None:  # type: ignore[type-arg]
     book, oracle = OrderBook(prevention), ListBook(prevention)
     for order_id, message in enumerate(messages, start=1):
@@ -91,6 +92,13 @@ def test_book_equals_the_sorted_list(prevention: SelfTradePrevention, messages: 
             assert book.cancel(message[1]) == (found.lots if found else None)
             if found:
                 oracle.orders.remove(found)
+        elif message[0] == "reduce":
+            _, name, leaves = message
+            found = next((o for o in oracle.orders if o.order_id == name), None)
+            fits = found is not None and 0 < leaves < found.lots
+            assert book.reduce(name, leaves) == fits
+            if found is not None and fits:
+                found.lots = leaves  # and it keeps its place in the queue
         else:
             _, side, price, lots, terms, owner = message
             match = book.submit(order_id, owner, side, price, lots, terms)

@@ -173,3 +173,29 @@ def test_what_waits_is_handed_over_slowly_where_its_fate_is_unknown() -> None:
         waiting.settle(content)
     waiting.begin_slowly()
     assert not waiting.is_slow, "nothing waits, so nothing is doubtful"
+
+
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.BFT])
+def test_a_checkpoint_slower_than_the_next_ones_still_arrives(mode: Mode) -> None:
+    """Found by the wiped node of a loaded cluster: each checkpoint was replaced before its last chunk had gone."""
+    settings = ConsensusSettings(checkpoint_interval_entries=6, snapshot_chunk_bytes=20)
+    cluster = settled(mode, settings=settings, faults=Faults(delay_min_s=0.001, delay_max_s=0.001))
+    leader = cluster.leader or 0
+    away = (leader + 1) % 4
+    cluster.crash(away)
+    for number in range(40):
+        cluster.propose(leader, [b"away %d" % number])
+        cluster.run(cluster.now + 0.005)
+    cluster.boot(away)
+    for number in range(400):
+        cluster.propose(leader, [b"meanwhile %d" % number])
+        cluster.run(cluster.now + 0.005)
+    nodes = [node.replica for node in cluster.nodes]
+    best = max(node.commit_index for node in nodes if node is not None)
+    own = nodes[away]
+    assert own is not None
+    assert best > 400
+    assert own.commit_index > best - 12, "it keeps up with the load"
+    assert len(cluster.nodes[away].decided) < best, "and it came there by a checkpoint"
+    cluster.propose(leader, [b"the end"])
+    assert cluster.run(cluster.now + 1.0, lambda: cluster.all_decided([b"the end"]))

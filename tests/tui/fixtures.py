@@ -14,18 +14,22 @@ from pathlib import Path
 import numpy as np
 
 from core.attach import TradingAnswer
+from core.book_ladder import BookLadder, LadderLevel
 from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
 from core.faults import CAPTIONS, Fault
+from core.profile_pair import PairDiff, Side, difference, write_pair
 from core.records import (
     Accusation,
     CycleRecord,
     EventRow,
+    InControl,
     NodeStatus,
     OrderRow,
     OrderState,
     PeerLink,
     PeerNews,
     PositionRow,
+    ResultsRow,
     Severity,
     SwarmSnapshot,
     VenueState,
@@ -83,6 +87,25 @@ def span_times(toggles: Toggles, random: np.random.Generator, orders: int) -> tu
     )
 
 
+def _folded(sends_us: int, encodes_us: int) -> bytes:
+    """Invented stacks of a loop that trades."""
+    run = "run_forever base_events.py:600;_run cycle.py:80"
+    rows = {
+        f"{run};_judge trader.py:120;best_matches dtw_batch.py:44": 310_000,
+        f"{run};_judge trader.py:120;neighbours bank.py:90": 150_000,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;encode codec.py:60": encodes_us,
+        f"{run};_coordinate cycle.py:140;broadcast quic.py:220;_transmit quic.py:260": sends_us,
+        f"{run};_coordinate cycle.py:140;deliver bft.py:310;verify certificate.py:88": 280_000,
+        f"{run};_execute order_flow.py:70;release gateway.py:150": 120_000,
+        f"{run};_publish node.py:420": 40_000,
+        "run_forever base_events.py:600;select selectors.py:450": 210_000,
+    }
+    return "".join(f"{stack} {us}\n" for stack, us in rows.items()).encode()
+
+
+FOLDED_A, FOLDED_B = _folded(620_000, 330_000), _folded(180_000, 70_000)
+
+
 class FakeSession:
     """The invented swarm: advances cycle by cycle; every attribute may be set by a test before the next snapshot."""
 
@@ -101,6 +124,9 @@ class FakeSession:
         self.venue = VenueState.CONNECTED
         self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
+        self.in_control: InControl | None = None
+        self.equity_high = 1_000_000.0
+        self.drawdown = 0.0
         self.captions: tuple[str, ...] = ("modelled liquidity", "venue latency 0 ms", "durability strict")
         self.cycles: deque[CycleRecord] = deque(maxlen=2000)
         self.orders: deque[OrderRow] = deque(maxlen=200)
@@ -231,6 +257,20 @@ class FakeSession:
             news=tuple(PeerNews(peer, 0.4, 3325 + self.cycle, self.committed, 7) for peer in range(4) if peer != node),
         )  # fmt: skip
 
+    def _results(self, equity: float) -> ResultsRow:
+        """As the swarm counts them, of the fills of this fake."""
+        self.equity_high = max(self.equity_high, equity)
+        self.drawdown = max(self.drawdown, self.equity_high - equity)
+        turnover = sum(row.filled_quantity * row.average_price for row in self.orders)
+        return ResultsRow(
+            turnover / 1_000,
+            turnover,
+            self.drawdown,
+            self.drawdown / self.equity_high,
+            self.filled // 2,
+            self.filled // 4,
+        )
+
     def snapshot(self) -> SwarmSnapshot:
         positions = tuple(
             PositionRow(
@@ -252,6 +292,8 @@ class FakeSession:
             orders=tuple(self.orders), positions=positions, cash=equity - invested, equity=equity,
             events=tuple(self.events), captions=self.captions, instruments=tuple(PRICES),
             trading=self.trading, trading_reason=self.trading_reason,
+            in_control=self.in_control, results=self._results(equity),
+            denials=(("exposure limit", 41), ("var budget", 7)) if self.denied else (),
         )  # fmt: skip
 
 
@@ -300,6 +342,18 @@ class FakeClient:
     def cycles(self) -> Sequence[CycleRecord]:
         return self.snapshot().cycles
 
+    operator: int | None = 200
+
+    async def take_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = InControl(200, "operator-0", "ann@desk", self.session.now_ns)
+        return f"{self.session.in_control} is in control"
+
+    async def give_up_control(self) -> str:
+        assert self.session is not None
+        self.session.in_control = None
+        return "operator-0 gave up control"
+
     async def set_toggles(self, toggles: Toggles) -> str:
         assert self.session is not None
         self.session.toggles = toggles
@@ -321,6 +375,19 @@ class FakeClient:
             WorkInterval(node, kind, middle, middle + 2_000_000 * (1 + node)) for node in range(4) for kind in Work
         )
         return SwarmTrace((CycleTrace(record.cycle, record.leader, start, end, tuple(intervals)),), work)
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        """Levels two basis points apart, with an own order on the second bid."""
+        assert self.session is not None
+        mark = round(self.session.mark[instrument], 2)
+        steps = [max(0.01, round(mark * 0.0002, 2)) * (k + 0.5) for k in range(min(levels, 12))]
+        sizes = [float(40 + (k * 37) % 90) for k in range(len(steps))]
+        bids = tuple(
+            LadderLevel(mark - step, size, 15.0 if k == 1 else 0.0)
+            for k, (step, size) in enumerate(zip(steps, sizes, strict=True))
+        )
+        asks = tuple(LadderLevel(mark + step, size, 0.0) for step, size in zip(steps, reversed(sizes), strict=True))
+        return BookLadder(instrument, bids, asks)
 
     async def kill_node(self, node: int) -> str:
         self.faults.append((node, "kill"))
@@ -357,6 +424,17 @@ class FakeClient:
         if self.export_error is not None:
             raise self.export_error
         return directory / "20251115-143000"
+
+    async def export_pair(
+        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+    ) -> tuple[Path, PairDiff]:
+        folder = await self.export_profile(directory, svg, seconds)
+        sides = [
+            Side(toggles, {"profile.folded": text}, 640) for toggles, text in ((first, FOLDED_A), (second, FOLDED_B))
+        ]
+        diff = difference(*sides)
+        write_pair(folder, *sides, diff)
+        return folder, diff
 
     async def stop_swarm(self) -> None:
         self.stopped = True

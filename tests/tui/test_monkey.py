@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual import events
 from textual.keys import _character_to_key
+from textual.widgets import OptionList
 
 import tui.app
 from tests.tui.fixtures import FakeClient, FakeSession
@@ -17,9 +18,8 @@ from tui.app import MonitorApp
 
 KEYS = [
     *"bsmoxzpcd0123456789aekq?[]lrnyABC", "space", "tab", "shift+tab", "escape", "escape", "escape", "enter", "left",
-    "right", "shift+left", "home", "end", "up", "down", "backspace", "ctrl+p", "ctrl+c", "f1",
+    "right", "shift+left", "home", "end", "up", "down", "pageup", "pagedown", "backspace", "ctrl+p", "ctrl+c", "f1",
 ]  # fmt: skip
-"""No page keys: Textual's OptionList (8.2) raises KeyError when one comes before the list was laid out."""
 
 
 class Unleavable(MonitorApp):
@@ -64,8 +64,80 @@ def play(presses: int, seed: int, sizes: bool) -> Unleavable:
     return asyncio.run(session())
 
 
-def test_a_hundred_random_keys():
-    play(100, seed=1, sizes=False)
+@pytest.mark.parametrize("key", ["pageup", "pagedown"])
+@pytest.mark.parametrize("opens", ["q", "ctrl+p"])
+def test_page_keys_in_a_list_before_its_first_layout(key, opens):
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press(opens)
+            listed = app.screen.query_one(OptionList)
+            while not listed.option_count:  # the palette gathers its commands first
+                await pilot.pause(0.02)
+            listed.highlighted = 1
+            listed.styles.max_height = 0
+            await pilot.pause()
+            await pilot.press(key, key)
+            assert listed.highlighted == 1
+            listed.styles.max_height = None
+            await pilot.pause()
+            await pilot.press(key)
+            assert listed.highlighted != 1
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("opens", ["q", "ctrl+p"])
+def test_an_option_list_in_a_window_of_no_width(opens):
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press(opens)
+            while not app.screen.query_one(OptionList).option_count:
+                await pilot.pause(0.02)
+            for width in range(12, 0, -1):
+                await pilot.resize_terminal(width, 20)
+                await pilot.pause()
+                assert all(len(line) == width for line in screen_text(app).split("\n"))
+
+    asyncio.run(session())
+
+
+def test_a_palette_that_is_still_closing_does_not_stop_the_next():
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("ctrl+p")
+            app.pop_screen()
+            app.action_command_palette()
+            await pilot.pause()
+            assert len(app.screen_stack) == 2
+
+    asyncio.run(session())
+
+
+def test_a_command_that_is_chosen_twice_at_once_closes_the_palette_once():
+    async def session():
+        swarm = FakeSession(seed=1, cycles=5)
+        app = MonitorApp(FakeClient(swarm), Path("profiles"), clock_ns=lambda: swarm.now_ns, tick_s=0.0)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press("ctrl+p")
+            palette = app.screen
+            while not palette.query_one(OptionList).option_count:
+                await pilot.pause(0.02)
+            palette.dismiss()
+            palette.dismiss()
+            await pilot.pause()
+            assert len(app.screen_stack) == 1
+
+    asyncio.run(session())
+
+
+def test_three_hundred_random_keys():
+    play(300, seed=1, sizes=False)
 
 
 def test_a_storm_of_sizes():

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.interleaved import InterleavedExperiment
+from core.records import InControl
 from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.test_monitor import SIZES, screen_text, settle
 from tui.app import MonitorApp
@@ -216,5 +217,114 @@ def test_a_fault_from_the_keyboard_is_named_while_it_is_on():
             await pilot.press("k", "escape")
             await settle(app, pilot)
             assert len(client.faults) == 2
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_who_is_in_control_is_shown_and_a_key_changes_it(size):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            client.session.in_control = InControl(203, "operator-3", "bob@elsewhere", 1)
+            assert "operator-3" in (await settle(app, pilot)).split("\n")[0]
+            await pilot.press("C")
+            assert "operator-0 (ann@desk) is in control" in await settle(app, pilot)
+            client.session.now_ns += 6_000_000_000
+            first = (await settle(app, pilot)).split("\n")[0]
+            assert "operator" not in first
+            assert ("in control" in first) == (size != SIZES[0]), "oneself is no news on a narrow screen"
+            await pilot.press("C")
+            await settle(app, pilot)
+            assert client.session.in_control is None
+            client.read_only = True
+            await pilot.press("C")
+            assert "only looks on" in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_profile_in_a_and_b_is_shown_by_function_and_as_a_flame(size, tmp_path, monkeypatch):
+    async def session():
+        app, client = monitor()
+        app._export_directory = tmp_path
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("5")
+            await settle(app, pilot)
+            app.action_show_tab("flame")
+            assert "samples the leader's loop" in await settle(app, pilot)
+            app.action_show_tab("heat")
+            await pilot.press("2")
+            play(app, client, ("b",))
+            await settle(app, pilot)
+            client.export_gate = asyncio.Event()
+            await pilot.press("e")
+            assert "profiling 4 s" in await settle(app, pilot)
+            await pilot.press("s")
+            assert "s was not sent: a profile is taken" in await settle(app, pilot)
+            await pilot.press("a")
+            assert "nothing is compared while" in await settle(app, pilot)
+            assert client.pressed == []
+            client.export_gate.set()
+            await pilot.pause(0.2)
+            await settle(app, pilot)
+            app.clear_notifications()
+            text = await settle(app, pilot)
+            assert "_transmit quic.py:260" in text
+            assert "-687.5" in text, "(180,000 - 620,000) µs over 640 decisions"
+            await pilot.press("5")
+            app.action_show_tab("flame")
+            text = await settle(app, pilot)
+            assert "Flame view of the leader at" in text
+            assert "│_coordinate cycle.py:140" in text
+            assert (tmp_path / "20251115-143000" / "diff.csv").exists()
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_book_of_one_instrument_after_another(size):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("4")
+            if size == SIZES[0]:
+                assert "Book of" not in await settle(app, pilot)
+                await pilot.press("tab")
+            text = await settle(app, pilot)
+            first, second = [row.instrument for row in client.snapshot().positions][:2]
+            assert f"Book of {first}" in text
+            assert "spread" in text
+            assert "● 15" in text
+            await pilot.press("]")
+            assert f"Book of {second}" in await settle(app, pilot)
+            await pilot.press("[", "[")
+            last = client.snapshot().positions[-1].instrument
+            assert f"Book of {last}" in await settle(app, pilot)
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_latency_of_one_span_after_another_over_time(size):
+    async def session():
+        app, _ = monitor()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("5")
+            text = await settle(app, pilot)
+            assert "trading_cycle_total over time" in text
+            assert "█" in text
+            await pilot.press("]")
+            assert "market_data_ingestion over time" in await settle(app, pilot)
+            if size != SIZES[2]:
+                await pilot.press("tab")
+                text = await settle(app, pilot)
+                assert "over time" not in text
+                assert "Flame view" in text
 
     asyncio.run(session())

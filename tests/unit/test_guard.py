@@ -169,3 +169,22 @@ def test_what_the_members_before_decided_counts_for_a_while_and_only_in_their_ep
     now_s += MEMBERS_GRACE_S
     with pytest.raises(GuardError, match="not in the roster"):
         guard.verify_certificate(decided)
+
+
+def test_a_veto_is_counted_by_the_voters_of_the_orders_own_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four are a veto; of seven, three are."""
+    guard, now_s = make_guard(), 100.0
+    monkeypatch.setattr("core.gateway.guard.time.monotonic", lambda: now_s)
+    vetoes = {0: Veto.MEMORY}  # by both peers
+    decided = byzantine(payload_of((0, Side.BUY, 1, 100), vetoes=vetoes))
+    (request,) = guard.requests_at(decided, [0])
+    assert guard.check(decided, [request]) == {request.client_order_id: "vetoed by the peers: memory"}
+    seven = all_voters({n: SigningKey(bytes([n + 1]) * 32).verify_key.encode() for n in range(7)})
+    guard.set_members(seven, 2)
+    assert guard.check(decided, [request]), "it was decided by four, of whom two are a veto"
+    later = replace(decided, epoch=2)
+    (request,) = guard.requests_at(later, [0])
+    assert guard.check(later, [request]) == {}, "of seven, two are none"
+    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), 3)
+    assert guard.check(later, [request]) == {}, "nor after another change"
+    assert guard.check(replace(decided, epoch=3), [request])

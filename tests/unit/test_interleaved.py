@@ -216,3 +216,14 @@ def test_the_interval_covers_as_often_as_it_says():
     for bad in (np.zeros((5, 1)), np.zeros(8), np.full((8, 1), np.nan)):
         with pytest.raises(ValueError, match="paired_ratios"):
             paired_ratios(bad, 0)
+
+
+def test_a_whole_span_is_its_own_time_with_all_that_is_nested_in_it():
+    experiment = run(DESIGN, noise(7), lambda toggles: 0.4 if toggles.batching else 1.0, 1)
+    assert experiment.result is not None
+    by_name = {span.name: span for span in experiment.result.spans}
+    consensus, coordination = by_name["quic_consensus"], by_name["quic_coordination"]
+    assert coordination.first_whole_ms == pytest.approx(consensus.first_own_ms + coordination.first_own_ms, rel=0.1)
+    assert coordination.whole_ratio is not None
+    assert coordination.whole_ratio.low < 2.5 < coordination.whole_ratio.high
+    assert by_name["news_fetching"].whole_ratio is None

@@ -282,7 +282,9 @@ def test_an_order_beyond_the_limits_is_refused_at_the_vote_unless_its_proposer_s
     assert list(honest.limit_vetoes) == [Veto.NOTIONAL_LIMIT, 0]
     assert state.judge_content(encoded(honest), leads=False) is ContentVerdict.ACCEPT
     for lie in (b"", bytes([0, Veto.NOTIONAL_LIMIT]), bytes([Veto.PRICE_BAND, 0])):
-        assert state.judge_content(encoded(replace(honest, limit_vetoes=lie)), leads=False) is ContentVerdict.REFUSE
+        lied = encoded(replace(honest, limit_vetoes=lie))
+        assert state.judge_content(lied, leads=False) is ContentVerdict.REFUSE
+        assert state.judge_entry(EntryKind.DATA, lied, leads=False, limits=False) is ContentVerdict.ACCEPT
     applied = state.apply(committed(1, encoded(honest)))
     assert applied.vetoes == (Veto.NOTIONAL_LIMIT, 0)
 

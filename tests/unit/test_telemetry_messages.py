@@ -13,6 +13,8 @@ from core.telemetry_messages import (
     NodeReport,
     cycle_from_dict,
     cycle_to_dict,
+    epoch_from_dict,
+    epoch_to_dict,
     gateway_report_from_dict,
     node_report_from_dict,
     node_report_to_dict,
@@ -21,6 +23,8 @@ from core.telemetry_messages import (
 )
 from core.toggles import OPTIMISED
 from net.consensus import ReplicaStatus
+from net.epoch import make_epoch, with_fast_path
+from net.membership import all_voters
 from net.messages import Mode
 from tests.tui.recorded import load
 
@@ -47,3 +51,10 @@ def test_node_and_gateway_reports() -> None:
 def test_garbage_is_refused() -> None:
     with pytest.raises(ValueError, match="malformed telemetry"):
         unpack(b"\xc1")
+
+
+@pytest.mark.parametrize("fast_path", [False, True])
+def test_an_operator_gets_the_very_epoch_that_the_nodes_sign_over(fast_path: bool) -> None:
+    epoch = make_epoch(3, Mode.BFT, 17, b"d" * 32, 2, all_voters({node: bytes([node]) * 32 for node in range(4)}))
+    epoch = with_fast_path(epoch) if fast_path else epoch
+    assert epoch_from_dict(unpack(pack(epoch_to_dict(epoch)))) == epoch

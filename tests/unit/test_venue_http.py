@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
+import socket
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from core.venue.faults import FaultSource
 from core.venue.http import BODY_BYTES_MAX, HEAD_BYTES_MAX, PIPELINED_MAX, HttpError, HttpParser, HttpRequest, response
 from core.venue.rest import RestServer
+from core.venue.settings import Injection
 from tests.unit.test_venue_api import NOW, api
 
 GET = b"GET /api/v3/time?a=1 HTTP/1.1\r\nHost: x\r\nX-MBX-APIKEY: k\r\n\r\n"
@@ -56,7 +60,7 @@ def test_a_response_has_its_length() -> None:
 
 
 def rest() -> RestServer:
-    return RestServer(api(), lambda: None, lambda send: send, lambda: NOW)
+    return RestServer(api(), lambda: None, FaultSource(Injection()), lambda: NOW)
 
 
 def call(server: RestServer, method: str, path: str, query: str = "", key: str = "key", sign: bool = True) -> Any:
@@ -104,3 +108,41 @@ def test_refusals_carry_their_code(
 ) -> None:
     found = call(rest(), method, path, query, **options)
     assert (found[0], found[1]["code"]) == (status, code)
+
+
+class Wire(asyncio.Transport):
+    """What a connection writes, and whether it was cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_cut = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return socket.socket()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        self.is_cut = True
+
+    def is_closing(self) -> bool:
+        return self.is_cut
+
+
+@pytest.mark.parametrize(("drop", "cut"), [(1.0, 0.0), (0.0, 1.0)])
+def test_a_request_that_is_harmed_on_purpose_gets_no_answer_and_nor_does_a_later_one(drop: float, cut: float) -> None:
+    asked: list[str] = []
+    faults = FaultSource(Injection(drop_rate=drop, disconnect_rate=cut))
+    server = RestServer(api(), lambda: asked.append("answered"), faults, lambda: NOW)
+    for times in (0, 1):  # every other one before the venue acts
+        connection, wire = server._accept(), Wire()
+        connection.connection_made(wire)
+        connection.data_received(GET + GET)
+        assert (wire.written, wire.is_cut, len(asked)) == (b"", bool(cut), times)
+    server._faults.injection = Injection()
+    healthy, wire = server._accept(), Wire()
+    healthy.connection_made(wire)
+    healthy.data_received(GET)
+    assert wire.written.startswith(b"HTTP/1.1 200 OK")

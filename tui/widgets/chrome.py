@@ -28,6 +28,8 @@ class Mode:
     replaying: bool = False
     read_only: bool = False
     owns_swarm: bool = True
+    operator: int | None = None
+    """This monitor's id in the roster."""
     started: bool = True
     """False while no cycle has run: there is nothing to freeze or profile yet."""
 
@@ -42,7 +44,7 @@ class StatusLine(Panel):
         left = [Part(f" tradetui {self.mode.screen} ", "strong")]
         if self.mode.note:
             left.append(Part(f" {plain(self.mode.note)}", "accent"))
-            return [row_of(left, self._right(view), width)]
+            return [row_of(left, self._right(view, width), width)]
         market = plain(snapshot.market) or "no swarm yet"
         left.append(Part(f" {market if width >= 100 else market.partition(':')[0]}"))
         latest = snapshot.cycles[-1] if snapshot.cycles else None
@@ -51,14 +53,25 @@ class StatusLine(Panel):
             left.append(Part(f"{latest.lap}"))
         if width >= 100 and snapshot.session:
             left += [Part("   session ", "muted"), Part(plain(snapshot.session))]
-        return [row_of(left, self._right(view), width)]
+        return [row_of(left, self._right(view, width), width)]
 
-    def _right(self, view: View) -> Row:
+    def _control(self, view: View, width: int) -> list[Part]:
+        """Who is in control: named where it is somebody else."""
+        holder = view.snapshot.in_control
+        if holder is None or self.mode.replaying:
+            return []
+        if holder.operator == self.mode.operator:
+            return [Part(" in control ", "muted", "app.control")] if width >= 100 else []
+        name = plain(str(holder) if width >= 100 else holder.name)
+        return [Part(f" {name} in control ", "caution", "app.control")]
+
+    def _right(self, view: View, width: int) -> Row:
         parts: list[Part] = []
         if self.mode.replaying:
             parts.append(Part(f" REPLAY {clock(view.now_ns)} ", "caution"))
         elif self.mode.read_only:
             parts.append(Part(" READ-ONLY ", "caution"))
+        parts += self._control(view, width)
         if self.mode.experimenting:
             parts.append(Part(" experiment… ", "caution", "app.show('compare')"))
         if self.mode.profiling_s is not None:

@@ -9,6 +9,7 @@ from tui.figures import money, plain, sparkline
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
 from tui.widgets.trading import profit
+from tui.widgets.trading_results import results_rows
 
 _ORDER = tuple(OrderState)
 
@@ -44,11 +45,14 @@ class LifeCyclePanel(Panel):
         reasons = Counter(plain(order.reason) for order in s.orders if order.reason)
         for reason, count in reasons.most_common():
             out.append((Part(f"{count:>4} ", "warning"), Part(reason, "muted")))
+        if s.denials:
+            out.append((Part("denied by the swarm since its node started", "muted"),))
+        out += [(Part(f"{count:>7,} ", "warning"), Part(plain(reason))) for reason, count in s.denials]
         return out[:height]
 
 
 class ProfitPanel(Panel):
-    """Profit now, and equity a second."""
+    """Profit now, what trading has come to, and equity a second."""
 
     TICKS_A_DRAW = 5
 
@@ -70,10 +74,11 @@ class ProfitPanel(Panel):
             (Part("cash ", "muted"), Part(f"{view.snapshot.cash:,.0f}"), Part("  equity ", "muted"),
              Part(f"{view.snapshot.equity:,.0f}", "strong")),
         ]  # fmt: skip
+        out += results_rows(view.snapshot)
         values = view.equity
-        if len(values) >= 2 and height >= 3:
+        if len(values) >= 2 and height >= len(out) + 2:
             low, high = min(values), max(values)
-            lines = sparkline([value - low for value in values], width, min(6, height - 3) or 1)
+            lines = sparkline([value - low for value in values], width, min(6, height - len(out) - 1))
             out += [(Part(line, "rate"),) for line in lines]
             out.append((Part(f"equity a second, {low:,.0f} to {high:,.0f}", "muted"),))
         return out[:height]

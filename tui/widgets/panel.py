@@ -24,7 +24,7 @@ from tui.view import View
 
 STYLES = (
     "plain", "muted", "strong", "accent", "good", "warning", "error", "own", "largest", "inside", "tick",
-    "rate", "rate-below", "time", "time-below", "loss", "key", "chosen", "alarm", "caution",
+    "flame-even", "flame-odd", "rate", "rate-below", "time", "time-below", "loss", "key", "chosen", "alarm", "caution",
 )  # fmt: skip
 
 

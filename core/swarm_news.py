@@ -1,0 +1,168 @@
+"""What nodes and gateway have told one monitor, and the immutable snapshot of it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from core.config import Settings
+from core.faults import CAPTIONS, Fault
+from core.records import CycleRecord, EventRow, InControl, OrderRow, SwarmSnapshot, VenueState
+from core.session import GATEWAY_ID
+from core.telemetry_messages import (
+    GatewayReport,
+    NodeReport,
+    Telemetry,
+    cycle_from_dict,
+    gateway_report_from_dict,
+    node_report_from_dict,
+)
+from core.toggles import parse_toggles
+
+CYCLES_KEPT = 2_000
+EVENTS_KEPT = 500
+ORDERS_KEPT = 200
+STALE_AFTER_S = 1.5
+"""A node that pushed nothing for this long is shown as unreachable."""
+
+
+class SwarmNews:
+    """Takes what is pushed; gives snapshots."""
+
+    def __init__(self, keep_cycles: int = CYCLES_KEPT, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._nodes: dict[int, NodeReport] = {}
+        self._heard: dict[int, float] = {}
+        self._heard_ns = 0
+        self._gateway: GatewayReport | None = None
+        self._orders: OrderedDict[str, OrderRow] = OrderedDict()
+        self._events: deque[EventRow] = deque(maxlen=EVENTS_KEPT)
+        self.connected: set[int] = set()
+        """Who is linked now."""
+        self.cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
+        """Oldest first."""
+        self.last_cycle = 0
+        self.session = ""
+        self.settings: Settings | None = None
+        """The session's; None until they are known."""
+        self.faults: dict[int, Fault] = {}
+        """Those that the session's files name; nodes tell of their own."""
+        self.phase = ""
+
+    def add_events(self, events: Iterable[EventRow]) -> None:
+        self._events.extend(events)
+
+    def hear(self, sender: int, kind: int, values: Any) -> NodeReport | None:
+        """Take a push of `sender`; returns the report where it was a node's status."""
+        self._heard[sender] = self._clock()
+        self._heard_ns = time.time_ns()
+        if kind == Telemetry.CYCLES:
+            self._add_cycles(cycle_from_dict(row) for row in values)
+        elif kind == Telemetry.STATUS:
+            report = node_report_from_dict(values)
+            self._nodes[sender] = report
+            self._events.extend(report.events)
+            return report
+        elif kind == Telemetry.GATEWAY:
+            self._hear_gateway(gateway_report_from_dict(values))
+        return None
+
+    def _add_cycles(self, records: Iterable[CycleRecord]) -> None:
+        for record in records:
+            if record.cycle > self.last_cycle:
+                self.last_cycle = record.cycle
+                self.cycles.append(record)
+
+    def _hear_gateway(self, gateway: GatewayReport) -> None:
+        self._gateway = gateway
+        self._events.extend(gateway.events)
+        for order in gateway.orders:
+            self._orders[order.client_order_id] = order
+            self._orders.move_to_end(order.client_order_id)
+        while len(self._orders) > ORDERS_KEPT:
+            self._orders.popitem(last=False)
+
+    def epochs(self) -> list[int]:
+        """The epoch that each node was last in."""
+        return [report.status.replica.epoch for report in self._nodes.values() if report.status.replica is not None]
+
+    def in_control(self) -> InControl | None:
+        """The latest claim that a reachable node holds to."""
+        now = self._clock()
+        return _in_control([r for node, r in self._nodes.items() if self._with_reach(node, r, now).status.reachable])
+
+    def snapshot(self) -> SwarmSnapshot:
+        """Everything a screen needs, as of now."""
+        now = self._clock()
+        reports = [self._with_reach(node, report, now) for node, report in sorted(self._nodes.items())]
+        reachable = [report for report in reports if report.status.reachable]
+        newest = max(reachable or reports, key=_progress, default=None)
+        gateway = self._gateway
+        known = gateway is not None and GATEWAY_ID in self.connected
+        settings = self.settings if self.settings is not None else Settings.model_construct()
+        return SwarmSnapshot(
+            taken_ns=self._heard_ns or time.time_ns(),
+            session=self.session,
+            market=newest.market if newest is not None else settings.data,
+            nodes=tuple(report.status for report in reports),
+            leader=_leader(reachable),
+            venue=VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN,
+            gateway_connected=GATEWAY_ID in self.connected,
+            toggles=newest.toggles if newest else parse_toggles(settings.toggles),
+            cycles=tuple(self.cycles),
+            cycles_total=max((report.cycles_total for report in reports), default=0),
+            decisions_total=max((report.decisions_total for report in reports), default=0),
+            denied_total=max((report.denied_total for report in reports), default=0),
+            orders_sent_total=gateway.orders_sent if gateway else 0,
+            orders_filled_total=gateway.orders_filled if gateway else 0,
+            orders_rejected_total=gateway.orders_rejected if gateway else 0,
+            orders=tuple(reversed(self._orders.values())),
+            positions=newest.positions if newest else (),
+            cash=newest.cash if newest else 0.0,
+            equity=newest.equity if newest else 0.0,
+            results=newest.results if newest else None,
+            events=tuple(self._events),
+            captions=(newest.captions if newest else settings.captions()) + self._fault_captions(reachable),
+            phase=self.phase,
+            trading=gateway.trading if known and gateway else newest.trading if newest else "active",
+            trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
+            limits=newest.limits if newest else {},
+            settings=settings.model_dump(),
+            in_control=_in_control(reachable),
+            denials=newest.denials if newest else (),
+        )
+
+    def _fault_captions(self, reachable: list[NodeReport]) -> tuple[str, ...]:
+        told = {report.status.node: Fault(report.fault) for report in reachable if report.fault != Fault.NONE}
+        faults = told | self.faults
+        return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(faults.items()))
+
+    def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
+        reachable = node in self.connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S
+        if report.status.reachable == reachable:
+            return report
+        return replace(report, status=replace(report.status, reachable=reachable))
+
+
+def _progress(report: NodeReport) -> tuple[int, int]:
+    replica = report.status.replica
+    return (replica.commit_index if replica else -1, -report.status.node)
+
+
+def _leader(reports: list[NodeReport]) -> int | None:
+    """The node that says it leads, in the highest epoch and term."""
+    found: tuple[int, int, int] | None = None
+    for report in reports:
+        replica = report.status.replica
+        if replica is not None and replica.leader == report.status.node:
+            found = max(found or (-1, -1, -1), (replica.epoch, replica.term, report.status.node))
+    return found[2] if found else None
+
+
+def _in_control(reports: list[NodeReport]) -> InControl | None:
+    """The latest claim that a node holds to."""
+    holders = [report.in_control for report in reports if report.in_control is not None]
+    return max(holders, key=lambda holder: holder.claimed_ns, default=None)

@@ -1,0 +1,129 @@
+"""ccxt's structures to ours: states, ids, fees in any currency, and errors that carry no signature."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.gateway import ccxt as ccxt_module
+from core.gateway.ccxt import CcxtConnector, CcxtVenue
+from core.gateway.ccxt_messages import CcxtMessages, number_of
+from core.gateway.connector import ConnectorError, NoAnswer
+from core.gateway.settings import GatewaySettings
+from core.orders.order import OrderRequest, TimeInForce
+from core.orders.scale import MarketScale
+from core.records import OrderState as S
+from core.venue.credentials import Credentials
+
+SCALE = MarketScale.of(["BTCUSDT"], "0.01", "0.001", "USDT")
+MESSAGES = CcxtMessages(SCALE, ["BTC/USDT"])
+
+
+def order(status: str, filled: str, amount: str = "0.005", **more: object) -> dict[str, Any]:
+    return {
+        "id": "77",
+        "symbol": "BTC/USDT",
+        "status": status,
+        "filled": filled,
+        "amount": amount,
+        "timestamp": 5,
+        **more,
+    }
+
+
+def trade(cost: str, currency: str | None) -> dict[str, Any]:
+    fee = {"cost": cost, "currency": currency}
+    return {"id": "9", "symbol": "BTC/USDT", "amount": "0.005", "price": "100.00", "fee": fee, "timestamp": 5}
+
+
+@pytest.mark.parametrize(
+    ("status", "filled", "state"),
+    [
+        ("open", "0", S.ACCEPTED),
+        ("open", "0.002", S.PARTIALLY_FILLED),
+        ("closed", "0.005", S.FILLED),
+        ("closed", "0.002", S.CANCELLED),
+        ("canceled", "0", S.CANCELLED),
+        ("expired", "0.001", S.EXPIRED),
+        ("rejected", "0", S.REJECTED),
+    ],
+)
+def test_states(status: str, filled: str, state: S) -> None:
+    update = MESSAGES.update(order(status, filled), "tt-a")
+    assert (update.state, update.client_order_id, update.venue_order_id) == (state, "tt-a", 77)
+    assert update.ts_ns == 5_000_000
+
+
+def test_a_status_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(KeyError):
+        MESSAGES.update({key: value for key, value in order("open", "0").items() if key != "status"}, "tt-a")
+    with pytest.raises(ValueError, match="finer"):
+        MESSAGES.update(order("open", "0.0001"), "tt-a")
+
+
+@pytest.mark.parametrize(
+    ("cost", "currency", "quanta"),
+    [
+        ("0.00050", "USDT", 50),
+        ("0.000005", "BTC", 50),
+        ("0.01", "BNB", 0),
+        ("0.0000151", "USDT", 2),
+        ("0.00001", None, 1),
+    ],
+)
+def test_fees_in_any_currency(cost: str, currency: str | None, quanta: int) -> None:
+    """One quantum is 0.00001 USDT."""
+    assert MESSAGES.trade(trade(cost, currency)).fee_quanta == quanta
+
+
+def test_arguments_of_every_kind_of_order() -> None:
+    def arguments(limit: int, time_in_force: TimeInForce) -> tuple[Any, ...]:
+        return MESSAGES.place_arguments(OrderRequest("tt-a", 0, -1, 5, limit, time_in_force, 0, 1, 1, 0))
+
+    assert arguments(10_000, TimeInForce.GTC) == (
+        "BTC/USDT",
+        "limit",
+        "sell",
+        "0.005",
+        "100.00",
+        {"clientOrderId": "tt-a", "timeInForce": "GTC"},
+    )
+    assert arguments(10_000, TimeInForce.POST_ONLY)[5] == {"clientOrderId": "tt-a", "postOnly": True}
+    assert arguments(0, TimeInForce.IOC)[1:5] == ("market", "sell", "0.005", None)
+
+
+def test_ids_that_are_no_numbers_become_some() -> None:
+    assert number_of("123") == number_of(123) == 123
+    assert number_of("a-b") == number_of("a-b") != number_of("a-c")
+    assert 0 < number_of("9" * 30) < 2**62
+
+
+def test_an_error_loses_its_query() -> None:
+    error = RuntimeError("binance GET https://x/api/v3/order?timestamp=1&signature=abc request timed out")
+    assert ccxt_module._said(error) == "binance GET https://x/api/v3/order request timed out"
+
+
+def connector(tmp_path: Path, exchange: str) -> CcxtConnector:
+    keys = Credentials("key", "secret")
+    return CcxtConnector(CcxtVenue(exchange), lambda: keys, SCALE, GatewaySettings(tmp_path))
+
+
+def test_what_cannot_be_connected_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(exchange: str, words: str) -> None:
+        made = connector(tmp_path, exchange)
+        with pytest.raises(ConnectorError, match=words):
+            await made.connect(None)  # type: ignore[arg-type]
+        answers: list[object] = []
+        made.cancel(OrderRequest("tt-a", 0, 1, 1, 1, TimeInForce.IOC, 0, 1, 1, 0), answers.append)
+        assert answers == [NoAnswer("no link to the venue", link_lost=True)]
+        await made.close()
+
+    if importlib.util.find_spec("ccxt") is not None:
+        asyncio.run(fails("nowhere", "knows no exchange"))
+    monkeypatch.setitem(sys.modules, "ccxt.pro", None)
+    asyncio.run(fails("binance", r"pip install 'tradetui\[ccxt\]'"))

@@ -1,0 +1,119 @@
+"""Drift: a lasting shift of the median is told, a spell, a switch and noise are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from core.drift import IN_A_ROW, WINDOW_CYCLES, DriftTracker
+from core.experiment import WARM_UP_CYCLES
+from core.records import CycleRecord, Severity
+from core.spans import INDEX
+from core.toggles import OPTIMISED
+from tests.recorded_noise import recorded_ms
+from tests.tui.fixtures import FakeSession
+from tui.alerts import alerts
+
+FIRST = WARM_UP_CYCLES + WINDOW_CYCLES
+TEMPLATE = FakeSession(seed=1, cycles=30).cycles[0]
+
+
+def cycles_of(wall_ms: np.ndarray, first: int = 1, **fields: object) -> list[CycleRecord]:
+    """A cycle a time, all of it in consensus."""
+    found = []
+    for k, ms in enumerate(wall_ms.tolist()):
+        own = np.zeros_like(TEMPLATE.exclusive_ms)
+        own[INDEX["quic_consensus"]] = ms
+        record = replace(TEMPLATE, cycle=first + k, wall_ms=ms, exclusive_ms=own, untimed_ms=0.0, toggles=OPTIMISED)
+        found.append(replace(record, **fields))
+    return found
+
+
+def noise(count: int, seed: int = 1) -> np.ndarray:
+    return 10.0 * np.exp(0.1 * np.random.default_rng(seed).normal(size=count))
+
+
+def test_a_lasting_shift_is_a_drift_after_two_windows():
+    wall = noise(FIRST + 4 * WINDOW_CYCLES)
+    wall[FIRST + WINDOW_CYCLES :] *= 1.25
+    tracker = DriftTracker()
+    said = []
+    for record in cycles_of(wall):
+        look = tracker.update([record])
+        if look is not None and (not said or said[-1] is not look):
+            said.append(look)
+    assert [look.drifting for look in said] == [False, False, True, True]
+    last = said[-1]
+    assert last.shift.low < 1.25 < last.shift.high
+    assert last.moved[0][0] == "quic_consensus"
+    assert "cycle time +2" in last.text
+
+
+def test_getting_faster_is_a_drift_too():
+    wall = noise(FIRST + IN_A_ROW * WINDOW_CYCLES)
+    wall[FIRST:] *= 0.7
+    look = DriftTracker().update(cycles_of(wall))
+    assert look is not None
+    assert look.drifting
+    assert look.shift.high < 1.0
+    assert look.moved[0][1] < 0.0
+
+
+def test_one_slow_spell_is_none():
+    wall = noise(FIRST + 3 * WINDOW_CYCLES)
+    wall[FIRST + WINDOW_CYCLES : FIRST + 2 * WINDOW_CYCLES] *= 1.5
+    tracker, drifting = DriftTracker(), []
+    for record in cycles_of(wall):
+        look = tracker.update([record])
+        drifting.append(look is not None and look.drifting)
+    assert not any(drifting)
+
+
+def test_a_switch_or_another_leader_starts_it_again():
+    slow = noise(FIRST + 2 * WINDOW_CYCLES) * 3.0
+    for change in ({"toggles": replace(OPTIMISED, batching=False)}, {"leader": 3}):
+        tracker = DriftTracker()
+        tracker.update(cycles_of(noise(FIRST + WINDOW_CYCLES)))
+        assert tracker.look is not None
+        look = tracker.update(cycles_of(slow, first=FIRST + WINDOW_CYCLES + 1, **change))
+        assert look is not None
+        assert not look.drifting
+        assert tracker.looks == 2
+
+
+def test_noise_alone_is_seldom_called_a_drift():
+    """Of 40 seeded sittings of six windows each."""
+    called = 0
+    for seed in range(40):
+        look = DriftTracker(60, seed).update(cycles_of(noise(WARM_UP_CYCLES + 7 * 60, seed)))
+        assert look is not None
+        called += look.drifting
+    assert called == 0
+
+
+def test_forty_per_cent_slower_are_found_on_recorded_noise():
+    """The recorded cycles of a busy machine, in stretches as drawn. A quarter slower is found in 14 of these 20."""
+    recorded = recorded_ms()
+    found = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        starts = random.integers(len(recorded) - 10, size=(FIRST + 2 * WINDOW_CYCLES) // 10 + 1)
+        wall = np.concatenate([recorded[start : start + 10] for start in starts])[: FIRST + 2 * WINDOW_CYCLES].copy()
+        wall[FIRST:] *= 1.40
+        look = DriftTracker(seed=seed).update(cycles_of(wall))
+        assert look is not None
+        found += look.drifting
+    assert found >= 19
+
+
+def test_the_monitor_warns_while_it_drifts():
+    session = FakeSession(seed=1, cycles=50)
+    wall = noise(FIRST + IN_A_ROW * WINDOW_CYCLES)
+    wall[FIRST:] *= 1.5
+    look = DriftTracker().update(cycles_of(wall))
+    snapshot = session.snapshot()
+    told = [alert for alert in alerts(snapshot, snapshot.taken_ns, look) if alert.text.startswith("drift: ")]
+    assert [alert.severity for alert in told] == [Severity.WARNING]
+    assert "quic_consensus" in told[0].text
+    assert not [alert for alert in alerts(snapshot, snapshot.taken_ns, None) if alert.text.startswith("drift")]
