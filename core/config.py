@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Length of a pattern and of the live window, steps."""
     warping_window_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Sakoe-Chiba band as a fraction of the window."""
+    gpu: bool = False
+    """The batch DTW kernel on a CUDA device, where there is one; `tradetui doctor` checks it."""
     headlines: str = "sample"
     """`sample` (headlines written for this project), or the URL or file of an RSS or Atom feed."""
     starting_cash: Annotated[float, Field(gt=0)] = 1_000_000.0
