@@ -32,9 +32,9 @@ from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapsh
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
-from core.swarm_questions import REPLY_TIMEOUT_S, Questions, is_to_be_repeated, obeyed
+from core.swarm_questions import REPLY_TIMEOUT_S, LinkLost, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
-from core.toggles import Toggles
+from core.toggles import Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
 from net.identity import Identity
 from net.messages import Application, Channel, Message
@@ -196,7 +196,14 @@ class SwarmClient:
         """Send a toggle key to the leader; returns what happened, in a sentence."""
         if self.read_only:
             return f"{key} was not sent: {READ_ONLY}"
+        before = self.snapshot().toggles
         reply = await self._ask_leader_until_taken(Control.PRESS, {"key": key})
+        if isinstance(reply, LinkLost):
+            # It may have been taken: a second press would undo it, asking for its outcome does not.
+            wanted = {"toggles": pressed(before, key).as_dict()}
+            reply = await self._ask_leader_until_taken(Control.SET_TOGGLES, wanted)
+            if isinstance(reply, dict):
+                return str(reply["text"]).replace("set: ", f"{key}: ", 1)
         return str(reply["text"]) if isinstance(reply, dict) else str(reply)
 
     async def set_toggles(self, toggles: Toggles) -> str:
@@ -376,7 +383,7 @@ class SwarmClient:
     async def ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
         if leader is None:
-            return "no node leads at present; try again in a moment"
+            return NotTaken("no node leads at present; try again in a moment")
         return await self._ask(leader, kind, values, timeout_s)
 
     async def _ask(self, peer: int, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:

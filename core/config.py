@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Length of a pattern and of the live window, steps."""
     warping_window_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Sakoe-Chiba band as a fraction of the window."""
+    gpu: bool = False
+    """The batch DTW kernel on a CUDA device, where there is one; `tradetui doctor` checks it."""
     headlines: str = "sample"
     """`sample` (headlines written for this project), or the URL or file of an RSS or Atom feed."""
     starting_cash: Annotated[float, Field(gt=0)] = 1_000_000.0
@@ -144,9 +146,9 @@ class Settings(BaseSettings):
         parse_pace(value)
         return value
 
-    @field_validator("patterns")
+    @field_validator("patterns", "venue_keys")
     @classmethod
-    def _patterns_absolute(cls, value: str) -> str:
+    def _path_absolute(cls, value: str) -> str:
         # every process of the swarm must find the same file
         return str(Path(value).expanduser().resolve()) if value else ""
 
@@ -257,11 +259,12 @@ def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config file {config_file} is no TOML: {error}") from None
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error)) from None
     return Settings.model_construct(**resolved.model_dump())
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What was wrong with which setting, a line each."""
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"]) or "settings"

@@ -8,7 +8,8 @@ The figure of quality is the rank correlation between the mean return that follo
 sample. Its null distribution comes from the same returns shifted in time, all instruments together and round the end:
 that keeps their autocorrelation and what instruments have in common, and breaks only the tie to the patterns.
 
-Every finished task is kept in the work folder, so that a run that was stopped goes on where it was.
+Every finished task is kept in the work folder, so that a run that was stopped goes on where it was. Neither the
+recording nor the labels of its candidates need fit into memory: both are on disk, and read a part at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.mining_tasks import Assign, Candidates, Centre, closes_of
+from core.mining_input import partitions_of
+from core.mining_labels import Labels
+from core.mining_tasks import Assign, Candidates, Centre
 from core.mining_workers import Task, Workers
 
 IN_SAMPLE: Final = 0.7
@@ -32,7 +35,7 @@ CHUNK: Final = 2_048
 """Candidates to a task."""
 CLUSTERS_A_TASK: Final = 32
 SHIFTS: Final = 999
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Report = Callable[[str, int, int], None]
 """Told the stage, tasks done and tasks in all."""
@@ -58,7 +61,7 @@ class MiningSettings:
     def key(self) -> str:
         """Of the settings and the recording's numbers."""
         digest = hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode())
-        digest.update(closes_of(self.source).tobytes())
+        digest.update(partitions_of(self.source).digest.encode())
         return digest.hexdigest()[:16]
 
 
@@ -105,7 +108,7 @@ def mine(settings: MiningSettings, workers: Workers, work: Path, report: Report)
             break
         medoids = centred
     labels_out = run.assign("out", outside, inside.windows(medoids), settings.band)
-    library = _judge(settings, inside, outside, medoids, labels, labels_out, done)
+    library = _judge(settings, (inside, outside), medoids, (labels, labels_out), done, report)
     shutil.rmtree(folder)
     return library
 
@@ -114,11 +117,12 @@ def _samples(settings: MiningSettings) -> tuple[Candidates, Candidates]:
     least = min(settings.window, settings.patterns, settings.horizon, settings.stride, settings.iterations)
     if least < 1 or settings.window < 2 or not 0.0 < settings.band_fraction <= 1.0:
         raise ValueError("window must be 2 or more; k, horizon, stride and iterations 1 or more; band within (0, 1]")
-    rows = closes_of(settings.source).shape[1]
-    instruments = closes_of(settings.source).shape[0]
+    found = partitions_of(settings.source)
+    instruments, rows = found.closes.shape
     split = int(rows * IN_SAMPLE)
     common: dict[str, Any] = {
-        "source": settings.source, "window": settings.window, "stride": settings.stride, "instruments": instruments
+        "source": settings.source, "window": settings.window, "stride": settings.stride, "instruments": instruments,
+        "digest": found.digest,
     }  # fmt: skip
     inside = Candidates(first_end=settings.window - 1, stop_end=split - settings.horizon, **common)
     # no row of a window or of its return is on both sides
@@ -139,60 +143,63 @@ class _Stages:
         self._folder = folder
         self._report = report
 
-    def assign(self, stage: str, candidates: Candidates, medoids: NDArray[np.float32], band: int) -> NDArray[np.int64]:
+    def assign(self, stage: str, candidates: Candidates, medoids: NDArray[np.float32], band: int) -> Labels:
         starts = range(0, len(candidates), CHUNK)
         tasks = [Assign(candidates, first, min(first + CHUNK, len(candidates)), medoids, band) for first in starts]
-        return np.concatenate(self._run(stage, tasks))
+        return Labels(self._run(stage, tasks), CHUNK)
 
     def centre(
-        self, stage: str, candidates: Candidates, labels: NDArray[np.int64], medoids: NDArray[np.int64], band: int
+        self, stage: str, candidates: Candidates, labels: Labels, medoids: NDArray[np.int64], band: int
     ) -> NDArray[np.int64]:
-        order = np.argsort(labels, kind="stable")
-        members = np.split(order, np.cumsum(np.bincount(labels, minlength=len(medoids)))[:-1])
+        members = labels.members(len(medoids))
         # a copy of an earlier medoid has no members and stays
         filled = [k for k, numbers in enumerate(members) if len(numbers)]
         groups = [filled[first : first + CLUSTERS_A_TASK] for first in range(0, len(filled), CLUSTERS_A_TASK)]
         tasks = [Centre(candidates, tuple(members[k] for k in group), band) for group in groups]
         centred = medoids.copy()
-        centred[filled] = np.concatenate(self._run(stage, tasks))
+        centred[filled] = np.concatenate([np.load(file) for file in self._run(stage, tasks)])
         return centred
 
-    def _run(self, stage: str, tasks: Sequence[Task]) -> list[NDArray[np.int64]]:
+    def _run(self, stage: str, tasks: Sequence[Task]) -> list[Path]:
+        """The file of each task's result."""
         files = [self._folder / f"{stage}-{number}.npy" for number in range(len(tasks))]
-        found = {number: np.load(file) for number, file in enumerate(files) if file.exists()}
-        missing = [number for number in range(len(tasks)) if number not in found]
-        self._report(stage, len(found), len(tasks))
+        missing = [number for number, file in enumerate(files) if not file.exists()]
+        done = len(tasks) - len(missing)
+        self._report(stage, done, len(tasks))
         for place, result in self._workers.results([tasks[number] for number in missing]):
             number = missing[place]
             partial = files[number].with_suffix(".part.npy")
             np.save(partial, result)
             partial.replace(files[number])
-            found[number] = result
-            self._report(stage, len(found), len(tasks))
-        return [found[number] for number in range(len(tasks))]
+            done += 1
+            self._report(stage, done, len(tasks))
+        return files
 
 
 def _judge(
     settings: MiningSettings,
-    inside: Candidates,
-    outside: Candidates,
+    samples: tuple[Candidates, Candidates],
     medoids: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    labels_out: NDArray[np.int64],
+    labels: tuple[Labels, Labels],
     done: int,
+    report: Report,
 ) -> MinedLibrary:
-    closes = closes_of(settings.source)
+    """samples and labels: in sample and out of sample."""
+    inside, outside = samples
     k = len(medoids)
-    members, mean = _means(labels, _forward(closes, inside, settings.horizon).ravel(), k)
-    returns_out = _forward(closes, outside, settings.horizon)
-    members_out, mean_out = _means(labels_out, returns_out.ravel(), k)
+    members, total = np.zeros(k, np.int64), np.zeros((1, k))
+    for first, some in labels[0].parts():
+        members += np.bincount(some, minlength=k)
+        returns = inside.returns(np.arange(first, first + len(some)), settings.horizon)
+        total[0] += np.bincount(some, weights=returns, minlength=k)
+    mean = _means(total, members)[0]
+    members_out, totals_out = _shifted_totals(settings, outside, labels[1], k, report)
+    means_out = _means(totals_out, members_out)
+    mean_out = means_out[0]
     both = (members > 0) & (members_out > 0)
     correlation = _rank_correlation(mean[both], mean_out[both])
-    random = np.random.default_rng(settings.seed)
-    as_much = 1
-    for _ in range(SHIFTS):
-        shifted = np.roll(returns_out, int(random.integers(1, max(2, outside.per_instrument))), axis=1)
-        as_much += _rank_correlation(mean[both], _means(labels_out, shifted.ravel(), k)[1][both]) >= correlation
+    # the first is not shifted, and counts as one of them
+    as_much = sum(_rank_correlation(mean[both], shifted[both]) >= correlation for shifted in means_out)
     order = np.argsort(-members, kind="stable")
     order = order[members[order] > 0]
     instrument, end_row = inside.place(medoids[order])
@@ -211,16 +218,32 @@ def _judge(
     )
 
 
-def _forward(closes: NDArray[np.float64], candidates: Candidates, horizon: int) -> NDArray[np.float64]:
-    """The simple return over the horizon after each candidate: float64 [instruments, per_instrument]."""
-    ends = np.arange(candidates.first_end, candidates.stop_end, candidates.stride)
-    return np.asarray(closes[:, ends + horizon] / closes[:, ends] - 1.0)
+def _shifted_totals(
+    settings: MiningSettings, outside: Candidates, labels: Labels, k: int, report: Report
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Members of each cluster, int64 [k], and the sum of the returns after them: as they were, then under each shift,
+    float64 [1 + SHIFTS, k]. One instrument is in memory at a time.
+    """
+    steps = outside.per_instrument
+    random = np.random.default_rng(settings.seed)
+    shifts = [0, *(int(random.integers(1, max(2, steps))) for _ in range(SHIFTS))]
+    members, totals = np.zeros(k, np.int64), np.zeros((len(shifts), k))
+    for instrument in range(outside.instruments):
+        report("judging", instrument, outside.instruments)
+        first = instrument * steps
+        some = labels.between(first, first + steps)
+        returns = outside.returns(np.arange(first, first + steps), settings.horizon)
+        members += np.bincount(some, minlength=k)
+        for place, shift in enumerate(shifts):
+            totals[place] += np.bincount(some, weights=np.roll(returns, shift), minlength=k)
+    report("judging", outside.instruments, outside.instruments)
+    return members, totals
 
 
-def _means(labels: NDArray[np.int64], values: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], Any]:
-    count = np.bincount(labels, minlength=k)
-    total = np.bincount(labels, weights=values, minlength=k)
-    return count, np.divide(total, count, out=np.full(k, np.nan), where=count > 0)
+def _means(totals: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Row by row; NaN for a cluster without members."""
+    empty = np.full_like(totals, np.nan)
+    return np.divide(totals, count, out=empty, where=np.broadcast_to(count > 0, totals.shape))
 
 
 def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

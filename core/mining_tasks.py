@@ -1,24 +1,22 @@
 """The parts of mining that run in workers: pure functions of their arguments and the recording.
 
-A worker reads the recording itself, so a task carries only row numbers and the present medoids. The same task gives the
-same bits in any process, which is what makes a library independent of who mined it.
+A worker reads its part of the recording itself (`core.mining_input`), so a task carries only row numbers and the
+present medoids. The same task gives the same bits in any process, which makes a library independent of who mined it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.market.load import load_market
+from core.mining_input import closes_of
 from kernels.dtw import z_normalise
 from kernels.dtw_batch import library_distances_batch, pack_patterns
 from kernels.dtw_topk import library_topk, pack_library
 
-MEMBERS_MAX = 256
-"""Of a larger cluster so many members, evenly spaced in its order, choose the medoid."""
+Numbers = NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,8 @@ class Candidates:
     stop_end: int
     stride: int
     instruments: int
+    digest: str = ""
+    """Of the recording (`core.mining_input.closes_of`)."""
 
     @property
     def per_instrument(self) -> int:
@@ -47,20 +47,19 @@ class Candidates:
     def windows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Candidates by number, z-normalised: float32 [n, window]."""
         instrument, end = self.place(numbers)
-        closes = closes_of(self.source)
+        closes = closes_of(self.source, self.digest)
         return z_normalise(closes[instrument[:, None], end[:, None] + np.arange(1 - self.window, 1)])
 
-
-@lru_cache(maxsize=2)
-def closes_of(source: str) -> NDArray[np.float64]:
-    """Closes of the library's part of a recording, float64 [instruments, rows]; trading rows are never read."""
-    data = load_market(source)
-    return data.closes(0, data.layout.library_rows)
+    def returns(self, numbers: NDArray[np.int64], horizon: int) -> NDArray[np.float64]:
+        """The simple return over the horizon after each candidate: float64 [n]."""
+        instrument, end = self.place(numbers)
+        closes = closes_of(self.source, self.digest)
+        return np.asarray(closes[instrument, end + horizon] / closes[instrument, end] - 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assign:
-    """Which medoid is nearest to candidates first..stop-1. Gives int64 [stop - first], equal distances by index."""
+    """Which medoid is nearest to candidates first..stop-1. Gives int32 [stop - first], equal distances by index."""
 
     candidates: Candidates
     first: int
@@ -68,10 +67,10 @@ class Assign:
     medoids: NDArray[np.float32]
     band: int
 
-    def run(self) -> NDArray[np.int64]:
+    def run(self) -> NDArray[np.int32]:
         windows = self.candidates.windows(np.arange(self.first, self.stop))
         library = pack_library(self.medoids, self.band)
-        return library_topk(windows, library, 1, self.band)[0][:, 0]
+        return library_topk(windows, library, 1, self.band)[0][:, 0].astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,13 +88,11 @@ class Centre:
         return np.array([self._medoid(numbers) for numbers in self.members], np.int64)
 
     def _medoid(self, numbers: NDArray[np.int64]) -> int:
-        if len(numbers) > MEMBERS_MAX:
-            numbers = numbers[np.linspace(0, len(numbers) - 1, MEMBERS_MAX).astype(np.int64)]
         windows = self.candidates.windows(numbers)
         distances = library_distances_batch(windows, pack_patterns(windows), len(windows), self.band)
         return int(numbers[distances.sum(axis=1, dtype=np.float64).argmin()])
 
 
-def run_task(task: Assign | Centre) -> NDArray[np.int64]:
+def run_task(task: Assign | Centre) -> Numbers:
     """What a worker calls."""
     return task.run()

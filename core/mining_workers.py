@@ -7,15 +7,17 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from core.mining_tasks import Assign, Centre, run_task
+from core.mining_tasks import Assign, Centre, Numbers, run_task
 
 LOSSES_MAX: Final = 3
 """So often the pool may break before mining gives up: a task that kills every worker must end."""
+
+IN_FLIGHT_MIN: Final = 16
+TASKS_A_THREAD: Final = 3
+"""With a Dask scheduler: one runs, the others wait at the worker."""
 
 Task = Assign | Centre
 
@@ -25,7 +27,7 @@ class WorkersError(RuntimeError):
 
 
 class Workers(Protocol):
-    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Numbers]]:
         """Every task's number and result, as they come."""
 
     def close(self) -> None: ...
@@ -42,7 +44,7 @@ class LocalProcesses:
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
 
-    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Numbers]]:
         if self._pool is None:
             for number, task in enumerate(tasks):
                 yield number, run_task(task)
@@ -88,9 +90,23 @@ class DaskCluster:
             raise WorkersError(f"no Dask scheduler answers at {address}: {error}") from error
 
     def results(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        futures = {self._client.submit(self._run, task, pure=False): number for number, task in enumerate(tasks)}
-        for future in self._dask.as_completed(list(futures), loop=self._client.loop):
-            yield futures[future], future.result()
+        """A bounded number of tasks is with the scheduler at a time: each carries the medoids."""
+        futures: dict[Any, int] = {}
+
+        def submit(number: int, task: Any) -> Any:
+            future = self._client.submit(self._run, task, pure=False)
+            futures[future] = number
+            return future
+
+        waiting = iter(enumerate(tasks))
+        together = max(IN_FLIGHT_MIN, TASKS_A_THREAD * sum(self._client.nthreads().values()))
+        under_way = self._dask.as_completed(
+            [submit(number, task) for number, task in islice(waiting, together)], loop=self._client.loop
+        )
+        for future in under_way:
+            for number, task in islice(waiting, 1):
+                under_way.add(submit(number, task))
+            yield futures.pop(future), future.result()
 
     def close(self) -> None:
         self._client.close()

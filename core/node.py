@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +14,20 @@ from numpy.typing import NDArray
 from core.accusations import Accusations
 from core.agreement import Decided, LeadershipLostError, PendingCommits
 from core.config import Settings
-from core.control_claims import Claim, ControlClaims
+from core.control_claims import ControlClaims
 from core.control_pages import ControlPages, load_or_create_token
 from core.cycle import Cycle, Traffic
 from core.cycle_trace import CycleTrace, TraceBuffer, Work
 from core.decision import Veto
 from core.essential import essential
-from core.faults import CAPTIONS, EquivocatingWire, Fault, FaultyWire, contrary
+from core.faults import EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
-from core.leader import MODE_OF, Leader, NotLeadingError
-from core.limits_change import LimitsChange, decode_limits
+from core.leader import MODE_OF, Leader
+from core.limits_change import LimitsChange
 from core.market.load import load_market
 from core.node_checkpoint import NodeCheckpoint
+from core.node_commands import CommandedNode
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
@@ -38,28 +37,21 @@ from core.payload import (
     PayloadKind,
     ReportBatch,
     ToggleChange,
-    encode_limits_change,
-    encode_trading_change,
     payload_kind,
 )
-from core.process_profile import profile_loop, render
-from core.records import CycleRecord, EventRow, NodeStatus, PeerLink, PositionRow, ResultsRow, Severity, VenueState
+from core.records import CycleRecord, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_snapshot import proofs_of
 from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import (
     Control,
-    NodeReport,
     OrderKind,
-    Telemetry,
     application,
-    epoch_to_dict,
     unpack,
 )
-from core.toggles import from_dict
 from core.trader import Trader
-from core.trading_state import TradingChange, TradingState, decode_trading
+from core.trading_state import TradingChange, TradingState
 from core.transport import listen_address, transport_settings
 from net.certificate import with_word
 from net.http import PlainHttpServer
@@ -89,7 +81,7 @@ from net.wire.kinds import CodecKind
 LEARN_INTERVAL_S = 1.0
 
 
-class Node:
+class Node(CommandedNode):
     """Everything of one node process; see `run_node_process` for its life."""
 
     def __init__(self, node: int, session: Session, listen: str | None = None, *, compiles: bool = False) -> None:
@@ -249,17 +241,6 @@ class Node:
         self._log.close()
         self._trader.close()
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._background.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            error = task.exception()
-            self.event(Severity.ERROR, f"{type(error).__name__}: {error}")
-
     # What the replica tells (net.shell.Observer).
 
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
@@ -300,9 +281,6 @@ class Node:
             proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
             body = {"proof": encode(proof, CodecKind.CAPNP)}
             self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
-
-    def _limits_text(self) -> str:
-        return ", ".join(f"{name} {value:,.10g}" for name, value in self._state.limits_in_money().items())
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -422,9 +400,6 @@ class Node:
     def take_reports(self) -> ReportBatch | None:
         return self._leader.take_reports()
 
-    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
-        return self._endpoint.send(peer_id, message, round_id=round_id)
-
     def entries_unproven(self) -> int:
         return self._checkpoint.entries_unproven
 
@@ -443,9 +418,6 @@ class Node:
     def _with_word(self, committed: Committed) -> Committed:
         """A Raft core's proof has no signer; whoever leads gives its word to the gateway."""
         return with_word(committed, self._node, self._identity.sign)
-
-    def event(self, severity: Severity, text: str) -> None:
-        self._telemetry.event(severity, text)
 
     def _refused_by_gateway(self, reason: str) -> None:
         self.event(Severity.ERROR, f"the gateway refused orders: {reason}")
@@ -528,201 +500,6 @@ class Node:
                 self._leader.deliver(message)
         elif sender >= OPERATOR_ID:
             self._on_operator(sender, message)
-
-    def _on_operator(self, sender: int, message: Application) -> None:
-        if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
-            wanted = unpack(message.body)
-            self._telemetry.subscribe(sender, int(wanted["from_cycle"]), float(wanted["interval_s"]))
-        elif message.channel is Channel.CONTROL:
-            self._spawn(self._answer(sender, message))
-
-    async def _answer(self, sender: int, message: Application) -> None:
-        try:
-            reply = await self._obey(sender, message.kind, unpack(message.body) if message.body else {})
-        except (ValueError, KeyError, TypeError) as error:
-            reply = {"text": f"refused: {error}", "refused": True}
-        self.send(sender, application(Channel.CONTROL, Control.REPLY, reply, request_id=message.request_id))
-
-    async def _obey(self, sender: int, kind: int, values: dict[str, Any]) -> dict[str, object]:
-        """Do what a monitor asks; the answer. Raises ValueError, KeyError or TypeError where it may or can not."""
-        refusal = self._claims.refusal(sender, kind)
-        if refusal is not None:
-            raise ValueError(refusal)
-        if kind == Control.PRESS:
-            key = str(values["key"])
-            return await self._change(lambda: self._leader.press(key))
-        if kind == Control.SET_TOGGLES:
-            toggles = from_dict(values["toggles"])
-            return await self._change(lambda: self._leader.set_toggles(toggles))
-        if kind == Control.TRADING:
-            return await self._commit_trading(bytes(values["change"]))
-        if kind == Control.LIMITS:
-            return await self._commit_limits(bytes(values["change"]))
-        if kind == Control.EPOCH:
-            return epoch_to_dict(self._replica.running_epoch)
-        if kind == Control.CHANGE_MEMBERS:
-            assert self._shell is not None
-            self._shell.change_membership(bytes(values["change"]))
-            return {"text": "submitted"}
-        if kind == Control.TRACE:
-            return self._trace.to_dict()
-        if kind == Control.FAULT:
-            return {"text": self._inject(Fault(values["fault"]))}
-        if kind == Control.TIMERS:
-            self._tracer.timing = bool(values["on"])
-            return {"text": f"node {self._node} times its spans{'' if self._tracer.timing else ' no more'}"}
-        if kind == Control.PROFILE:
-            return await self._profile(float(values["seconds"]))
-        if kind == Control.SESSION:
-            return {"name": self._session_name, "settings": self._settings.model_dump(mode="json")}
-        if kind == Control.CLAIM:
-            return {"text": self._claim(sender, Claim.from_dict(values))}
-        return {"text": f"unknown command {kind}"}
-
-    def _claim(self, sender: int, claim: Claim) -> str:
-        before = self._claims.holder
-        text = self._claims.claim(sender, claim)
-        if self._claims.holder != before:
-            self.event(Severity.INFO, text)
-        return text
-
-    def _inject(self, fault: Fault) -> str:
-        if fault is Fault.PAUSED:
-            raise ValueError("a process cannot pause itself")
-        self._peer_wire.fault = fault
-        if fault is not Fault.NONE:
-            self.event(Severity.WARNING, f"fault on purpose: {CAPTIONS[fault]}")
-            return f"node {self._node} {CAPTIONS[fault]}"
-        self.event(Severity.INFO, "no fault on purpose any more")
-        return f"node {self._node} does as it should"
-
-    async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
-        """`again`: nothing was changed, because another node leads."""
-        not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
-        if self._leading is None:
-            return not_taken
-        try:
-            return {"text": await ask()}
-        except NotLeadingError:
-            return not_taken
-
-    async def _commit_trading(self, data: bytes) -> dict[str, object]:
-        """Put a signed change of the trading state to the vote at once, in the middle of a cycle too."""
-        change = decode_trading(data)
-        if not change.is_signed(self._state.trading_keys):
-            raise ValueError("the change of the trading state is not signed by one who may")
-        if self._leading is None:
-            return {"text": f"node {self._node} does not lead; press again", "again": True}
-        try:
-            await self.commit(encode_trading_change(change))
-        except LeadershipLostError:
-            return {"text": "the lead changes hands; press again", "again": True}
-        if self._state.trading_pressed_ns != change.pressed_ns:
-            return {"text": f"a later change came first: trading is {self._state.trading}"}
-        return {"text": f"committed: trading is {self._state.trading}"}
-
-    async def _commit_limits(self, data: bytes) -> dict[str, object]:
-        """Put new limits that an operator signed to the vote."""
-        change = decode_limits(data)
-        if not self._state.may_change_limits(change):
-            raise ValueError("the change of the limits is not signed by an operator")
-        if self._leading is None:
-            return {"text": f"node {self._node} does not lead; ask again", "again": True}
-        try:
-            await self.commit(encode_limits_change(change))
-        except LeadershipLostError:
-            return {"text": "the lead changes hands; ask again", "again": True}
-        if self._state.limits_signed_ns != change.signed_ns:
-            return {"text": f"a later change came first: {self._limits_text()}"}
-        return {"text": f"committed: {self._limits_text()}"}
-
-    async def _profile(self, seconds: float) -> dict[str, object]:
-        if self._profiling:
-            raise ValueError("a profile is being taken already")
-        self._profiling = True
-        self._profiled_from = self._profiled_from or self._state.cycles_done + 1
-        try:
-            before = self._state.decisions_committed
-            session = await profile_loop(seconds, f"node {self._node}, {self._state.toggles.label()}")
-            decisions = self._state.decisions_committed - before
-            return {"files": await asyncio.to_thread(render, session), "decisions": decisions}
-        finally:
-            self._profiling = False
-
-    # What monitors are told.
-
-    def _report(self, events: tuple[EventRow, ...]) -> NodeReport:
-        spec, portfolio = self._state.spec, self._state.portfolio
-        quantum = spec.tick_size * spec.lot_size
-        marks = self._trader.marks
-        return NodeReport(
-            status=self._status(),
-            toggles=self._state.toggles,
-            cycles_total=self._state.cycles_done,
-            decisions_total=self._state.decisions_committed,
-            denied_total=self._state.decisions_denied,
-            positions=self._positions(),
-            cash=portfolio.cash * quantum,
-            equity=portfolio.equity(marks) * quantum,
-            events=events,
-            captions=self._kernels.captions + self._trader.captions + self._settings.captions(),
-            market=spec.title,
-            trading=str(self._state.trading),
-            trading_reason=self._state.trading_reason,
-            limits=self._state.limits_in_money(),
-            fault=str(self._peer_wire.fault),
-            in_control=self._claims.holder,
-            results=self._results(),
-            denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
-        )
-
-    def _status(self) -> NodeStatus:
-        links = tuple(
-            PeerLink(link.peer, link.connected, link.round_trip_ms, link.resumed, link.shed, link.refused)
-            for link in self._endpoint.links()
-            if link.peer in self._replica.nodes or link.peer == GATEWAY_ID
-        )
-        return NodeStatus(
-            node=self._node,
-            pid=os.getpid(),
-            reachable=True,
-            step=self._trader.step,
-            lap=self._trader.lap,
-            activity=self._leader.activity,
-            replica=self._replica.status(),
-            links=links,
-            durability=self._settings.durability,
-            accusations=self._accusations.all(),
-            news=self._gossip.news(),
-            disagreements=tuple(sorted(self._gossip.disagreements.items())),
-        )
-
-    def _results(self) -> ResultsRow:
-        found, spec = self._state.results, self._state.spec
-        quantum = spec.tick_size * spec.lot_size
-        return ResultsRow(
-            fees=self._state.portfolio.fees_paid * quantum,
-            turnover=found.turnover * quantum,
-            drawdown=found.drawdown * quantum,
-            drawdown_fraction=found.drawdown / found.drawdown_from if found.drawdown_from else 0.0,
-            closed_trades=found.closed_trades,
-            winning_trades=found.winning_trades,
-        )
-
-    def _positions(self) -> tuple[PositionRow, ...]:
-        spec, portfolio, marks = self._state.spec, self._state.portfolio, self._trader.marks
-        quantum = spec.tick_size * spec.lot_size
-        return tuple(
-            PositionRow(
-                instrument=instrument.symbol,
-                quantity=float(portfolio.positions[i]) * spec.lot_size,
-                average_price=portfolio.average_price(i) * spec.tick_size,
-                mark_price=float(marks[i]) * spec.tick_size,
-                realised=portfolio.realised[i] * quantum,
-                unrealised=portfolio.unrealised(i, int(marks[i])) * quantum,
-            )
-            for i, instrument in enumerate(spec.instruments)
-        )
 
 
 def _first_fault(node: int, settings: Settings, session: Session) -> Fault:

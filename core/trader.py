@@ -39,12 +39,15 @@ from kernels.dtw import library_distances_python_range, library_distances_scalar
 from kernels.dtw_batch import library_distances_batch
 from kernels.dtw_sliding import SlidingWindows, slide, start_sliding
 from kernels.dtw_topk import library_topk, pack_library
+from kernels.indicator_table import IndicatorStream, start_indicators, step_indicators
+from kernels.readiness import is_compiled
 
 PYTHON_CHUNK = 50
 """Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""
 NEIGHBOURS_REMEMBERED = 8
 TRADES_WAITING_MAX = 10_000
 MODELLED_LIQUIDITY = "modelled liquidity"
+GPU_CAPTION = "batch DTW on a CUDA device"
 
 
 def headline_feed(settings: Settings, symbols: Sequence[str]) -> HeadlineFeed:
@@ -88,12 +91,25 @@ class Trader:
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
         self._step: Step | None = None
         self._live: SlidingWindows | None = None
+        self._indicators: IndicatorStream | None = None
+        self._on_gpu = settings.gpu and self._try_gpu()
         self._inputs: AgentInputs | None = None
         self._situations: NDArray[np.float32] | None = None
         self._forecast: PatternForecast | None = None
         self._scores: NDArray[np.float64] = np.zeros(len(symbols))
         self._trajectories: Trajectories | None = None
         self._risk: tuple[ValueAtRisk, Sizing] | None = None
+
+    def _try_gpu(self) -> bool:
+        """Whether the batch kernel can run on a CUDA device; compiles it for that, before anything waits."""
+        from kernels.gpu import available, library_distances_gpu
+
+        if not available():
+            self._event(Severity.WARNING, "gpu is set and there is no CUDA device: the processor computes")
+            return False
+        library_distances_gpu(self._patterns[:1], self._patterns[:1], self._settings.band_steps)
+        self.captions += (GPU_CAPTION,)
+        return True
 
     def close(self) -> None:
         self._bank.close()
@@ -130,9 +146,23 @@ class Trader:
 
     def _prepare(self) -> tuple[AgentInputs, NDArray[np.float32]]:
         if self._inputs is None or self._situations is None:
-            self._inputs = agent_inputs(self._feed.history)
+            history = self._feed.history
+            self._inputs = agent_inputs(history, self._follow_indicators(history))
             self._situations = situation_vectors(self._inputs)
         return self._inputs, self._situations
+
+    def _follow_indicators(self, history: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The indicators go on from the last step where the feed went one further, else begin anew with the history;
+        None while they are not compiled.
+        """
+        if not is_compiled("indicators"):
+            return None
+        stream = self._indicators
+        if stream is not None and np.array_equal(stream.recent, history[:, -1 - stream.recent.shape[1] : -1]):
+            step_indicators(stream, history[:, -1])
+        else:
+            stream = self._indicators = start_indicators(history)
+        return stream.table.copy()
 
     # The stages of a cycle, in order.
 
@@ -178,6 +208,10 @@ class Trader:
 
     async def _distances(self, windows: NDArray[np.float32], kernel: DtwKernel) -> NDArray[np.float32]:
         band = self._settings.band_steps
+        if kernel is DtwKernel.BATCH and self._on_gpu:
+            from kernels.gpu import library_distances_gpu
+
+            return library_distances_gpu(windows, self._patterns, band)
         if kernel is DtwKernel.BATCH:
             return library_distances_batch(windows, self._packed.blocks, len(self._patterns), band)
         if kernel is DtwKernel.NUMBA:

@@ -7,6 +7,13 @@ ends early when all of it is beyond the k-th best.
 
 Exact even in the last bit: a bound adds the terms in the order in which a warping path meets them, each no larger than
 the path's own, and rounding is monotone, so the computed bound never exceeds the computed distance.
+
+The library stays in its own order. Blocks in the order of a k-d tree over eight principal components, each with one
+bound for all of its patterns, were built and taken out again: on 100,000 windows of the shipped panel that bound rules
+out 52 % of the blocks at m = 64 and 62 % at 128 (0.1 and 0.5 % in the panel's order), but the limit is tight later, and
+the search as a whole took 0.98 and 0.88 of the time at k = 10 (ratios 1.02, 0.94 to 1.10, and 1.13, 1.09 to 1.20; 12
+interleaved rounds of processor time, load 22), 1.15 and 0.99 at k = 32, 1.33 and 1.00 for windows of another market,
+and more at 20,000 patterns in every case.
 """
 
 from __future__ import annotations

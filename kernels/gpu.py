@@ -1,7 +1,8 @@
 """Batch DTW and Monte Carlo losses on a CUDA device, by the arguments and to the figures of the processor's functions.
 
-Nothing uses them by itself: no device was at hand to measure where one pays. Without a device `available` is False and
-both raise; NUMBA_ENABLE_CUDASIM=1 runs them in numba's simulator, slowly. One thread has one pair, or one draw.
+Used where the setting `gpu` or `tradetui risk --gpu` asks for it and there is a device; none was at hand to measure
+where one pays. Without a device `available` is False and both raise; NUMBA_ENABLE_CUDASIM=1 runs them in numba's
+simulator, slowly. One thread has one pair, or one draw.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numba import cuda as numba_cuda
 from numpy.typing import NDArray
 
 from kernels.checks import checked, checked_band
-from kernels.monte_carlo import check_draws, portfolio_loadings
+from kernels.monte_carlo import check_draws, drawn_stretches, portfolio_loadings
 from kernels.philox import philox
 
 # its annotations lack what a kernel sees
@@ -58,19 +59,29 @@ def library_distances_gpu(
 
 
 def monte_carlo_losses_gpu(
-    mean: NDArray[np.float64], covariance: NDArray[np.float64], weights: NDArray[np.float64], paths: int, seed: int
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    paths: int,
+    seed: int,
+    *,
+    degrees: int | None = None,
 ) -> NDArray[np.float32]:
-    """Losses under normal shocks: the draws of `kernels.monte_carlo.monte_carlo_losses`, to float32 rounding.
+    """Losses under fresh shocks: the random draws of `kernels.monte_carlo.monte_carlo_losses`, to float32 rounding.
 
-    Arguments, result and ValueError as there. Raises NoDeviceError.
+    Arguments, result and ValueError as there; what Student's t stretches the shocks by, one number a path, comes from
+    the processor. Raises NoDeviceError.
     """
     loadings, centre = portfolio_loadings(mean, covariance, weights)
-    check_draws(paths, 0, seed, None)
+    check_draws(paths, 0, seed, degrees)
     _need_device()
     out = cuda.device_array(paths, np.float32)
     key = np.uint64(seed) & _LOW, np.uint64(seed) >> np.uint64(32)
-    _losses[-(-paths // _THREADS), _THREADS](cuda.to_device(loadings.astype(np.float32)), -centre, *key, out)
-    return np.asarray(out.copy_to_host())
+    _moves[-(-paths // _THREADS), _THREADS](cuda.to_device(loadings.astype(np.float32)), *key, out)
+    moved = np.asarray(out.copy_to_host())
+    if degrees is not None:
+        moved *= drawn_stretches(int(degrees), len(loadings), seed, 0, paths, sobol=False)
+    return np.float32(-centre) - moved
 
 
 def _need_device() -> None:
@@ -107,7 +118,7 @@ _philox: Final = cuda.jit(device=True)(philox.py_func)
 
 
 @cuda.jit
-def _losses(loadings: Any, offset: float, k0: Any, k1: Any, out: Any) -> None:
+def _moves(loadings: Any, k0: Any, k1: Any, out: Any) -> None:
     path = cuda.grid(1)
     if path >= out.size:
         return
@@ -124,4 +135,4 @@ def _losses(loadings: Any, offset: float, k0: Any, k1: Any, out: Any) -> None:
                 moved += loadings[k] * np.float32(radius * math.cos(angle))
             if k + 1 < loadings.size:
                 moved += loadings[k + 1] * np.float32(radius * math.sin(angle))
-    out[path] = np.float32(offset) - moved
+    out[path] = moved

@@ -1,10 +1,14 @@
-"""The latest value of every indicator of every instrument in one compiled call: the trading loop's form."""
+"""The latest value of every indicator of every instrument in one compiled call: the trading loop's form.
+
+Incremental: a step takes the same work whatever came before it. Smoothed values go on from their last; those over the
+last `BAND_PERIOD` steps are made anew from the closes kept, which costs that constant and rounds as the whole does.
+"""
 
 from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -59,6 +63,43 @@ class Column(IntEnum):
 COLUMNS: Final = len(Column)
 
 
+_STEPS, _FAST, _SLOW, _SIGNAL, _FAST_SUM, _SLOW_SUM, _LINE_SUM, _GAIN, _LOSS, _TRUE_RANGE = range(10)
+_KEPT: Final = BAND_PERIOD + 1
+
+
+class IndicatorStream(NamedTuple):
+    """Indicators that follow their prices; made by `start_indicators`. `step_indicators` writes into these arrays."""
+
+    table: NDArray[np.float64]
+    """float64 [n, 15], see `Column`: of the closes so far."""
+    smoothed: NDArray[np.float64]
+    """float64 [n, 10]: steps so far, smoothed values and the sums that they start with."""
+    recent: NDArray[np.float64]
+    """float64 [n, 21]: the last closes, the newest last; zeros before the first."""
+
+
+def start_indicators(closes: NDArray[np.float64]) -> IndicatorStream:
+    """closes: float64 [n, t] prices, the newest last. Raises ValueError as `indicator_table`."""
+    closes = checked_closes(closes)
+    n = closes.shape[0]
+    stream = IndicatorStream(np.full((n, COLUMNS), np.nan), np.zeros((n, 10)), np.zeros((n, _KEPT)))
+    _advance(*stream, closes)
+    return stream
+
+
+def step_indicators(stream: IndicatorStream, newest: NDArray[np.float64]) -> IndicatorStream:
+    """One step on: `newest` float64 [n] prices. Returns `stream`, changed in place.
+
+    To the bit what `start_indicators` of all closes since its start gives. Raises ValueError as `indicator_table`, or
+    where the sizes do not fit; then nothing is changed.
+    """
+    newest = checked_closes(np.ascontiguousarray(newest)[:, None])
+    if len(newest) != len(stream.table):
+        raise ValueError(f"{len(newest)} new closes for {len(stream.table)} instruments")
+    _advance(*stream, newest)
+    return stream
+
+
 def indicator_table(closes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The latest value of every indicator.
 
@@ -66,12 +107,9 @@ def indicator_table(closes: NDArray[np.float64]) -> NDArray[np.float64]:
     of its function in `kernels.indicators` at the periods above; NaN where t is too short for it (`STEPS_NEEDED`).
     Raises ValueError on a price that is not positive and finite, or wrong dtype or rank.
     """
-    closes = checked_closes(closes)
     if not is_compiled("indicators"):
-        return _table_of_series(closes)
-    table = np.full((closes.shape[0], COLUMNS), np.nan)
-    _fill(closes, table)
-    return table
+        return _table_of_series(checked_closes(closes))
+    return start_indicators(closes).table
 
 
 def _table_of_series(closes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -94,101 +132,102 @@ def _table_of_series(closes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _fill(closes: Any, table: Any) -> None:
-    n = closes.shape[0]
-    for i in range(n):
-        row = closes[i]
-        out = table[i]
-        _fill_averages(row, out)
-        _fill_wilder(row, out)
-        _fill_bands(row, out)
+def _advance(table: Any, smoothed: Any, recent: Any, closes: Any) -> None:
+    """Take the columns of `closes` [n, steps] one after another, then fill the table."""
+    for i in range(closes.shape[0]):
+        for step in range(closes.shape[1]):
+            _smooth(smoothed[i], recent[i], closes[i, step])
+        if smoothed[i, _STEPS] > 0.0:
+            table[i, :] = np.nan
+            _read_smoothed(smoothed[i], table[i])
+            _read_recent(int(smoothed[i, _STEPS]), recent[i], table[i])
 
 
 @njit(cache=True)
-def _fill_averages(row: Any, out: Any) -> None:
-    """Both EMAs, MACD and its signal in one pass."""
-    fast = slow = signal = fast_sum = slow_sum = line_sum = 0.0
-    t = row.size
-    for step in range(t):
-        close = row[step]
-        if step < EMA_FAST_SPAN:
-            fast_sum += close
-            fast = fast_sum / EMA_FAST_SPAN
+def _smooth(state: Any, recent: Any, close: float) -> None:
+    """Both EMAs, MACD's signal, and Wilder's averages of gains, losses and true range (of closes alone)."""
+    step = state[_STEPS]
+    if step < EMA_FAST_SPAN:
+        state[_FAST_SUM] += close
+        state[_FAST] = state[_FAST_SUM] / EMA_FAST_SPAN
+    else:
+        state[_FAST] += 2.0 / (EMA_FAST_SPAN + 1.0) * (close - state[_FAST])
+    if step < EMA_SLOW_SPAN:
+        state[_SLOW_SUM] += close
+        state[_SLOW] = state[_SLOW_SUM] / EMA_SLOW_SPAN
+    else:
+        state[_SLOW] += 2.0 / (EMA_SLOW_SPAN + 1.0) * (close - state[_SLOW])
+    if step >= EMA_SLOW_SPAN - 1:
+        line = state[_FAST] - state[_SLOW]
+        if step < STEPS_NEEDED:
+            state[_LINE_SUM] += line
+            state[_SIGNAL] = state[_LINE_SUM] / MACD_SIGNAL_SPAN
         else:
-            fast += 2.0 / (EMA_FAST_SPAN + 1.0) * (close - fast)
-        if step < EMA_SLOW_SPAN:
-            slow_sum += close
-            slow = slow_sum / EMA_SLOW_SPAN
-        else:
-            slow += 2.0 / (EMA_SLOW_SPAN + 1.0) * (close - slow)
-        if step >= EMA_SLOW_SPAN - 1:
-            line = fast - slow
-            if step < STEPS_NEEDED:
-                line_sum += line
-                signal = line_sum / MACD_SIGNAL_SPAN
-            else:
-                signal += 2.0 / (MACD_SIGNAL_SPAN + 1.0) * (line - signal)
-    if t >= EMA_FAST_SPAN:
-        out[Column.EMA_FAST] = fast
-    if t >= EMA_SLOW_SPAN:
-        out[Column.EMA_SLOW] = slow
-        out[Column.MACD] = fast - slow
-    if t >= STEPS_NEEDED:
-        out[Column.MACD_SIGNAL] = signal
-        out[Column.MACD_HISTOGRAM] = fast - slow - signal
-
-
-@njit(cache=True)
-def _fill_wilder(row: Any, out: Any) -> None:
-    """RSI, and the ATR of closes alone."""
-    gain = loss = true_range = 0.0
-    t = row.size
-    for step in range(1, t):
-        change = row[step] - row[step - 1]
+            state[_SIGNAL] += 2.0 / (MACD_SIGNAL_SPAN + 1.0) * (line - state[_SIGNAL])
+    if step > 0:
+        change = close - recent[_KEPT - 1]
         up = max(change, 0.0)
         down = max(-change, 0.0)
         if step <= RSI_PERIOD:
-            gain += up / RSI_PERIOD
-            loss += down / RSI_PERIOD
+            state[_GAIN] += up / RSI_PERIOD
+            state[_LOSS] += down / RSI_PERIOD
         else:
-            gain += (up - gain) / RSI_PERIOD
-            loss += (down - loss) / RSI_PERIOD
+            state[_GAIN] += (up - state[_GAIN]) / RSI_PERIOD
+            state[_LOSS] += (down - state[_LOSS]) / RSI_PERIOD
         if step <= ATR_PERIOD:
-            true_range += abs(change) / ATR_PERIOD
+            state[_TRUE_RANGE] += abs(change) / ATR_PERIOD
         else:
-            true_range += (abs(change) - true_range) / ATR_PERIOD
-    if t > RSI_PERIOD:
-        out[Column.RSI] = 50.0 if gain + loss == 0.0 else 100.0 * gain / (gain + loss)
-    if t > ATR_PERIOD:
-        out[Column.ATR] = true_range
+            state[_TRUE_RANGE] += (abs(change) - state[_TRUE_RANGE]) / ATR_PERIOD
+    for k in range(_KEPT - 1):
+        recent[k] = recent[k + 1]
+    recent[_KEPT - 1] = close
+    state[_STEPS] = step + 1
 
 
 @njit(cache=True)
-def _fill_bands(row: Any, out: Any) -> None:
+def _read_smoothed(state: Any, out: Any) -> None:
+    t = state[_STEPS]
+    line = state[_FAST] - state[_SLOW]
+    if t >= EMA_FAST_SPAN:
+        out[Column.EMA_FAST] = state[_FAST]
+    if t >= EMA_SLOW_SPAN:
+        out[Column.EMA_SLOW] = state[_SLOW]
+        out[Column.MACD] = line
+    if t >= STEPS_NEEDED:
+        out[Column.MACD_SIGNAL] = state[_SIGNAL]
+        out[Column.MACD_HISTOGRAM] = line - state[_SIGNAL]
+    if t > RSI_PERIOD:
+        moved = state[_GAIN] + state[_LOSS]
+        out[Column.RSI] = 50.0 if moved == 0.0 else 100.0 * state[_GAIN] / moved
+    if t > ATR_PERIOD:
+        out[Column.ATR] = state[_TRUE_RANGE]
+
+
+@njit(cache=True)
+def _read_recent(t: int, recent: Any, out: Any) -> None:
     """Everything that looks at the last `BAND_PERIOD` steps."""
-    t = row.size
-    close = row[t - 1] if t else 0.0
+    close = recent[BAND_PERIOD]
     if t >= BAND_PERIOD:
         mean = 0.0
-        for step in range(t - BAND_PERIOD, t):
-            mean += row[step]
+        for k in range(1, _KEPT):
+            mean += recent[k]
         mean /= BAND_PERIOD
         squares = 0.0
-        for step in range(t - BAND_PERIOD, t):
-            squares += (row[step] - mean) ** 2
+        for k in range(1, _KEPT):
+            squares += (recent[k] - mean) ** 2
         deviation = math.sqrt(squares / BAND_PERIOD)
         out[Column.BOLLINGER_LOWER] = mean - BAND_WIDTH * deviation
         out[Column.BOLLINGER_MIDDLE] = mean
         out[Column.BOLLINGER_UPPER] = mean + BAND_WIDTH * deviation
         out[Column.Z_SCORE] = 0.0 if deviation <= 1e-12 * close else (close - mean) / deviation
     if t > BAND_PERIOD:
-        lowest = highest = row[t - 2]
+        lowest = highest = recent[BAND_PERIOD - 1]
         squares = 0.0
-        for step in range(t - 1 - BAND_PERIOD, t - 1):
-            lowest = min(lowest, row[step])
-            highest = max(highest, row[step])
-            squares += math.log(row[step + 1] / row[step]) ** 2
+        for k in range(BAND_PERIOD):
+            lowest = min(lowest, recent[k])
+            highest = max(highest, recent[k])
+            squares += math.log(recent[k + 1] / recent[k]) ** 2
         out[Column.DONCHIAN_LOWER] = lowest
         out[Column.DONCHIAN_UPPER] = highest
-        out[Column.MOMENTUM] = close / row[t - 1 - BAND_PERIOD] - 1.0
+        out[Column.MOMENTUM] = close / recent[0] - 1.0
         out[Column.VOLATILITY] = math.sqrt(squares / BAND_PERIOD)

@@ -67,7 +67,7 @@ def monte_carlo_losses(
         shocks = _drawn_shocks(mean.size, seed, first_draw + first, part.size, sobol)
         _weigh(shocks, loadings.astype(np.float32), part)
     if degrees is not None:
-        moved *= _drawn_stretches(int(degrees), mean.size, seed, first_draw, moved.size, sobol)
+        moved *= drawn_stretches(int(degrees), mean.size, seed, first_draw, moved.size, sobol)
     if antithetic:
         skipped = first_path - first_draw * per_draw
         moved = np.column_stack([moved, -moved]).reshape(-1)[skipped : skipped + paths]
@@ -92,7 +92,7 @@ def draw_scenarios(
     draws = -(-paths // 2) if antithetic else paths
     shocks = _drawn_shocks(mean.size, seed, 0, draws, sobol)
     if degrees is not None:
-        shocks *= _drawn_stretches(int(degrees), mean.size, seed, 0, draws, sobol)
+        shocks *= drawn_stretches(int(degrees), mean.size, seed, 0, draws, sobol)
     if antithetic:
         shocks = np.stack([shocks, -shocks], axis=2).reshape(mean.size, -1)[:, :paths]
     return np.ascontiguousarray((factor @ shocks + mean[:, None]).astype(np.float32))
@@ -198,7 +198,7 @@ def _drawn_shocks(assets: int, seed: int, first: int, draws: int, sobol: bool) -
     return shocks[:assets]
 
 
-def _drawn_stretches(degrees: int, assets: int, seed: int, first: int, draws: int, sobol: bool) -> NDArray[np.float32]:
+def drawn_stretches(degrees: int, assets: int, seed: int, first: int, draws: int, sobol: bool) -> NDArray[np.float32]:
     """What Student's t multiplies the shocks of draws first.. by: float32 [draws]."""
     stretch = np.empty(draws, np.float32)
     if sobol:

@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_order_benchmark(subjects)
     monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
     monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
+    monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
     monitor.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(monitor)
@@ -211,10 +212,13 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     if command == "experiment":
         return _experiment(arguments, console)
     if command == "bench":
-        from core.bench.monitor import bench_monitor
+        if arguments.recorder:
+            from core.bench.recorder import bench_recorder as measure
+        else:
+            from core.bench.monitor import bench_monitor as measure
 
         settings = _load(arguments)
-        asyncio.run(bench_monitor(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+        asyncio.run(measure(settings, arguments.replicates, arguments.seconds, arguments.json, console))
         return 0
     if command == "serve":
         from core.session import find_session
@@ -351,7 +355,8 @@ def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> 
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     from core.attach import stop_session
     from core.commands.start import start_swarm
-    from core.session import create_session, find_session, running_sessions
+    from core.session import create_session, find_session, running_sessions, sessions_root
+    from tui.tour import is_first_start
 
     attaching = arguments.command == "attach" or (
         arguments.session is not None and (arguments.session / "session.toml").exists()
@@ -370,7 +375,9 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session, live=arguments.live)
     read_only = getattr(arguments, "read_only", False)
-    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only)):
+    first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
+    config = arguments.config if not attaching else None
+    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first)):
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
@@ -378,14 +385,21 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-async def _show(session: Session | RemotePlace, *, owns_swarm: bool, read_only: bool) -> bool:
+async def _show(
+    session: Session | RemotePlace,
+    *,
+    owns_swarm: bool,
+    read_only: bool,
+    config: Path | None = None,
+    tour: bool = False,
+) -> bool:
     """Run the monitor; True when the swarm is to be stopped."""
     from core.attach import SwarmClient
     from tui.app import MonitorApp
 
     client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
-    app = MonitorApp(client)
+    app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
     loop = asyncio.get_running_loop()
     claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
     for number in (signal.SIGHUP, signal.SIGTERM):

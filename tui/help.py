@@ -74,6 +74,7 @@ KEYS = (
     ("1–6", "screens: monitor, compare, swarm, orders, profile, cycle"),
     ("a", "interleaved experiment on toggles of your choice; again to stop it"),
     ("[ ]", "orders: the book of the instrument before or after; profile: the latency of the span before or after"),
+    ("S", "every setting, and the configuration file: changed values are checked, and written only if all are valid"),
     (
         "C",
         "take control, or give it up: one operator at a time may change the swarm, and the nodes see to it; who that "

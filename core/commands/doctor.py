@@ -122,17 +122,19 @@ def _kernels(_: Settings) -> str:
     return f"{len(seconds)} kernels compile or load in {sum(seconds.values()):.1f} s"
 
 
-def _gpu(_: Settings) -> str:
+def _gpu(settings: Settings) -> str:
     """Where there is a device, it must give what the processor gives."""
     from kernels.gpu import available, library_distances_gpu
 
     if not available():
-        return "no CUDA device: the processor does everything, and everything is there"
+        asked = "gpu is set, and there is " if settings.gpu else ""
+        return f"{asked}no CUDA device: the processor does everything, and everything is there"
     rows = np.random.default_rng(1).standard_normal((64, 32)).cumsum(axis=1).astype(np.float32)
     expected = library_distances_batch(rows[:4], pack_patterns(rows), len(rows), 3)
     if not np.allclose(library_distances_gpu(rows[:4], rows, 3), expected, rtol=1e-5):
         raise DoctorError("the CUDA device computes wrong distances; check its driver (nvidia-smi)")
-    return "a CUDA device computes the processor's distances; nothing uses it by itself"
+    use = "batch DTW runs on it" if settings.gpu else "unused, set gpu to have batch DTW run on it"
+    return f"a CUDA device computes the processor's distances; {use}"
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

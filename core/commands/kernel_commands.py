@@ -74,6 +74,7 @@ def _risk_flags(commands: Any) -> None:
     risk.add_argument("--data", default="us-stocks", metavar="SOURCE", help="a shipped market or a path")
     risk.add_argument("--level", type=float, default=0.99, help="of confidence, above 0.5")
     risk.add_argument("--steps", type=int, default=250, help="of the backtest")
+    risk.add_argument("--gpu", action="store_true", help="draw on a CUDA device, where there is one")
     risk.add_argument("--json", type=Path, metavar="FILE")
     risk.set_defaults(run=run_risk)
 
@@ -84,7 +85,7 @@ def run_risk(arguments: argparse.Namespace, console: Console) -> int:
     from core.market.errors import MarketDataError
 
     try:
-        show_risk(arguments.data, arguments.level, arguments.steps, arguments.json, console)
+        show_risk(arguments.data, arguments.level, arguments.steps, arguments.json, console, gpu=arguments.gpu)
     except (MarketDataError, ValueError, OSError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         return 2

@@ -53,7 +53,16 @@ def _monte_carlo(returns: Returns, weights: Returns, level: float, seed: int, *,
     return loss_tail(monte_carlo_losses(mean, covariance, weights, PATHS, seed, degrees=DEGREES, sobol=sobol), level)
 
 
+FRESH: Final = f"Monte Carlo, fresh draws, Student-t {DEGREES}"
 SOBOL: Final = f"Monte Carlo, Sobol points, Student-t {DEGREES}"
+
+
+def _monte_carlo_gpu(returns: Returns, weights: Returns, level: float, seed: int) -> Figures:
+    from kernels.gpu import monte_carlo_losses_gpu
+
+    mean, covariance = returns.mean(axis=0), np.atleast_2d(np.cov(returns.T))
+    return loss_tail(monte_carlo_losses_gpu(mean, covariance, weights, PATHS, seed, degrees=DEGREES), level)
+
 
 METHODS: Final[dict[str, Method]] = {
     "historical": lambda returns, weights, level, _: historical_var_es(returns, weights, level),
@@ -63,12 +72,14 @@ METHODS: Final[dict[str, Method]] = {
     "Cornish-Fisher": _cornish_fisher,
     "EWMA": lambda returns, weights, level, _: ewma_var_es(returns @ weights, level),
     "filtered historical": lambda returns, weights, level, _: filtered_historical_var_es(returns @ weights, level),
-    f"Monte Carlo, fresh draws, Student-t {DEGREES}": _monte_carlo,
+    FRESH: _monte_carlo,
     SOBOL: functools.partial(_monte_carlo, sobol=True),
 }
 
 
-def show_risk(source: str, level: float, steps: int, json_file: Path | None, console: Console) -> None:
+def show_risk(
+    source: str, level: float, steps: int, json_file: Path | None, console: Console, *, gpu: bool = False
+) -> None:
     """Print and write every method's figures for the step after the recording's last, and its backtest.
 
     Raises MarketDataError for a recording that cannot be read; ValueError for one too short, or a bad level.
@@ -81,7 +92,7 @@ def show_risk(source: str, level: float, steps: int, json_file: Path | None, con
             f"{len(returns)} returns are too few for a backtest of {steps} steps, 2 or more, after {WINDOW} of history"
         )
     weights = np.full(returns.shape[1], 1.0 / returns.shape[1])
-    methods = dict(METHODS)
+    methods = _methods(gpu, console)
     if returns.shape[1] + 1 > DIMENSIONS_MAX:
         del methods[SOBOL]
         console.print(f"without Sobol points: they have {DIMENSIONS_MAX} dimensions, an instrument each and one more")
@@ -123,6 +134,20 @@ def show_risk(source: str, level: float, steps: int, json_file: Path | None, con
             "component_var": dict(zip(names, parts.tolist(), strict=True)),
         }
         json_file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _methods(gpu: bool, console: Console) -> dict[str, Method]:
+    """gpu: fresh draws on a CUDA device, where there is one."""
+    if not gpu:
+        return dict(METHODS)
+    from kernels.gpu import available
+
+    if not available():
+        console.print("there is no CUDA device: the processor draws")
+        return dict(METHODS)
+    methods = dict(METHODS)
+    del methods[FRESH]
+    return methods | {f"{FRESH}, CUDA": _monte_carlo_gpu}
 
 
 def _row(name: str, method: Method, returns: Returns, weights: Returns, level: float, steps: int) -> dict[str, Any]:

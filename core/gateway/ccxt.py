@@ -13,9 +13,11 @@ import time
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from core.book_ladder import Level
 from core.gateway.ccxt_messages import CcxtMessages, number_of
 from core.gateway.connector import (
     SKEW_MS_MAX,
@@ -81,7 +83,7 @@ class CcxtConnector:
 
     async def connect(self, handler: LinkHandler) -> None:
         """See `Connector.connect`."""
-        errors = _ccxt()
+        errors = await asyncio.to_thread(_ccxt)  # a second of work: the swarm's links must not wait for it
         exchange = self._new_exchange()
         watcher = asyncio.create_task(self._watch(exchange))
         try:
@@ -90,13 +92,16 @@ class CcxtConnector:
                 await self._check_clock(exchange)
                 self._check_market(exchange)
                 await _is_watching(exchange, watcher)
-        except (TimeoutError, errors.BaseError, ConnectorError, OSError) as error:
+        except BaseException as error:
             watcher.cancel()
             await exchange.close()
-            if isinstance(error, ConnectorError):
+            if isinstance(error, TimeoutError):
+                raise ConnectorError(f"{self._venue.exchange} does not answer") from None
+            if isinstance(error, errors.BaseError):
+                raise ConnectorError(f"{self._venue.exchange}: {_said(error)}") from None
+            if isinstance(error, ConnectorError | OSError) or not isinstance(error, Exception):
                 raise
-            what = "does not answer" if isinstance(error, TimeoutError) else _said(error)
-            raise ConnectorError(f"{self._venue.exchange}: {what}") from None
+            raise ConnectorError(f"{self._venue.exchange} lists markets that cannot be read: {error!r}") from error
         self._exchange, self._handler, self._watcher = exchange, handler, watcher
         where = " (sandbox)" if self._venue.sandbox and not self.replays else ""
         self.captions = (f"ccxt: {self._venue.exchange}{where}",)
@@ -279,6 +284,20 @@ class CcxtConnector:
         cash = self._messages.cash_quanta(totals.get(assets[0][2]))
         lots = [self._scale.lot.count_rounded(totals.get(base) or "0") for base, _, _ in assets]
         return Balances(cash, tuple(lots))
+
+    async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
+        """See `core.gateway.book_source`."""
+        symbol, scale = self._messages.symbols[instrument], self._scale
+        book = await self._ask(lambda exchange: exchange.fetch_order_book(symbol, levels))
+        # An order book's numbers are floats whatever `exchange.number` says: they print as they were sent.
+        bids, asks = (
+            [
+                (scale.tick.count_decimal(Decimal(str(row[0]))), scale.lot.count_decimal(Decimal(str(row[1]))))
+                for row in rows
+            ]
+            for rows in (book["bids"][:levels], book["asks"][:levels])
+        )
+        return bids, asks
 
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""

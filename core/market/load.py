@@ -43,19 +43,48 @@ def load_market(source: str | Path) -> MarketData:
     with duckdb.connect() as connection:
         if isinstance(source, str) and source in _SHIPPED:
             return _load_shipped(connection, *_SHIPPED[source])
-        path = Path(source).expanduser()
-        if not path.exists():
-            problem = "there is neither a file or directory of this name nor a shipped market"
-            raise MarketDataError(path, problem, f"Give a path, or one of {', '.join(SHIPPED_MARKETS)}")
+        path, files = _files_of(source)
         recording = Recording(path.stem if path.is_file() else path.resolve().name, str(path))
-        files = [path] if path.is_file() else _files_in(path)
-        if any(capture_part(file) for file in files) and not _is_tick_file(connection, files):
+        if _is_capture(connection, files):
             return load_capture(connection, files, recording)
-        if len(files) > 1:
-            named = ", ".join(file.name for file in files[:5])
-            problem = f"the directory has {len(files)} files and none is part of a capture: {named}"
-            raise MarketDataError(path, problem, "Give the path of one of them")
-        return _load_file(connection, files[0], recording)
+        return _load_file(connection, _only(path, files), recording)
+
+
+def panel_file(connection: duckdb.DuckDBPyConnection, source: str | Path) -> tuple[Path, str] | None:
+    """The file of the user's own panel and the name of its time column; None where `source` is no panel.
+
+    Raises MarketDataError as `load_market`.
+    """
+    path, files = _files_of(source)
+    if _is_capture(connection, files):
+        return None
+    file = _only(path, files)
+    columns = set(column_names(connection, file))
+    return (file, _time_column(columns)) if columns & {"instrument", "close"} else None
+
+
+def _files_of(source: str | Path) -> tuple[Path, list[Path]]:
+    path = Path(source).expanduser()
+    if not path.exists():
+        problem = "there is neither a file or directory of this name nor a shipped market"
+        raise MarketDataError(path, problem, f"Give a path, or one of {', '.join(SHIPPED_MARKETS)}")
+    return path, [path] if path.is_file() else _files_in(path)
+
+
+def _is_capture(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> bool:
+    return any(capture_part(file) for file in files) and not _is_tick_file(connection, files)
+
+
+def _only(path: Path, files: list[Path]) -> Path:
+    if len(files) > 1:
+        named = ", ".join(file.name for file in files[:5])
+        problem = f"the directory has {len(files)} files and none is part of a capture: {named}"
+        raise MarketDataError(path, problem, "Give the path of one of them")
+    return files[0]
+
+
+def _time_column(columns: set[str]) -> str:
+    return "ts_ns" if "ts_ns" in columns and "date" not in columns else "date"
 
 
 def verify_checksum(path: Path) -> None:
@@ -84,8 +113,7 @@ def _load_file(connection: duckdb.DuckDBPyConnection, path: Path, recording: Rec
     if columns & {"price", "quantity"} and not columns & {"instrument", "close"}:
         return load_ticks(connection, path, recording)
     if columns & {"instrument", "close"}:
-        time = "ts_ns" if "ts_ns" in columns and "date" not in columns else "date"
-        return load_panel(connection, path, recording, time)
+        return load_panel(connection, path, recording, _time_column(columns))
     problem = f"the columns {', '.join(sorted(columns))} are neither a panel's nor ticks"
     remedy = "A panel has date (or ts_ns), instrument, close; ticks have ts_ns, price, quantity"
     raise MarketDataError(path, problem, remedy)

@@ -124,7 +124,7 @@ def first_repeat(keys: NDArray[np.int64]) -> tuple[int, int] | None:
 
 def column_names(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     """The file's columns. Raises MarketDataError for a file that is no parquet or CSV, or cannot be read."""
-    return list(_source(connection, path).columns)
+    return list(open_source(connection, path).columns)
 
 
 def read_table(connection: duckdb.DuckDBPyConnection, path: Path, kinds: dict[str, Kind]) -> Table:
@@ -133,7 +133,7 @@ def read_table(connection: duckdb.DuckDBPyConnection, path: Path, kinds: dict[st
     Raises MarketDataError for a missing column, an unreadable file, no rows, a row with more values than columns, or a
     value that is missing or is not of its column's kind.
     """
-    source = _source(connection, path)
+    source = open_source(connection, path)
     for name in kinds:
         if name not in source.columns:
             problem = f"the column is missing; the file has {', '.join(source.columns)}"
@@ -156,8 +156,8 @@ def read_table(connection: duckdb.DuckDBPyConnection, path: Path, kinds: dict[st
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """One file as SQL reads it."""
+class Source:
+    """One file as SQL reads it; made by `open_source`."""
 
     connection: duckdb.DuckDBPyConnection
     path: Path
@@ -167,18 +167,26 @@ class _Source:
     beyond: str | None
     """Identifier of a column that takes what a CSV row has beyond the header's columns."""
 
-    def query(self, sql: str) -> duckdb.DuckDBPyConnection:
-        """Run `sql` with {} standing for the file. Raises MarketDataError."""
-        return _query(self.connection, self.path, sql.format(self.scan))
+    def query(self, sql: str, *, literal: bool = False) -> duckdb.DuckDBPyConnection:
+        """Run `sql` with {} standing for the file. Raises MarketDataError.
+
+        literal: the path stands in the text, for statements that take no parameter.
+        """
+        if not literal:
+            return _query(self.connection, self.path, sql.format(self.scan))
+        path = glob.escape(str(self.path)).replace("'", "''")
+        scan = self.scan.replace("?", f"'{path}'", 1)
+        return _query(self.connection, self.path, sql.format(scan), with_path=False)
 
 
-def _source(connection: duckdb.DuckDBPyConnection, path: Path) -> _Source:
+def open_source(connection: duckdb.DuckDBPyConnection, path: Path) -> Source:
+    """The file as SQL reads it. Raises MarketDataError for a file that is no parquet or CSV, or cannot be read."""
     if path.suffix.lower() not in FORMATS:
         raise MarketDataError(path, "the file is neither .parquet nor .csv", "Convert it")
     if path.suffix.lower() == ".parquet":
         described = _query(connection, path, "SELECT * FROM read_parquet(?) LIMIT 0").description or ()
         names = [str(row[0]) for row in described]
-        return _Source(connection, path, "read_parquet(?)", {name: _quoted(name) for name in names}, None)
+        return Source(connection, path, "read_parquet(?)", {name: _quoted(name) for name in names}, None)
     # Columns are given by place and as text: SQL's names know no case, and a type guess would fail without a row.
     names = _csv_header(path)
     identifiers = [f"c{index}" for index in range(len(names) + 1)]
@@ -188,7 +196,7 @@ def _source(connection: duckdb.DuckDBPyConnection, path: Path) -> _Source:
     if len(columns) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise MarketDataError(path, "two columns have this name", "Rename or remove one", column=twice)
-    return _Source(connection, path, scan, columns, beyond=identifiers[-1])
+    return Source(connection, path, scan, columns, beyond=identifiers[-1])
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -199,7 +207,7 @@ def _csv_header(path: Path) -> list[str]:
         raise MarketDataError(path, f"the file cannot be read: {error}", "Give a CSV in UTF-8") from error
 
 
-def _check_no_value_beyond(source: _Source, beyond: str) -> None:
+def _check_no_value_beyond(source: Source, beyond: str) -> None:
     """A comma too many, as in an unquoted 1,234.50, would move values into other columns."""
     places = source.query(f"SELECT {beyond} IS NOT NULL AS beyond FROM {{}}").fetchnumpy()["beyond"]
     found = first_true(np.asarray(places, dtype=np.bool_))
@@ -212,9 +220,11 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _query(connection: duckdb.DuckDBPyConnection, path: Path, sql: str) -> duckdb.DuckDBPyConnection:
+def _query(
+    connection: duckdb.DuckDBPyConnection, path: Path, sql: str, *, with_path: bool = True
+) -> duckdb.DuckDBPyConnection:
     try:
-        return connection.execute(sql, [glob.escape(str(path))])
+        return connection.execute(sql, [glob.escape(str(path))] if with_path else [])
     except (duckdb.Error, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise MarketDataError(path, f"the file cannot be read: {first_line}", "Check that it is intact") from error

@@ -47,14 +47,16 @@ class AgentInputs:
     """[n] of the whole history, a step; never 0."""
 
 
-def agent_inputs(history: NDArray[np.float64]) -> AgentInputs:
-    """Stage `strategy_indicators`. `history` float64[n, t], t >= 2, closes up to and with this step.
+def agent_inputs(history: NDArray[np.float64], indicators: NDArray[np.float64] | None = None) -> AgentInputs:
+    """Stage `strategy_indicators`. `history` float64[n, t], t >= 2, closes up to and with this step; `indicators` of
+    them where they are known (`kernels.indicator_table`).
 
     Raises ValueError on a price that is not positive and finite, or a history shorter than 2 steps.
     """
     if history.ndim != 2 or history.shape[1] < 2:
         raise ValueError(f"history {history.shape}: want [instruments, steps] with 2 steps or more")
-    indicators = indicator_table(history)
+    if indicators is None:
+        indicators = indicator_table(history)
     close = history[:, -1].copy()
     returns = np.ascontiguousarray((history[:, 1:] / history[:, :-1] - 1.0).T)
     long_volatility = np.maximum(np.sqrt(np.mean(np.square(returns), axis=0)), _LEAST)

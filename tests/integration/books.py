@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from core.node_book import NodeBook, replay_node
 from core.session import Session
 from core.venue.events import OrderAccepted, Traded
 from core.venue.journal import read_events
 from core.venue.process import journal_path
-from core.verify import NodeBook, replay_node, verify
+from core.verify import verify
 
 
 def check_books(session: Session, *, settled: bool = True) -> NodeBook:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +18,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def dask_cluster(folder: Path, count: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """The scheduler's address, and `count` workers of one thread each."""
+def dask_cluster(
+    folder: Path, prelude: str = "", environments: Sequence[dict[str, str]] = ({}, {})
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The scheduler's address, and a worker of one thread for each of `environments`, which runs `prelude` first."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     common = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
     scheduler = subprocess.Popen([*dask, "--no-dashboard"], **common)  # type: ignore[call-overload]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--nworkers", "1"]
+    main = f"import distributed.cli.dask_worker as worker\n{prelude}\nworker.main()"
     # without a nanny: a killed worker stays dead
+    worker = [sys.executable, "-c", main, address, "--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard"]
     workers = [
-        subprocess.Popen([*worker, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"], **common)  # type: ignore[call-overload]
-        for _ in range(count)
+        subprocess.Popen(
+            [*worker, "--host", "127.0.0.1", "--memory-limit", "0"],
+            env=os.environ | environment,
+            **common,  # type: ignore[call-overload]
+        )
+        for environment in environments
     ]
     try:
         yield address, workers

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from core.gateway.book_source import BookSource
 from core.gateway.connector import ConnectorError
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
@@ -277,6 +278,19 @@ def test_a_venue_of_another_market_is_refused(tmp_path: Path, protocol: str, mon
     run(work(MarketScale.of(["S0", "S9"], "0.01", "1"), "does not trade S9"))
     run(work(MarketScale.of(["S0"], "0.001", "1"), "tick"))
     run(work(MarketScale.of(["S0"], "0.01", "10"), "lot"))
+
+
+def test_the_book_is_shown_where_the_protocol_has_one(tmp_path: Path, protocol: str) -> None:
+    async def work() -> None:
+        async with both(tmp_path, protocol) as (venue, trader):
+            if not isinstance(trader.connector, BookSource):
+                assert protocol == "fix", "order entry by FIX shows no book"
+                return
+            bids, asks = await trader.connector.depth(1, 5)
+            assert (list(bids), list(asks)) == venue.exchange.depth(1, 5, server_module.unix_ms())
+            assert bids[0][0] < asks[0][0]
+
+    run(work())
 
 
 def test_a_wrong_secret_is_refused_and_stands_in_no_message(tmp_path: Path, protocol: str) -> None:

@@ -68,6 +68,9 @@ def test_a_whole_sitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     terminal = Terminal(MONITOR, columns=120, rows=40)
     try:
+        wait(terminal, lambda: "in one screen" in terminal.text(), 60, "the tour of a first start")
+        terminal.send(b" ")
+        wait(terminal, lambda: "in one screen" not in terminal.text(), 10, "any key closes it")
         wait(terminal, lambda: "cycles/s" in terminal.text() and "leads" in terminal.text(), 120, "the first cycles")
         (session,) = running_sessions()
         with Watcher(session).watching() as watcher:

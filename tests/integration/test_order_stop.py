@@ -40,13 +40,35 @@ def in_doubt(session: Session) -> list[Finding]:
     return [finding for finding in verify(session).findings if finding.rule == "order is known"]
 
 
-def test_a_stop_under_load_leaves_no_order_in_doubt(tmp_path: Path) -> None:
+async def freeze_with_orders_on_the_wire(session: Session) -> int:
+    """Stop the venue in its tracks and wait until the gateway waits for it. Returns the venue's process id."""
+    venue = process_ids(session)["venue"]
+    os.kill(venue, signal.SIGSTOP)
+    await until(lambda: verify(session).counts["orders in doubt"] > 0, 60, "orders are on the wire")
+    return venue
+
+
+def process_ids(session: Session) -> dict[str, int]:
+    state = session.read_swarm()
+    assert state is not None
+    return {process.name: process.pid for process in state.processes}
+
+
+def nodes_are_stopped(session: Session) -> bool:
+    state = session.read_swarm()
+    return state is not None and all(p.state == "stopped" for p in state.processes if p.name.startswith("node"))
+
+
+def test_a_stop_waits_for_the_venues_word_on_what_is_on_the_wire(tmp_path: Path) -> None:
     session = create_session(load_settings(**FAR_AWAY), tmp_path / "session")
 
     async def work() -> None:
         started = await trade(session, 5)
-        await until(lambda: verify(session).counts["orders in doubt"] > 0, 30, "orders are on the wire")
-        await stop_session(session)
+        venue = await freeze_with_orders_on_the_wire(session)
+        stopping = asyncio.create_task(stop_session(session))
+        await until(lambda: nodes_are_stopped(session), 60, "the nodes are stopped")
+        os.kill(venue, signal.SIGCONT)
+        await stopping
         await asyncio.to_thread(started.supervisor.wait)
 
     asyncio.run(work())
@@ -62,11 +84,11 @@ def test_a_killed_session_has_orders_in_doubt_until_it_is_started_again(tmp_path
 
     async def work() -> None:
         started = await trade(session, 5)
-        await until(lambda: verify(session).counts["orders in doubt"] > 0, 30, "orders are on the wire")
+        await freeze_with_orders_on_the_wire(session)
         state = session.read_swarm()
         assert state is not None
         # All at once and the supervisor first, as a power cut does.
-        for pid in (state.supervisor_pid, *(process.pid for process in state.processes)):
+        for pid in (state.supervisor_pid, *process_ids(session).values()):
             os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(started.supervisor.wait)
         found = in_doubt(session)

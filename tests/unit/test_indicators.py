@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.indicator_table import COLUMNS, STEPS_NEEDED, Column, indicator_table
+from kernels import indicator_table as compiled
+from kernels.indicator_table import (
+    COLUMNS,
+    STEPS_NEEDED,
+    Column,
+    indicator_table,
+    start_indicators,
+    step_indicators,
+)
 from kernels.indicators import (
     atr,
     bollinger_bands,
@@ -217,3 +225,74 @@ FREE[2, 3] = 0.0
 def test_bad_input_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_each_step_is_to_the_bit_the_whole_history() -> None:
+    closes = prices(400)
+    stream = start_indicators(closes[:, :1])
+    for t in range(2, 401):
+        assert step_indicators(stream, closes[:, t - 1]) is stream
+        np.testing.assert_array_equal(stream.table, indicator_table(closes[:, :t]))
+    # and of a part, for the other way to begin
+    part = start_indicators(closes[:, :250])
+    for t in range(251, 401):
+        step_indicators(part, closes[:, t - 1])
+    np.testing.assert_array_equal(part.table, stream.table)
+
+
+def test_state_does_not_grow_and_refused_closes_change_nothing() -> None:
+    stream = start_indicators(prices(30))
+    sizes = [array.nbytes for array in stream]
+    for close in prices(300).T:
+        step_indicators(stream, close)
+    assert [array.nbytes for array in stream] == sizes
+    before = [array.copy() for array in stream]
+    for newest in (np.array([1.0, 2.0, NAN, 3.0]), np.array([1.0, 0.0, 2.0, 3.0]), np.ones(3)):
+        with pytest.raises(ValueError, match=r"positive|only finite|new closes"):
+            step_indicators(stream, newest)
+    for array, old in zip(stream, before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+class Counted(float):
+    """A number that counts what is computed with it."""
+
+    operations = 0
+
+
+def _counting(name: str) -> Callable[..., object]:
+    plain = getattr(float, name)
+
+    def counted(self: float, *others: float) -> object:
+        Counted.operations += 1
+        found = plain(self, *others)
+        return Counted(found) if type(found) is float else found
+
+    return counted
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "neg", "abs"):
+    setattr(Counted, f"__{_name}__", _counting(f"__{_name}__"))
+for _name in ("lt", "le", "gt", "ge", "eq"):
+    setattr(Counted, f"__{_name}__", _counting(f"__{_name}__"))
+
+
+def test_a_step_takes_the_same_work_whatever_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("_smooth", "_read_smoothed", "_read_recent"):
+        monkeypatch.setattr(compiled, part, getattr(compiled, part).py_func)
+    work = []
+    for steps in (60, 600, 2_400):
+        stream = start_indicators(prices(steps, 2))
+        table, smoothed, recent = (array.astype(object) for array in stream)
+        for array in (table, smoothed, recent):
+            array[:] = np.vectorize(Counted, otypes=[object])(array)
+        Counted.operations = 0
+        newest = np.array([[Counted(50.5)], [Counted(7.5)]], object)
+        compiled._advance.py_func(table, smoothed, recent, newest)
+        work.append(Counted.operations)
+        np.testing.assert_array_equal(
+            table.astype(float), step_indicators(stream, np.array([50.5, 7.5])).table, strict=True
+        )
+    assert work[0] > 100
+    # a minimum is changed or not by the prices themselves: a few more or less, and no trend
+    assert max(work) - min(work) <= 4, work

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from core.config import Settings
 from core.market.load import load_market
 from core.mining import MinedLibrary, MiningSettings, _judge, _rank_correlation, _samples, mine, save_library
-from core.mining_tasks import Candidates, closes_of
+from core.mining_input import closes_of
+from core.mining_labels import MEMBERS_MAX, Labels
+from core.mining_tasks import Candidates
 from core.mining_workers import LocalProcesses, Task, WorkersError
 from core.patterns import library_of, mined_library
 from kernels.dtw_batch import library_distances_batch, pack_patterns
@@ -161,14 +163,37 @@ def test_returns_that_patterns_foretell_are_found_and_others_are_not(tmp_path: P
         assert (found.p_value < 0.05) is foretold
 
 
-def test_rank_correlation_and_forward_returns() -> None:
+def labels_in(folder: Path, values: NDArray[np.int64], chunk: int = 500) -> Labels:
+    """The labels as files, as tasks leave them."""
+    folder.mkdir()
+    files = []
+    for first in range(0, len(values), chunk):
+        files.append(folder / f"{first}.npy")
+        np.save(files[-1], values[first : first + chunk].astype(np.int32))
+    return Labels(files, chunk)
+
+
+def test_labels_in_files_give_the_members_that_they_give_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(4).choice(6, 3_210, p=[0.5, 0.3, 0.15, 0.05, 0.0, 0.0])
+    labels = labels_in(tmp_path / "labels", values)
+    for cluster, found in enumerate(labels.members(6)):
+        members = np.flatnonzero(values == cluster)
+        if len(members) > MEMBERS_MAX:
+            members = members[np.linspace(0, len(members) - 1, MEMBERS_MAX).astype(np.int64)]
+        np.testing.assert_array_equal(found, members)
+    for first, stop in ((0, 1), (499, 501), (0, 3_210), (1_500, 2_000), (3_209, 3_210)):
+        np.testing.assert_array_equal(labels.between(first, stop), values[first:stop])
+
+
+def test_rank_correlation_and_forward_returns(tmp_path: Path) -> None:
     assert _rank_correlation(np.array([1.0, 5.0, 9.0]), np.array([2.0, 3.0, 80.0])) == pytest.approx(1.0)
     assert _rank_correlation(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0.0
     inside, outside = _samples(SMALL)
     medoids = np.array([0, 1])
     labels = np.zeros(len(inside), np.int64)
     labels[5] = 1
-    judged = _judge(SMALL, inside, outside, medoids, labels, np.zeros(len(outside), np.int64), 1)
+    both = labels_in(tmp_path / "in", labels), labels_in(tmp_path / "out", np.zeros(len(outside), np.int64))
+    judged = _judge(SMALL, (inside, outside), medoids, both, 1, silent)
     row = inside.first_end + 5 * SMALL.stride
     closes = closes_of("us-stocks")[0]
     assert judged.forward_return[1] == pytest.approx(closes[row + 1] / closes[row] - 1)

@@ -82,7 +82,7 @@ dtw.library_distances_scalar(rows[0], rows, 6)
 indicator_table.indicator_table(np.ones((20, 100)))
 risk.portfolio_var_es(np.zeros((100, 20)), np.ones(20), 0.99)
 called = (dtw._each_pair, dtw_batch._batch, dtw_topk._search)
-called += (indicator_table._fill, risk._portfolio)
+called += (indicator_table._advance, risk._portfolio)
 print([sum(f.stats.cache_misses.values()) for f in called], [sum(f.stats.cache_hits.values()) for f in called])
 """
     assert python(use, env) == "[0, 0, 0, 0, 0] [1, 1, 1, 1, 1]"
