@@ -17,7 +17,7 @@ SHOWN = {
     "tradetui pnl": r"largest drawdown",
     "tradetui report": r"cycles of first",
     "tradetui compare": r"slower by 5% or more: .*order_placement|no span is surely slower by 5% or more",
-    "tradetui experiment": r"b batching on→off: \w+",
+    "tradetui experiment": r"s serialization capnp→msgpack-columns: \w+",
     "tradetui export": r"cycles\.parquet",
 }
 """What each prints, here and on the page."""
