@@ -16,7 +16,7 @@ SHOWN = {
     "tradetui verify": r"clean: every decision has its order or denial, and every unit of cash is found",
     "tradetui pnl": r"largest drawdown",
     "tradetui report": r"cycles of first",
-    "tradetui compare": r"not the same venue_latency_ms: 0.0, then 3.0.*(slower by 5% or more: |no span is surely slower by 5% or more)",
+    "tradetui compare": r"venue_latency_ms: 0.0, then 3.0.*(slower by 5% or more: |no span is surely slower by 5%)",
     "tradetui experiment": r"s serialization capnp→msgpack-columns: \w+",
     "tradetui export": r"cycles\.parquet",
 }
