@@ -32,7 +32,7 @@ from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapsh
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
-from core.swarm_questions import REPLY_TIMEOUT_S, LinkLost, Questions, is_to_be_repeated, obeyed
+from core.swarm_questions import REPLY_TIMEOUT_S, LinkLost, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
 from core.toggles import Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
@@ -271,6 +271,10 @@ class SwarmClient:
         """Sample the leader's loop: `files` by name, `decisions` that were committed meanwhile. Raises SessionError."""
         return obeyed(await self.ask_leader(Control.PROFILE, {"seconds": seconds}, timeout_s=seconds + 60))
 
+    async def time_spans(self, on: bool) -> str:
+        """Have the leader time its spans, or only its cycles. Raises SessionError."""
+        return str(obeyed(await self.ask_leader(Control.TIMERS, {"on": on}))["text"])
+
     def _known_settings(self) -> Settings:
         return self._news.settings or Settings.model_construct()
 
@@ -379,7 +383,7 @@ class SwarmClient:
     async def ask_leader(self, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         leader = self.snapshot().leader
         if leader is None:
-            return "no node leads at present; try again in a moment"
+            return NotTaken("no node leads at present; try again in a moment")
         return await self._ask(leader, kind, values, timeout_s)
 
     async def _ask(self, peer: int, kind: Control, values: dict[str, Any], timeout_s: float = REPLY_TIMEOUT_S) -> Any:

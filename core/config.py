@@ -146,9 +146,9 @@ class Settings(BaseSettings):
         parse_pace(value)
         return value
 
-    @field_validator("patterns")
+    @field_validator("patterns", "venue_keys")
     @classmethod
-    def _patterns_absolute(cls, value: str) -> str:
+    def _path_absolute(cls, value: str) -> str:
         # every process of the swarm must find the same file
         return str(Path(value).expanduser().resolve()) if value else ""
 

@@ -59,7 +59,8 @@ def _edited(text: str, changes: Mapping[str, object]) -> str:
         line = f"{name} = {_toml(value)}"
         at = next((k for k, each in enumerate(lines) if re.match(rf"\s*{re.escape(name)}\s*=", each)), None)
         if at is None:
-            added += ["", f"# {Settings.model_fields[name].description or name}", line]
+            meaning = " ".join((Settings.model_fields[name].description or name).split())
+            added += ["", f"# {meaning}", line]
         else:
             lines[at] = line + _comment(lines[at])
     # The file has no tables, so what is added may stand at its end.

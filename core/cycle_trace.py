@@ -39,6 +39,8 @@ class CycleTrace:
     start_ns: int
     end_ns: int
     intervals: tuple[tuple[int, int, int], ...]
+    step: int = -1
+    """The market step that its proposals name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class WorkInterval:
     work: Work
     start_ns: int
     end_ns: int
+    step: int = -1
+    """The step that the message named which asked for it; -1 where it named none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,10 @@ class TraceBuffer:
 
     node: int
     cycles: deque[CycleTrace] = field(default_factory=lambda: deque(maxlen=CYCLES_KEPT))
-    work: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=WORK_KEPT))
+    work: deque[tuple[int, int, int, int]] = field(default_factory=lambda: deque(maxlen=WORK_KEPT))
 
-    def timed(self, work: Work, act: Callable[..., Any]) -> Callable[..., Any]:
-        """`act`, with its time kept as `work`."""
+    def timed(self, work: Work, act: Callable[..., Any], *, names_step: bool = False) -> Callable[..., Any]:
+        """`act`, with its time kept as `work`. `names_step`: its first argument is the market step that it is for."""
         append, clock, number = self.work.append, time.perf_counter_ns, int(work)
 
         def wrapped(*arguments: Any) -> Any:
@@ -76,24 +80,26 @@ class TraceBuffer:
             try:
                 return act(*arguments)
             finally:
-                append((number, start_ns, clock()))
+                append((number, start_ns, clock(), int(arguments[0]) if names_step else -1))
 
         return wrapped
 
     def to_dict(self) -> dict[str, Any]:
         """MessagePack-ready."""
-        cycles = [[c.cycle, c.leader, c.start_ns, c.end_ns, [list(i) for i in c.intervals]] for c in self.cycles]
+        cycles = [
+            [c.cycle, c.leader, c.start_ns, c.end_ns, [list(i) for i in c.intervals], c.step] for c in self.cycles
+        ]
         return {"node": self.node, "cycles": cycles, "work": [list(each) for each in self.work]}
 
 
 def merged(answers: Sequence[dict[str, Any]]) -> SwarmTrace:
     """One trace of the nodes' `TraceBuffer.to_dict`. Raises KeyError, TypeError or ValueError on other values."""
     cycles = [
-        CycleTrace(cycle, leader, start, end, tuple((span, a, b) for span, a, b in intervals))
+        CycleTrace(cycle, leader, start, end, tuple((span, a, b) for span, a, b in intervals), step)
         for answer in answers
-        for cycle, leader, start, end, intervals in answer["cycles"]
+        for cycle, leader, start, end, intervals, step in answer["cycles"]
     ]
-    work = [WorkInterval(answer["node"], Work(w), a, b) for answer in answers for w, a, b in answer["work"]]
+    work = [WorkInterval(answer["node"], Work(w), a, b, step) for answer in answers for w, a, b, step in answer["work"]]
     newest = sorted(cycles, key=lambda each: each.cycle)[-CYCLES_KEPT:]
     since_ns = newest[0].start_ns if newest else 0
     return SwarmTrace(tuple(newest), tuple(sorted((w for w in work if w.end_ns >= since_ns), key=lambda w: w.start_ns)))

@@ -116,7 +116,7 @@ class Node(CommandedNode):
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
         self._trace = TraceBuffer(node)
-        judge = self._trace.timed(Work.JUDGING, self._judge)
+        judge = self._trace.timed(Work.JUDGING, self._judge, names_step=True)
         pages = ControlPages(
             load_or_create_token(session.http_token_file), self._endpoint, self._report, self._telemetry.events
         )
@@ -425,7 +425,7 @@ class Node(CommandedNode):
     def _on_cycle(self, record: CycleRecord) -> None:
         """Publish a cycle, unless the profiler slowed it."""
         start_ns, end_ns, intervals = self._tracer.last_intervals
-        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals))
+        self._trace.cycles.append(CycleTrace(record.cycle, self._node, start_ns, end_ns, intervals, record.step))
         if self._profiled_from is None:
             self._telemetry.add_cycle(record)
         elif not self._profiling:

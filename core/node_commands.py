@@ -78,6 +78,9 @@ class CommandedNode(ReportingNode):
             return self._trace.to_dict()
         if kind == Control.FAULT:
             return {"text": self._inject(Fault(values["fault"]))}
+        if kind == Control.TIMERS:
+            self._tracer.timing = bool(values["on"])
+            return {"text": f"node {self._node} times its spans{'' if self._tracer.timing else ' no more'}"}
         if kind == Control.PROFILE:
             return await self._profile(float(values["seconds"]))
         if kind == Control.SESSION:

@@ -16,6 +16,7 @@ from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.records import Severity
 from core.swarm_state import SwarmState
+from core.telemetry import CycleTracer
 from core.trader import Trader
 from net.messages import (
     Application,
@@ -38,6 +39,7 @@ class NodeParts:
     _kernels: KernelSwitch
     _trader: Trader
     _trace: TraceBuffer
+    _tracer: CycleTracer
     _claims: ControlClaims
     _replica: Replica
     _accusations: Accusations

@@ -44,6 +44,7 @@ def snapshot_from_dict(values: dict[str, Any]) -> SwarmSnapshot:
     values["events"] = tuple(event_from_dict(row) for row in values["events"])
     values["captions"] = tuple(values["captions"])
     values["instruments"] = tuple(values["instruments"])
+    values["denials"] = tuple((reason, count) for reason, count in values.get("denials", ()))
     if values.get("in_control") is not None:
         values["in_control"] = InControl(**values["in_control"])
     if values.get("results") is not None:

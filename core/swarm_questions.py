@@ -16,6 +16,10 @@ REPEATABLE: Final = frozenset({Control.SET_TOGGLES, Control.TRADING, Control.LIM
 """Doing these twice is doing them once, so they are asked again where an answer was lost."""
 
 
+class NotTaken(str):
+    """Says so in place of an answer: the question reached nobody, so it may be asked again."""
+
+
 class LinkLost(str):
     """Says so in place of an answer: nobody knows whether the question arrived."""
 
@@ -50,7 +54,7 @@ class Questions:
         self._replies[number] = (peer, future)
         try:
             if not self.endpoint.send(peer, application(Channel.CONTROL, kind, values, request_id=number)):
-                return f"{name} cannot be reached"
+                return NotTaken(f"{name} cannot be reached")
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
@@ -72,7 +76,7 @@ def is_to_be_repeated(kind: Control, reply: Any) -> bool:
     """Whether the same question may still be answered: nobody took it, or the answer was lost and twice is once."""
     if isinstance(reply, LinkLost):
         return kind in REPEATABLE
-    return isinstance(reply, dict) and bool(reply.get("again"))
+    return isinstance(reply, NotTaken) or (isinstance(reply, dict) and bool(reply.get("again")))
 
 
 def _name(peer: int) -> str:

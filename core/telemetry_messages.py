@@ -80,6 +80,8 @@ class Control(IntEnum):
     """To the gateway, body {"instrument": str, "levels": int}: the venue's book (`core.book_ladder`)."""
     CLAIM = 12
     """Take or give up control (`core.control_claims.Claim`)."""
+    TIMERS = 15
+    """Body {"on": bool}: time the spans of a cycle, or only the cycle; this node alone, until it is asked again."""
     LIMITS = 14
     """Body {"change": bytes}: new limits that an operator signed (`core.limits_change`)."""
 

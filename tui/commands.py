@@ -15,11 +15,13 @@ from rich.console import Console
 from core.commands.attach import add_remote_flags, remote_place
 from core.commands.bench_all import add_bench_all
 from core.commands.bench_consensus import add_consensus_benches
+from core.commands.bench_timers import add_bench_timers
 from core.commands.bench_transport import add_transport_benches
 from core.commands.compare import add_compare_command
 from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
+from core.commands.otlp import add_otlp_command
 from core.commands.report import add_report_command
 from core.commands.sweep import add_sweep_command
 from core.commands.watch import add_watch_command
@@ -89,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     add_bench_all(subjects)
+    add_bench_timers(subjects)
     add_consensus_benches(subjects)
     add_kernel_bench(subjects)
     add_transport_benches(subjects)
@@ -150,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_kernel_commands(commands)
     add_report_command(commands)
     add_watch_command(commands)
+    add_otlp_command(commands)
     add_sweep_command(commands)
     add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")

@@ -80,8 +80,8 @@ class SettingsScreen(ModalScreen[str]):
     @on(OptionList.OptionHighlighted)
     def _describe(self, event: OptionList.OptionHighlighted) -> None:
         field = Settings.model_fields[event.option.id or ""]
-        default = _shown(field.default)
-        self.query_one("#meaning", Static).update(Text(f"{field.description or ''} Default: {default or 'empty'}."))
+        meaning, default = " ".join((field.description or "").split()), _shown(field.default)
+        self.query_one("#meaning", Static).update(Text(f"{meaning} Default: {default or 'empty'}."))
 
     @on(OptionList.OptionSelected)
     def _edit(self) -> None:

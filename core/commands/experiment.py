@@ -51,6 +51,8 @@ async def run_experiments(
     try:
         await client.connect()
         await _first_cycles(client)
+        if not own:  # a monitor that was in control sees who has it now
+            console.print(await client.take_control(), style="dim", highlight=False)
         states = [await _one(client, settings, keys, plan, console) for keys in experiments]
     finally:
         await client.close()

@@ -83,7 +83,7 @@ class CcxtConnector:
 
     async def connect(self, handler: LinkHandler) -> None:
         """See `Connector.connect`."""
-        errors = _ccxt()
+        errors = await asyncio.to_thread(_ccxt)  # a second of work: the swarm's links must not wait for it
         exchange = self._new_exchange()
         watcher = asyncio.create_task(self._watch(exchange))
         try:
@@ -92,13 +92,16 @@ class CcxtConnector:
                 await self._check_clock(exchange)
                 self._check_market(exchange)
                 await _is_watching(exchange, watcher)
-        except (TimeoutError, errors.BaseError, ConnectorError, OSError) as error:
+        except BaseException as error:
             watcher.cancel()
             await exchange.close()
-            if isinstance(error, ConnectorError):
+            if isinstance(error, TimeoutError):
+                raise ConnectorError(f"{self._venue.exchange} does not answer") from None
+            if isinstance(error, errors.BaseError):
+                raise ConnectorError(f"{self._venue.exchange}: {_said(error)}") from None
+            if isinstance(error, ConnectorError | OSError) or not isinstance(error, Exception):
                 raise
-            what = "does not answer" if isinstance(error, TimeoutError) else _said(error)
-            raise ConnectorError(f"{self._venue.exchange}: {what}") from None
+            raise ConnectorError(f"{self._venue.exchange} lists markets that cannot be read: {error!r}") from error
         self._exchange, self._handler, self._watcher = exchange, handler, watcher
         where = " (sandbox)" if self._venue.sandbox and not self.replays else ""
         self.captions = (f"ccxt: {self._venue.exchange}{where}",)

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
@@ -29,18 +30,21 @@ BASELINE_CYCLES = 60
 OPTIMISED_CYCLES = 240
 
 
-def save(snapshot: SwarmSnapshot, path: Path = RECORDING) -> None:
-    """Write a snapshot with all its cycles."""
+def save(snapshot: SwarmSnapshot, ladder: BookLadder, folded: bytes, path: Path = RECORDING) -> None:
+    """Write a snapshot with all its cycles, a book, and the leader's sampled stacks."""
     values = snapshot_to_dict(snapshot)
+    values["ladder"], values["folded"] = ladder.to_dict(), folded
     values["cycles"] = [cycle_to_dict(record) for record in snapshot.cycles]
     path.write_bytes(zlib.compress(msgpack.packb(values), 9))
 
 
-def load(path: Path = RECORDING) -> SwarmSnapshot:
-    """The snapshot that `save` wrote."""
+def load(path: Path = RECORDING) -> tuple[SwarmSnapshot, BookLadder | None, bytes | None]:
+    """What `save` wrote; older recordings hold no book and no stacks."""
     values: dict[str, Any] = msgpack.unpackb(zlib.decompress(path.read_bytes()))
+    book, folded = values.pop("ladder", None), values.pop("folded", None)
     cycles = tuple(cycle_from_dict(row) for row in values["cycles"])
-    return replace(snapshot_from_dict(values), cycles=cycles)
+    ladder = None if book is None else BookLadder.from_dict(book)
+    return replace(snapshot_from_dict(values), cycles=cycles), ladder, folded
 
 
 class RecordedClient:
@@ -50,8 +54,11 @@ class RecordedClient:
     seekable = False
     read_only = False
 
-    def __init__(self, recording: SwarmSnapshot) -> None:
+    operator: int | None = None
+
+    def __init__(self, recording: SwarmSnapshot, ladder: BookLadder | None = None) -> None:
         self._recording = recording
+        self._ladder = ladder
         self._snapshot = recording
         self.length = len(recording.cycles)
 
@@ -79,6 +86,11 @@ class RecordedClient:
 
     async def set_toggles(self, toggles: Toggles) -> str:
         raise RuntimeError("this is a recording")
+
+    async def ladder(self, instrument: str, levels: int) -> BookLadder:
+        if self._ladder is None or self._ladder.instrument != instrument:
+            raise RuntimeError("this is a recording")
+        return self._ladder
 
     async def trace(self) -> SwarmTrace:
         raise RuntimeError("this is a recording")
@@ -114,7 +126,9 @@ async def record() -> None:
             await swarm.cycles(OPTIMISED_CYCLES, 300)
             await asyncio.sleep(0.5)
             snapshot = swarm.snapshot()
-            save(replace(snapshot, session="recording", settings={}))
+            ladder = await swarm.client.ladder(snapshot.positions[0].instrument, 25)
+            folded = (await swarm.client.profile(2.0))["files"]["profile.folded"]
+            save(replace(snapshot, session="recording", settings={}), ladder, folded)
     print(f"{len(snapshot.cycles)} cycles in {RECORDING}, {RECORDING.stat().st_size} bytes")
 
 

@@ -20,11 +20,13 @@ from pathlib import Path
 import resvg_py
 from textual.pilot import Pilot
 
+from core.folded_stacks import flame
 from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.recorded import RecordedClient, load
 from tests.tui.test_screens import play
 from tui.app import MonitorApp
 from tui.screens import KEY_OF_SCREEN
+from tui.view import ProfileShown
 
 SIZES = ((80, 24), (120, 40), (200, 50))
 
@@ -67,9 +69,12 @@ async def take(mode: str, columns: int, rows: int) -> str:
     """SVG of a screen at this size."""
     if mode in INVENTED:
         return await take_invented(mode, columns, rows)
-    client = RecordedClient(load())
+    recording, ladder, folded = load()
+    client = RecordedClient(recording, ladder)
     client.show(1)
     app = MonitorApp(client, clock_ns=lambda: client.now_ns, tick_s=0.0)
+    if folded is not None:
+        app._profile = ProfileShown("the leader, two seconds later", flame(folded))
     async with app.run_test(size=(columns, rows)) as pilot:
         await pilot.pause()
         await rehearse(app, client, pilot)

@@ -42,6 +42,12 @@ def test_a_short_sitting(tmp_path):
     assert "stop=True" in (tmp_path / "report").read_text()
 
 
+def hidden(terminal: Terminal) -> list[str]:
+    """Characters in the colour of their background; a full block is meant to be seen as its colour."""
+    cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
+    return [cell.data for cell in cells if cell.data.strip() and cell.fg == cell.bg]
+
+
 @pytest.mark.parametrize(
     ("env", "few"),
     [({"TERM": "xterm", "COLORTERM": ""}, True), ({"NO_COLOR": "1"}, False)],
@@ -50,9 +56,16 @@ def test_legible_without_many_colours(tmp_path, env, few):
     with demo(tmp_path / "report", 80, 24, **env) as terminal:
         assert terminal.pump(30, showing("untimed")) is not None
         terminal.pump(2, showing("rounds/s"))
-        cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
-        hidden = [cell.data for cell in cells if cell.data.strip() and cell.fg == cell.bg]
-        assert hidden == []
+        assert hidden(terminal) == []
+        steps = ((b"4", "filled"), (b"\t", "spread"), (b"5", "over time"), (b"S", "nodes"), (b"\x1b", "own ms"))
+        for keys, word in steps:
+            terminal.send(keys)
+            assert terminal.pump(10, showing(word)) is not None
+            lost = hidden(terminal)
+            # Behind a dialog the frames of the panels may fade away, words may not.
+            assert [cell for cell in lost if cell.isalnum() or word != "nodes"] == [], word
+        terminal.send(b"1")
+        assert terminal.pump(10, showing("rounds/s")) is not None
         colours = terminal.colours()
         if few:
             assert not any(len(colour) == 6 and all(c in "0123456789abcdef" for c in colour) for colour in colours)

@@ -34,15 +34,16 @@ def test_a_tracer_gives_the_intervals_of_its_last_cycle():
 
 def test_what_a_node_does_for_others_is_timed_and_bounded():
     found = TraceBuffer(1)
-    act = found.timed(Work.JUDGING, lambda x: x + 1)
+    act = found.timed(Work.JUDGING, lambda x: x + 1, names_step=True)
     assert [act(n) for n in range(WORK_KEPT + 10)][-1] == WORK_KEPT + 10
     assert len(found.work) == WORK_KEPT
-    assert all(a <= b for _, a, b in found.work)
+    assert all(a <= b for _, a, b, _ in found.work)
+    assert [step for *_, step in found.work] == list(range(10, WORK_KEPT + 10)), "the step that each was asked for"
 
 
 def test_nodes_are_merged_by_cycle_and_old_work_is_left_out():
     first, second = buffer(0, 30), buffer(1, 5, first=31)
-    second.work.extend([(int(Work.CONSENSUS), 10, 20), (int(Work.CONSENSUS), 34_100_000, 34_200_000)])
+    second.work.extend([(int(Work.CONSENSUS), 10, 20, -1), (int(Work.CONSENSUS), 34_100_000, 34_200_000, -1)])
     trace = merged([unpack(pack(each.to_dict())) for each in (second, first)])
     assert [cycle.cycle for cycle in trace.cycles] == list(range(36 - CYCLES_KEPT, 36))
     assert {cycle.leader for cycle in trace.cycles} == {0, 1}
@@ -53,7 +54,7 @@ def test_nodes_are_merged_by_cycle_and_old_work_is_left_out():
 
 def test_the_chrome_trace_is_what_perfetto_reads():
     first = buffer(0, 2)
-    first.work.append((int(Work.JUDGING), 1_200_000, 1_300_000))
+    first.work.append((int(Work.JUDGING), 1_200_000, 1_300_000, 7))
     document = json.loads(chrome_trace(merged([first.to_dict()])))
     events = document["traceEvents"]
     complete = [event for event in events if event["ph"] == "X"]

@@ -1,0 +1,195 @@
+"""`tradetui bench timers`: what timing the spans costs, and whether their shares are those that a sampler sees.
+
+The cost is measured on a running swarm: blocks of cycles with the leader's span timers on and off, A B B A, and beside
+it the cost of one span times the spans of a cycle. For the shares the leader's event loop is sampled by pyinstrument.
+It sees processor time on that thread, so only the steps that compute without waiting are compared, each as a part of
+them all; it slows functions that make many calls more than kernels, which is the difference to expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from core.attach import SwarmClient, stop_session
+from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs, table_of, write_rows
+from core.commands.start import start_swarm
+from core.config import Settings
+from core.experiment import WARM_UP_CYCLES
+from core.folded_stacks import stacks
+from core.records import CycleRecord
+from core.session import SessionError, create_session
+from core.spans import INDEX
+from core.statistics import newer_than
+from core.telemetry import timer_cost_ns
+from core.what_if import family
+
+START_TIMEOUT_S = 180.0
+SILENCE_MAX_S = 60.0
+INDICATORS = "_prepare"
+"""Runs within the first step and is timed as a part of strategy."""
+FUNCTIONS = {
+    "market_data_ingestion": "ingest",
+    "pattern_matching_dtw": "match_patterns",
+    "news_sentiment_analysis": "read_news",
+    "reasoningbank_query": "query_memory",
+    "risk_calculations": "assess_risk",
+    "strategy_execution": "propose",
+}
+"""The function of `core.trader` that runs each step which waits for nothing."""
+_TIMED = INDEX["news_fetching"]
+"""A span that every cycle has: its count tells whether the timers were on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of one step among those that compute, 0 to 1."""
+
+    span: str
+    timed: float
+    sampled: float
+    samples_us: int
+
+
+async def bench_timers(
+    settings: Settings, replicates: int, block_cycles: int, seconds: float, json_file: Path | None, console: Console
+) -> list[Row]:
+    """Measure, print, and write `--json`. Raises SessionError when the swarm fails."""
+    session = create_session(settings)
+    started = start_swarm(settings, owned=True, session=session)
+    client = SwarmClient(session, owns_swarm=True)
+    try:
+        await client.connect()
+        await _first_cycles(client)
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("timers on, off, off, on", total=replicates)
+            pairs = []
+            for turn in range(replicates):
+                pairs.append(await _replicate(client, block_cycles, first_on=turn % 2 == 0))
+                progress.advance(bar)
+        cycles = list(client.cycles)[-400:]
+        shares = compared(cycles, (await client.profile(seconds))["files"]["profile.folded"])
+    finally:
+        await client.close()
+        await stop_session(session)
+        await asyncio.to_thread(started.supervisor.wait)
+    rows = [*cost_rows(pairs, cycles), *(row for each in shares for row in share_rows(each))]
+    console.print(table_of("the profile itself", rows))
+    for each in shares:
+        console.print(explained(each), style="dim", highlight=False)
+    if json_file is not None:
+        write_rows(json_file, {**settings.model_dump(mode="json"), "block_cycles": block_cycles}, rows)
+    return rows
+
+
+async def _first_cycles(client: SwarmClient) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while len(client.cycles) < 30:
+        if client.phase.startswith("failed") or time.monotonic() > deadline:
+            raise SessionError(f"no 30 cycles yet: {client.phase or 'no word from the swarm'}")
+        await asyncio.sleep(0.1)
+
+
+async def _replicate(client: SwarmClient, block_cycles: int, *, first_on: bool) -> tuple[float, float]:
+    """Median cycle ms with and without timers, of blocks A B B A; the timers are on again afterwards."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    try:
+        for on in (first_on, not first_on, not first_on, first_on):
+            await client.time_spans(on)
+            found[on] += await _block(client, block_cycles, on)
+    finally:
+        with contextlib.suppress(SessionError):
+            await client.time_spans(True)
+    return statistics.median(found[True]), statistics.median(found[False])
+
+
+async def _block(client: SwarmClient, count: int, on: bool) -> list[float]:
+    """Wall ms of `count` cycles that ran so, the first left out. Raises SessionError when none comes."""
+    last = client.cycles[-1].cycle
+    deadline = time.monotonic() + SILENCE_MAX_S
+    found: list[CycleRecord] = []
+    while len(found) < WARM_UP_CYCLES + count:
+        fresh = [record for record in newer_than(client.cycles, last) if bool(record.count[_TIMED]) == on]
+        if fresh:
+            deadline = time.monotonic() + SILENCE_MAX_S
+        elif time.monotonic() > deadline:
+            raise SessionError("no cycle ran with the timers as asked: did the lead change hands?")
+        found += fresh
+        last = client.cycles[-1].cycle
+        await asyncio.sleep(0.02)
+    return [record.wall_ms for record in found[WARM_UP_CYCLES : WARM_UP_CYCLES + count]]
+
+
+def cost_rows(pairs: Sequence[tuple[float, float]], cycles: Sequence[CycleRecord]) -> list[Row]:
+    """The measured ratio of cycle times, and what the cost of one span makes of a cycle's."""
+    timed = [record for record in cycles if record.count[_TIMED]]
+    spans = float(np.median([int(record.count.sum()) - _pairs(record) for record in timed]))
+    span_ns = timer_cost_ns()
+    cycle_ms = statistics.median(on for on, _ in pairs)
+    off, on = [each[1] for each in pairs], [each[0] for each in pairs]
+    rows = [
+        Row("timers.span_ns", "ns", span_ns),
+        Row("timers.spans_per_cycle", "spans", spans),
+        Row("timers.expected_share", "of the cycle", span_ns * spans / 1e6 / cycle_ms),
+    ]
+    if len(pairs) >= ROUNDS_MIN:
+        rows.insert(0, row_of_pairs("timers.cycle_ms", "ms a cycle, timers off", off, "timers on", on))
+    return rows
+
+
+def _pairs(record: CycleRecord) -> int:
+    """The DTW span counts the pairs that it compared, not its calls."""
+    return int(record.count[INDEX["pattern_matching_dtw_single"]]) - 1
+
+
+def compared(cycles: Sequence[CycleRecord], folded: bytes) -> list[Shares]:
+    """Each computing step's part of them all: by the spans' own times over `cycles`, and by the sampled stacks.
+
+    Raises ValueError for stacks that hold none of the steps.
+    """
+    timed = [record for record in cycles if record.count[_TIMED]]
+    own = {
+        span: math.fsum(float(record.exclusive_ms[INDEX[each]]) for record in timed for each in family(span))
+        for span in FUNCTIONS
+    }
+    sampled = dict.fromkeys(FUNCTIONS, 0)
+    for stack, us in stacks(folded):
+        names = {frame.rpartition(" ")[0] for frame in stack if frame.rpartition(" ")[2].startswith("trader.py:")}
+        for span, function in (("strategy_execution", INDICATORS), *FUNCTIONS.items()):
+            if function in names:
+                sampled[span] += us
+                break
+    if not sum(sampled.values()):
+        raise ValueError("the sampled stacks hold no step of a cycle: was this node leading?")
+    whole = sum(own.values())
+    total_us = sum(sampled.values())
+    return [Shares(span, own[span] / whole, sampled[span] / total_us, sampled[span]) for span in FUNCTIONS]
+
+
+def share_rows(shares: Shares) -> list[Row]:
+    """As timed, against as sampled; no ratio, as neither is better."""
+    name = f"timers.share.{shares.span}"
+    return [Row(name, "of the computing steps", shares.timed, "pyinstrument", shares.sampled)]
+
+
+def explained(shares: Shares) -> str:
+    """What may be behind a difference of over five points."""
+    points = (shares.sampled - shares.timed) * 100.0
+    if abs(points) <= 5.0:
+        return f"{shares.span}: {points:+.1f} points, as expected"
+    why = (
+        "many Python calls, each of which the sampler makes dearer"
+        if points > 0
+        else "one long call of compiled code, which it leaves alone"
+    )
+    return f"{shares.span}: {points:+.1f} points by the sampler: {why}"

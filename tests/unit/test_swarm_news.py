@@ -1,0 +1,103 @@
+"""What one monitor has heard: who is reachable when, whose word counts, what the captions name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.faults import Fault
+from core.records import InControl
+from core.swarm_news import STALE_AFTER_S, SwarmNews
+from core.telemetry_messages import NodeReport, Telemetry, cycle_to_dict, node_report_to_dict
+from tests.tui.fixtures import FakeSession
+
+SESSION = FakeSession(seed=5, cycles=30)
+
+
+def report(node: int, **changes: Any) -> dict[str, Any]:
+    snapshot = SESSION.snapshot()
+    values = NodeReport(
+        status=snapshot.nodes[node],
+        toggles=snapshot.toggles,
+        cycles_total=30,
+        decisions_total=600,
+        denied_total=0,
+        positions=snapshot.positions,
+        cash=1.0,
+        equity=2.0,
+        events=(),
+        captions=("modelled liquidity",),
+        market="us-stocks",
+    )
+    return node_report_to_dict(replace(values, **changes))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def heard() -> tuple[SwarmNews, Clock]:
+    clock = Clock()
+    news = SwarmNews(clock=clock)
+    for node in range(4):
+        news.connected.add(node)
+        news.hear(node, Telemetry.STATUS, report(node))
+    return news, clock
+
+
+def reachable(news: SwarmNews) -> list[bool]:
+    return [node.reachable for node in news.snapshot().nodes]
+
+
+def test_a_mute_node_is_unreachable_in_time_and_back_with_its_first_word(heard: tuple[SwarmNews, Clock]) -> None:
+    news, clock = heard
+    assert reachable(news) == [True] * 4
+    clock.now += STALE_AFTER_S / 2
+    for node in (0, 1, 3):
+        news.hear(node, Telemetry.STATUS, report(node))
+    clock.now += STALE_AFTER_S / 2 + 0.01
+    assert reachable(news) == [True, True, False, True]
+    assert news.snapshot().leader is None, "node 2 led, and nobody hears it"
+    news.hear(2, Telemetry.STATUS, report(2))
+    assert reachable(news) == [True] * 4
+    assert news.snapshot().leader == 2
+
+
+def test_a_lost_link_is_shown_at_once(heard: tuple[SwarmNews, Clock]) -> None:
+    news, _ = heard
+    news.connected.discard(1)
+    assert reachable(news) == [True, False, True, True]
+
+
+def test_the_latest_claim_that_a_reachable_node_holds_to_counts(heard: tuple[SwarmNews, Clock]) -> None:
+    news, _ = heard
+    assert news.in_control() is None
+    older, later = InControl(200, "operator-0", "", 10), InControl(201, "operator-1", "", 20)
+    news.hear(0, Telemetry.STATUS, report(0, in_control=older))
+    news.hear(3, Telemetry.STATUS, report(3, in_control=later))
+    assert news.in_control() == news.snapshot().in_control == later
+    news.connected.discard(3)
+    assert news.in_control() == older
+
+
+def test_captions_name_the_faults_that_nodes_tell_of_and_those_of_the_session(heard: tuple[SwarmNews, Clock]) -> None:
+    news, _ = heard
+    news.hear(3, Telemetry.STATUS, report(3, fault=str(Fault.LYING)))
+    news.faults = {1: Fault.PAUSED}
+    faults = [caption for caption in news.snapshot().captions if caption.startswith("fault")]
+    assert faults == ["fault: node 1 is paused", "fault: node 3 lies about what it judges"]
+
+
+def test_cycles_are_kept_once_and_the_oldest_go() -> None:
+    news = SwarmNews(keep_cycles=10)
+    rows = [cycle_to_dict(record) for record in SESSION.cycles]
+    news.hear(0, Telemetry.CYCLES, rows)
+    news.hear(1, Telemetry.CYCLES, rows[5:])
+    assert [record.cycle for record in news.cycles] == list(range(21, 31))
+    assert news.last_cycle == 30
