@@ -22,7 +22,7 @@ def recorded_session(
     experiments: Sequence[dict[str, Any]] = (),
 ) -> Session:
     """The sitting (60 cycles under the baseline, 240 optimised), or other `cycles` in its place."""
-    sitting = load()
+    sitting, _, _ = load()
     taken = tuple(sitting.cycles if cycles is None else cycles)
     session = create_session(Settings.model_construct(**Settings().model_dump()), directory)
     recording = Recording(recording_file(session))

@@ -39,7 +39,7 @@ CONTRACT = {
 
 def finished(comparison: Comparison):
     """A result of the recorded sitting's cycles, played in turn to whichever setting is wanted."""
-    cycles = {toggles: [r for r in load().cycles if r.toggles == toggles] for toggles in (BASELINE, OPTIMISED)}
+    cycles = {toggles: [r for r in load()[0].cycles if r.toggles == toggles] for toggles in (BASELINE, OPTIMISED)}
     experiment = InterleavedExperiment(
         pair_design(comparison.first, comparison.second), Plan(2, 1, replicates_min=6, replicates_max=6), 1
     )

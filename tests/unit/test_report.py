@@ -89,7 +89,7 @@ def test_the_eight_steps_and_what_is_untimed_sum_to_the_mean_cycle(report):
 
 
 def test_no_figure_mixes_two_settings_and_the_first_cycles_after_a_switch_are_out(session):
-    cycles = load().cycles
+    cycles = load()[0].cycles
     for toggles in (BASELINE, OPTIMISED):
         evidence = read_evidence(session, toggles)
         assert {record.toggles for record in evidence.cycles} == {toggles}

@@ -30,7 +30,7 @@ from tests.tui.recorded import load
 
 
 def test_cycle_records() -> None:
-    for record in load().cycles[-3:]:
+    for record in load()[0].cycles[-3:]:
         back = cycle_from_dict(unpack(pack(cycle_to_dict(record))))
         for name in ("count", "inclusive_ms", "exclusive_ms", "background_ms"):
             assert np.array_equal(getattr(back, name), getattr(record, name))
