@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 from kernels import cache, readiness
-from kernels.warm import KERNELS
 
 CAPTION: Final = "numpy kernels"
 """How the caption begins that stands beside everything computed meanwhile."""
@@ -25,7 +24,7 @@ class CompilerError(RuntimeError):
 
 def all_compiled() -> bool:
     """Whether the cache holds every kernel of the trading loop in its present state."""
-    return all(cache.is_compiled(kernel.name) for kernel in KERNELS)
+    return all(cache.is_compiled(name) for name in readiness.TRADING)
 
 
 async def compile_in_subprocess(say: Callable[[str], None]) -> None:
@@ -60,6 +59,9 @@ class KernelSwitch:
 
     def __init__(self) -> None:
         """Loads what the cache holds, before anything waits for this process, and postpones the rest."""
+        # here, so that the supervisor does not load numba for it
+        from kernels.warm import KERNELS
+
         self._missing = [kernel for kernel in KERNELS if not cache.is_compiled(kernel.name)]
         readiness.postpone(kernel.name for kernel in self._missing)
         for kernel in KERNELS:
@@ -76,7 +78,8 @@ class KernelSwitch:
         """What must stand beside every figure made now."""
         if not self._missing:
             return ()
-        return (f"{CAPTION}: {len(KERNELS) - len(self._missing)} of {len(KERNELS)} compiled",)
+        of = len(readiness.TRADING)
+        return (f"{CAPTION}: {of - len(self._missing)} of {of} compiled",)
 
     async def run(self) -> None:
         """Switch each kernel over once it is in the cache, loading it in a thread; returns after the last."""

@@ -118,6 +118,7 @@ class Supervisor:
             self._stopping.set()
             compiler.cancel()
             await asyncio.gather(compiler, return_exceptions=True)
+            self._compiling = ""
             await self._stop_children()
 
     async def _until_stopped(self, work: object) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,14 @@ from kernels.dtw_batch import library_distances_batch
 from kernels.dtw_sliding import SlidingWindows, slide, start_sliding
 from kernels.dtw_topk import library_topk, pack_library
 from kernels.indicator_table import IndicatorStream, start_indicators, step_indicators
-from kernels.readiness import is_compiled
+from kernels.readiness import is_compiled, postponed
 
 PYTHON_CHUNK = 50
 """Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""
 NEIGHBOURS_REMEMBERED = 8
 TRADES_WAITING_MAX = 10_000
 MODELLED_LIQUIDITY = "modelled liquidity"
+Answer = TypeVar("Answer")
 GPU_CAPTION = "batch DTW on a CUDA device"
 
 
@@ -188,7 +190,9 @@ class Trader:
             with tracer.span("pattern_matching_dtw_single") as span:
                 span.count = pairs
                 if kernel is DtwKernel.TOPK:
-                    nearest = library_topk(windows, self._packed, PatternConfig().neighbours, live.band, live.hulls)
+                    nearest = await _beside_the_loop_in_numpy(
+                        library_topk, windows, self._packed, PatternConfig().neighbours, live.band, live.hulls
+                    )
                 else:
                     distances = await self._distances(windows, kernel)
             if kernel is DtwKernel.TOPK:
@@ -213,9 +217,10 @@ class Trader:
 
             return library_distances_gpu(windows, self._patterns, band)
         if kernel is DtwKernel.BATCH:
-            return library_distances_batch(windows, self._packed.blocks, len(self._patterns), band)
+            blocks = self._packed.blocks
+            return await _beside_the_loop_in_numpy(library_distances_batch, windows, blocks, len(self._patterns), band)
         if kernel is DtwKernel.NUMBA:
-            return np.stack([library_distances_scalar(window, self._patterns, band) for window in windows])
+            return await _beside_the_loop_in_numpy(_scalar_distances, windows, self._patterns, band)
         rows = []
         for window in windows:
             parts = []
@@ -326,3 +331,12 @@ class Trader:
             self._bank.learn(trades)
         if self._bank.problem:
             self._event(Severity.WARNING, f"memory: {self._bank.problem}")
+
+
+def _scalar_distances(windows: NDArray[np.float32], patterns: NDArray[np.float32], band: int) -> NDArray[np.float32]:
+    return np.stack([library_distances_scalar(window, patterns, band) for window in windows])
+
+
+async def _beside_the_loop_in_numpy(call: Callable[..., Answer], *arguments: Any) -> Answer:
+    """In a thread while kernels are not compiled: numpy takes a large library seconds, and heartbeats must go on."""
+    return await asyncio.to_thread(call, *arguments) if postponed() else call(*arguments)

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Final
+
+TRADING: Final = (
+    "dtw_batch", "timeline", "indicators", "risk", "dtw_topk", "dtw_topk_short", "dtw_sliding", "dtw_pair",
+    "dtw_scalar",
+)  # fmt: skip
+"""Names of `kernels.warm.KERNELS`, in the order in which they are compiled, for who must not load numba for them."""
 
 _postponed: set[str] = set()
 _thread = threading.local()

@@ -136,7 +136,7 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             self._trace.trace,
             self._trace.reason,
             self._profile,
-            (self._book.instrument, self._book.ladder, self._book.reason),
+            (self._book.instrument, self._book.ladder, self._book.reason, self._book.quotes),
             with_percentiles=isinstance(screen, ProfileScreen),
             heat_of=self._heat_of,
         )

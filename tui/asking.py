@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual import work
 
+from core.quote_reading import QuoteReader
 from core.spans import NAMES
 from tui.messages import (
     LadderTaken,
@@ -57,6 +58,10 @@ class Asking(MonitorBase):
     def on_ladder_taken(self, message: LadderTaken) -> None:
         self._asking_book = False
         if message.instrument == self._book.instrument:
+            if self._quotes_of != message.instrument:
+                self._quotes_of, self._quotes = message.instrument, QuoteReader()
+            if message.ladder is not None:
+                message.quotes = self._quotes.read(message.ladder)
             self._book = message
             self.tick()
 

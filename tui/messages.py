@@ -9,6 +9,7 @@ from textual.message import Message
 
 from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
+from core.quote_reading import QuoteReading
 from tui.view import ProfileShown
 
 
@@ -50,6 +51,7 @@ class LadderTaken(Message):
     instrument: str
     ladder: BookLadder | None
     reason: str = ""
+    quotes: QuoteReading | None = None
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pathlib import Path
 from textual.app import App
 from textual.worker import Worker
 
+from core.quote_reading import QuoteReader
 from core.spans import ROOT
 from tui.experiments import Experiments
 from tui.messages import LadderTaken, TraceTaken
@@ -38,6 +39,7 @@ class MonitorBase(App[bool]):
         self._trace = TraceTaken(None)
         self._trace_asked_ns = 0
         self._book = LadderTaken("", None)
+        self._quotes_of, self._quotes = "", QuoteReader()
         self._book_asked_ns = 0
         self._asking_book = False
         self._heat_of = ROOT

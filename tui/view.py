@@ -16,6 +16,7 @@ from core.folded_stacks import FlameFrame
 from core.histograms import Percentiles, SpanHistograms
 from core.latency_heat import LatencyHeat, SpanHeat
 from core.profile_pair import PairDiff
+from core.quote_reading import QuoteReading
 from core.records import CycleRecord, SwarmSnapshot
 from core.spans import INDEX, ROOT
 from core.statistics import SpanTable, newer_than, round_latency_ms, span_table, under
@@ -86,6 +87,8 @@ class View:
     """Whose book is shown; empty while nothing is traded."""
     ladder: BookLadder | None = None
     """As of the last answer; asked for only while a screen shows it."""
+    quotes: QuoteReading | None = None
+    """What the ladder's best quotes say, with those before it."""
     ladder_note: str = ""
     """Why there is none."""
     profile: ProfileShown | None = None
@@ -193,7 +196,7 @@ class ViewBuilder:
         trace: SwarmTrace | None = None,
         trace_note: str = "",
         profile: ProfileShown | None = None,
-        book: tuple[str, BookLadder | None, str] = ("", None, ""),
+        book: tuple[str, BookLadder | None, str, QuoteReading | None] = ("", None, "", None),
         *,
         with_percentiles: bool = False,
         heat_of: str = ROOT,
@@ -240,6 +243,7 @@ class ViewBuilder:
             instrument=book[0],
             ladder=book[1],
             ladder_note=book[2],
+            quotes=book[3],
             heat=self._span_heat if with_percentiles else None,
             equity=self._rates.equity,
             histogram_cycles=self._ranks[0],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.attach import SwarmClient
+from core.attach import SwarmClient, stop_session
 from core.session import Session, running_sessions
 from core.toggles import BASELINE, FIELD_OF_KEY, Toggles, pressed
 from tests.integration.swarm import BACK
@@ -62,9 +62,17 @@ def wait(terminal: Terminal, condition: Callable[[], object], timeout_s: float, 
         terminal.pump(0.1)
 
 
-def test_a_whole_sitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of its own. A sitting that fails halfway leaves a swarm that nobody owns: it is stopped here."""
     monkeypatch.setenv("TRADETUI_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for session in running_sessions():
+        asyncio.run(stop_session(session))
+
+
+def test_a_whole_sitting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     terminal = Terminal(MONITOR, columns=120, rows=40)
     try:
@@ -91,8 +99,8 @@ def test_a_whole_sitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             terminal.send(b"\x1b")
             terminal.pump(1.0)
             terminal.send(b"e")
-            wait(terminal, lambda: list(tmp_path.glob("profiles/*/spans.csv")), 60, "the profile folder")
-            (folder,) = tmp_path.glob("profiles/*")
+            wait(terminal, lambda: list(home.glob("profiles/*/spans.csv")), 60, "the profile folder")
+            (folder,) = home.glob("profiles/*")
             names = {path.name for path in folder.iterdir()}
             assert names >= {"profile.html", "profile.speedscope.json", "profile.pyisession", "spans.csv", "screen.svg"}
             terminal.send(b"q")

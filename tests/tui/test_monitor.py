@@ -391,12 +391,14 @@ def test_nothing_to_show_yet(size):
             await settle(app, pilot)
             assert client.exports == []
             snapshot = FakeSession(seed=1).snapshot()
-            nodes = tuple(replace(node, activity="compiling kernels 3/6", replica=None) for node in snapshot.nodes)
+            nodes = tuple(replace(node, activity="replaying its log", replica=None) for node in snapshot.nodes)
             event = EventRow(0, Severity.ERROR, "node 1", "port 9001 is taken")
-            client.fixed = replace(snapshot, nodes=nodes, events=(event,), leader=None)
+            phase = "starting nodes; compiling kernels 3 of 9: risk 1.49 s"
+            client.fixed = replace(snapshot, nodes=nodes, events=(event,), leader=None, phase=phase)
             text = await settle(app, pilot)
             if size in SIZES:
-                assert "compiling kernels 3/6" in text
+                assert "replaying its log" in text
+                assert phase in text
                 assert "error: port 9001 is taken" in text
             client.fixed = FakeSession(seed=1, cycles=1).snapshot()
             text = await settle(app, pilot)

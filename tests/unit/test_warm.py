@@ -12,6 +12,7 @@ import pytest
 
 import kernels as package
 from kernels import cache
+from kernels.readiness import TRADING
 from kernels.warm import KERNELS, ON_DEMAND, Kernel, compile_all
 
 ROOT = Path(package.__file__).resolve().parent.parent
@@ -48,6 +49,12 @@ def test_every_kernel_is_compiled_and_reported(kernels: tuple[Kernel, ...]) -> N
     assert seen == [(name, place, len(names)) for place, name in enumerate(names, start=1)]
     assert list(seconds) == names
     assert all(value > 0.0 for value in seconds.values())
+
+
+def test_their_names_are_known_without_loading_numba(home: Path) -> None:
+    assert tuple(kernel.name for kernel in KERNELS) == TRADING
+    code = "import sys, core.supervisor, core.kernel_compiling as k; print(k.all_compiled(), 'numba' in sys.modules)"
+    assert python(code, environment(home)) == "False False"
 
 
 def test_warming_leaves_nothing_to_compile_and_a_second_process_only_loads(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.book_ladder import BookLadder, LadderLevel
+from core.quote_reading import QuoteReading
 from tui.figures import plain, quantity
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
@@ -21,12 +22,13 @@ class LadderPanel(Panel):
         if view.ladder is None:
             return [keys, (Part(view.ladder_note or "asking the venue …", "muted"),)]
         ladder = view.ladder
-        room = max(0, height - 2)
+        room = max(0, height - 2 - (view.quotes is not None))
         above = min(len(ladder.asks), room - min(len(ladder.bids), room // 2))
         asks, bids = ladder.asks[:above], ladder.bids[: room - above]
         largest = max((level.quantity for level in (*asks, *bids)), default=0.0)
         rows = [_level("ask", level, largest, width) for level in reversed(asks)]
         rows.append(_spread(ladder))
+        rows += [_pressure(view.quotes)] if view.quotes is not None else []
         rows += [_level("bid", level, largest, width) for level in bids]
         return [keys, *rows]
 
@@ -49,3 +51,9 @@ def _spread(ladder: BookLadder) -> Row:
         return (Part("one side is empty" if ladder.bids or ladder.asks else "the book is empty", "warning"),)
     bid, ask = ladder.bids[0].price, ladder.asks[0].price
     return (Part(f"    {ask - bid:>12,.2f} spread, {(ask - bid) / ((ask + bid) / 2) * 1e4:.1f} basis points", "muted"),)
+
+
+def _pressure(quotes: QuoteReading) -> Row:
+    """A positive flow came to the bid or left the ask."""
+    since = f" in {quotes.looks} looks" if quotes.looks else ""
+    return (Part(f"    {quotes.microprice:>12,.3f} microprice, order flow {quotes.flow:+,.0f}{since}", "muted"),)
