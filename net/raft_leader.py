@@ -133,7 +133,9 @@ class RaftLeader(RaftElection):
             progress.next_index = progress.probe
         progress.needs_snapshot = progress.next_index <= self.log.base_index
         if progress.needs_snapshot:
-            if even_if_empty:
+            # The commit index is of no use to it; pushed again and again, it would put off the heartbeat whose reply
+            # says that a checkpoint has arrived.
+            if even_if_empty and not push:
                 self._send_entries(progress, self.log.base_index + 1, 0, now, push)
             return
         window, most = self._settings.window_entries, self._settings.message_entries

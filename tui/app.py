@@ -109,6 +109,8 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
         self._history = ViewHistory()
 
     def on_mount(self) -> None:
+        # Keys and the palette ask what is live, and may come before anything is drawn.
+        self.tick()
         self.call_after_refresh(self.tick)
         if self._tour:
             self.push_screen(TourScreen())

@@ -27,7 +27,8 @@ async def narrowed(swarm: RunningSwarm, order_notional_max: float) -> None:
     await until(
         lambda: sum("obeys the limits" in text for text in swarm.events()) > heard, 30, "the gateway obeys new limits"
     )
-    assert swarm.snapshot().limits["order_notional_max"] == order_notional_max
+    shown = swarm.snapshot
+    await until(lambda: shown().limits["order_notional_max"] == order_notional_max, 10, "the monitor shows it")
 
 
 def test_limits_change_while_the_swarm_trades_in_both_modes(tmp_path: Path) -> None:

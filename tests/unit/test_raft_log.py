@@ -156,3 +156,20 @@ def test_a_checkpoint_below_the_commit_index_changes_nothing() -> None:
     assert follower.log.base_index == 0
     follower.install_snapshot(6, 2, b"d" * 32, 0.2)
     assert (follower.log.last_index, follower.log.last_term, follower.commit_index) == (6, 2, 6)
+
+
+def test_pushed_commits_do_not_put_off_the_heartbeat_of_a_follower_that_waits_for_a_checkpoint() -> None:
+    """Found by a loaded cluster: pushes ask for no reply, so a follower that had its checkpoint was never heard."""
+    leader = leader_compacted_to_4()
+    leader.step(4, AppendEntriesReply(1, leader.term, 4, False, 0, 1, 0), 1.0)
+    assert leader.needs_snapshot == (4,)
+    asked = 0
+    for step in range(1, 101):
+        now = 1.0 + step * 0.005
+        leader.propose([b"more"], now)
+        for peer in (1, 2, 3):
+            acknowledge(leader, peer, leader.log.last_index, now)
+        messages = appends(leader.tick(now + 0.002), 4)
+        assert all(message.round for message in messages), "each asks for a reply"
+        asked += len(messages)
+    assert 3 <= asked <= 6, "one each heartbeat interval"
