@@ -17,6 +17,8 @@ class _Laggard:
     checkpoint: CertifiedCheckpoint
     reached: int
     heard_at: float
+    asked_at: float
+    """When the last piece went to it: a lost one is offered again, however often the peer is heard otherwise."""
 
 
 class Laggards:
@@ -33,9 +35,9 @@ class Laggards:
         return peer in self._laggards
 
     def is_busy(self, peer: int, now: float) -> bool:
-        """Whether `peer` was heard so lately that an offer would only double each chunk on its way."""
+        """Whether `peer` was sent a piece so lately that an offer would only double each one on its way."""
         laggard = self._laggards.get(peer)
-        return laggard is not None and now < laggard.heard_at + self._silence_s / 2
+        return laggard is not None and now < laggard.asked_at + self._silence_s / 2
 
     def checkpoint_for(
         self, peer: int, stable: CertifiedCheckpoint, first_index: int, now: float
@@ -43,11 +45,11 @@ class Laggards:
         """What to send to `peer`: what was begun, where the log still holds all behind it, else `stable`."""
         laggard = self._laggards.get(peer)
         if laggard is not None and laggard.checkpoint.index + 1 >= first_index:
-            laggard.heard_at = now
+            laggard.heard_at = laggard.asked_at = now
             return laggard.checkpoint
         self._forget_silent(now)
         if len(self._laggards) < self._limit or peer in self._laggards:
-            self._laggards[peer] = _Laggard(stable, stable.index, now)
+            self._laggards[peer] = _Laggard(stable, stable.index, now, now)
         return stable
 
     def has_reached(self, peer: int, index: int, now: float) -> None:

@@ -13,6 +13,7 @@ from core.config import load_settings
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
 
+@pytest.mark.prove
 def test_the_timers_of_a_running_swarm_go_off_and_on_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TRADETUI_HOME", str(tmp_path))
     settings = load_settings(toggles="optimised", recording_mb_max=0)

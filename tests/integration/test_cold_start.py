@@ -8,6 +8,7 @@ from kernels.warm import KERNELS
 from tests.integration.swarm import running_swarm, until
 
 
+@pytest.mark.prove
 def test_trading_does_not_wait_for_the_compiler(tmp_path, monkeypatch):
     cache = tmp_path / "kernels"
     cache.mkdir()

@@ -55,7 +55,7 @@ async def away(swarm: RunningSwarm, node: int, lose_disk: bool) -> None:
     await until(is_back, 60, f"node {node} goes on from a snapshot ({swarm.events()[-8:]})")
 
 
-@pytest.mark.parametrize("mode", ["raft", "bft"])
+@pytest.mark.parametrize("mode", ["raft", pytest.param("bft", marks=pytest.mark.prove)])
 def test_a_node_that_was_down_and_one_without_its_disk_catch_up_by_snapshot(tmp_path: Path, mode: str) -> None:
     async def run() -> None:
         flags = {"checkpoint_interval_entries": INTERVAL, "restart_delay_ms": 8_000, "durability": "strict"}
@@ -72,7 +72,7 @@ def test_a_node_that_was_down_and_one_without_its_disk_catch_up_by_snapshot(tmp_
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("mode", ["raft", "bft"])
+@pytest.mark.parametrize("mode", [pytest.param("raft", marks=pytest.mark.prove), "bft"])
 def test_a_new_node_joins_by_snapshot_trades_and_leaves_again(tmp_path: Path, mode: str) -> None:
     async def run() -> None:
         flags = {"checkpoint_interval_entries": INTERVAL}
