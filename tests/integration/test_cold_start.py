@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kernels.warm import KERNELS
 from tests.integration.swarm import running_swarm, until
 
