@@ -15,6 +15,7 @@ from core.toggles import OPTIMISED
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
 
+@pytest.mark.prove
 def test_a_task_compares_on_a_swarm_of_its_own():
     """More instruments than the data has, so that the resampled market is traded too."""
     plan = Plan(block_cycles=1, warm_up_cycles=1, replicates_min=6, replicates_max=6)
