@@ -18,8 +18,7 @@ R6  Where a descendant is finalized, an ancestor is decided already: it FINALIZE
     view, so that every height gets a certificate of its own. That only confirms what is true.
 R7  Every vote is on disk before it leaves, and binds after a restart; but for a leader's vote in its proposal:
 R8  A leader has its view on disk before it proposes in it, and gives it up when it restarts there: it never proposes
-    or NOTARIZE-votes there again, so what it forgot it cannot contradict. So that vote waits for no sync, and counts at
-    once; the next one, of its FINALIZE vote, brings it to disk.
+    or NOTARIZE-votes there again, so what it forgot it cannot contradict.
 
 Invariants, and why they hold:
 

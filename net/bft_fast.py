@@ -239,16 +239,14 @@ class FastBftCore(BftCore):
         number = self.epoch.number
         return NullifyRecord(number, self.witness, vote.view, vote.height, vote.digest, vote.voter, vote.signature)
 
-    def _cast(
-        self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None, sync: bool = True
-    ) -> None:
+    def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
         """F6: with the first vote of a view what it stands on is on disk."""
         if phase is Phase.FAST and slot.view == self.view and not self.voted_in_view:
             for each in self.blocks.values():
                 if not each.persisted and each is not block:
                     each.persisted = True
                     self._out.append(Persist(encode_record(self._block_record(each))))
-        super()._cast(slot, phase, digest, signature, block, sync)
+        super()._cast(slot, phase, digest, signature, block)
 
     # -- recovery -----------------------------------------------------------------------------------------------------
 

@@ -82,8 +82,10 @@ class BftVoting(BftViews):
         self._vote_for_own(slot, block, signature, now)
 
     def _vote_for_own(self, slot: Slot, block: Block, signature: bytes, now: float) -> None:
-        """The leader's signature on the proposal is its NOTARIZE vote, which need not be on disk (R8)."""
-        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block, sync=False)
+        """The leader's signature on the proposal is its NOTARIZE vote. It leaves before it is on disk, and counts here
+        once it is: a leader that forgot it leads no more (R8).
+        """
+        self._cast(slot, Phase.NOTARIZE, block.digest, signature, block)
         self._count(slot, Phase.NOTARIZE, block.digest, self.node, signature, now)
 
     def _on_propose(self, sender: int, message: Propose, now: float) -> None:
@@ -156,9 +158,7 @@ class BftVoting(BftViews):
         self._tell_vote(Phase.FINALIZE, slot.view, slot.height, digest, signature)
         self._count(slot, Phase.FINALIZE, digest, self.node, signature, now)
 
-    def _cast(
-        self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None, sync: bool = True
-    ) -> None:
+    def _cast(self, slot: Slot, phase: Phase, digest: bytes, signature: bytes, block: Block | None) -> None:
         """Bind this node to a vote: remember it and put it on disk, before it leaves (R7)."""
         if block is not None and not block.persisted:
             block.persisted = True
@@ -166,8 +166,7 @@ class BftVoting(BftViews):
         self._bind(slot, phase, digest)
         vote = VoteRecord(self.epoch.number, self.witness, phase, slot.view, slot.height, digest, signature)
         self._out.append(Persist(encode_record(vote)))
-        if sync:
-            self._out.append(Sync())
+        self._out.append(Sync())
 
     def _tell_vote(self, phase: Phase, view: int, height: int, digest: bytes, signature: bytes) -> None:
         """A vote leaves: to the leader who makes certificates of it, or to everybody.
