@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -99,14 +100,15 @@ def _root() -> Path:
         if os.access(root, os.W_OK):
             return root
     except OSError:
-        pass
-    return _private_folder()
+        pass  # said below, as for a folder that is there and cannot be written
+    warnings.warn(f"{root} cannot be written: this process makes partitions of its own", stacklevel=2)
+    return Path(_private_folder().name)
 
 
 @lru_cache(maxsize=1)
-def _private_folder() -> Path:
-    """Where the cache cannot be written: of this process alone."""
-    return Path(tempfile.mkdtemp(prefix="tradetui-partitions-"))
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where the cache cannot be written: of this process alone, and gone with it."""
+    return tempfile.TemporaryDirectory(prefix="tradetui-partitions-")
 
 
 def _remove_unused(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,11 +77,9 @@ async def run_recorder_process(session: Session, stopping: asyncio.Event, ready:
     ready()
     try:
         while not stopping.is_set():
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
                     await stopping.wait()
-            except TimeoutError:
-                pass
             dropped = await asyncio.to_thread(recorder.write, client.snapshot())
             if dropped:
                 text = f"the recording reached {settings.recording_mb_max} MB: its oldest {dropped:,} cycles went"

@@ -72,6 +72,29 @@ def build_parser() -> argparse.ArgumentParser:
     _session_flag(parser)
     _live_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_swarm_commands(commands)
+    _add_benches(commands)
+    _add_sitting_commands(commands)
+    _add_simulation(commands)
+    _add_operator_commands(commands)
+    add_keys_command(commands)
+    add_order_commands(commands)
+    add_kernel_commands(commands)
+    add_report_command(commands)
+    add_watch_command(commands)
+    add_otlp_command(commands)
+    add_sweep_command(commands)
+    add_compare_command(commands)
+    doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
+    doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
+    _settings_flags(doctor)
+    return parser
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _add_swarm_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
     run.add_argument("--json", type=Path, metavar="FILE")
@@ -88,6 +111,14 @@ def build_parser() -> argparse.ArgumentParser:
     node = commands.add_parser("node", help="one node process of a session")
     node.add_argument("--id", type=int, required=True)
     _session_flag(node)
+    _listen_flag(node)
+
+
+def _listen_flag(process: argparse.ArgumentParser) -> None:
+    process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
+
+
+def _add_benches(commands: _Commands[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser("bench", help="measure the product's parts on this machine")
     subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     add_bench_all(subjects)
@@ -102,6 +133,9 @@ def build_parser() -> argparse.ArgumentParser:
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
     monitor.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(monitor)
+
+
+def _add_sitting_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     experiment = commands.add_parser("experiment", help="interleaved A/B experiments, without a screen")
     experiment.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
     experiment.add_argument("--json", type=Path, metavar="FILE")
@@ -122,6 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="a recording as Parquet files")
     export.add_argument("file", type=Path, metavar="FILE", help="recording.duckdb, or a session directory")
     export.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _add_simulation(commands: _Commands[argparse.ArgumentParser]) -> None:
     sim = commands.add_parser("sim", help="consensus under simulated faults, checked after every event")
     sim.add_argument("--seeds", type=int, default=200, metavar="N")
     sim.add_argument("--first", type=int, default=0, metavar="SEED")
@@ -131,6 +168,9 @@ def build_parser() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=Path, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
+
+
+def _add_operator_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     limits = commands.add_parser("limits", help="show the limits of a running swarm; change them while it trades")
     limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="in quote currency, price_band_bps in bps")
     _session_flag(limits)
@@ -145,21 +185,8 @@ def build_parser() -> argparse.ArgumentParser:
     gateway = commands.add_parser("gateway", help="the gateway process of a session")
     _session_flag(gateway)
     _live_flag(gateway)
-    for process in (node, gateway):
-        process.add_argument("--listen", metavar="HOST:PORT", help="needed to listen on another address than loopback")
+    _listen_flag(gateway)
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
-    add_keys_command(commands)
-    add_order_commands(commands)
-    add_kernel_commands(commands)
-    add_report_command(commands)
-    add_watch_command(commands)
-    add_otlp_command(commands)
-    add_sweep_command(commands)
-    add_compare_command(commands)
-    doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
-    doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
-    _settings_flags(doctor)
-    return parser
 
 
 def _load(arguments: argparse.Namespace) -> Settings:
