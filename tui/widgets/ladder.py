@@ -26,34 +26,47 @@ class LadderPanel(Panel):
         above = min(len(ladder.asks), room - min(len(ladder.bids), room // 2))
         asks, bids = ladder.asks[:above], ladder.bids[: room - above]
         largest = max((level.quantity for level in (*asks, *bids)), default=0.0)
-        rows = [_level("ask", level, largest, width) for level in reversed(asks)]
-        rows.append(_spread(ladder))
-        rows += [_pressure(view.quotes)] if view.quotes is not None else []
-        rows += [_level("bid", level, largest, width) for level in bids]
+        places = _decimal_places(ladder)
+        rows = [_level("ask", level, largest, width, places) for level in reversed(asks)]
+        rows.append(_spread(ladder, places))
+        rows += [_pressure(view.quotes, places)] if view.quotes is not None else []
+        rows += [_level("bid", level, largest, width, places) for level in bids]
         return [keys, *rows]
 
 
-def _level(side: str, level: LadderLevel, largest: float, width: int) -> Row:
+def _decimal_places(ladder: BookLadder) -> int:
+    """As many as the prices have, 2 at the least: a tick may be far below a cent."""
+    prices = (f"{level.price:.8f}".rstrip("0") for level in (*ladder.bids, *ladder.asks))
+    return max((2, *(len(price.partition(".")[2]) for price in prices)))
+
+
+def _level(side: str, level: LadderLevel, largest: float, width: int, places: int) -> Row:
     own = f"● {quantity(level.own_quantity)}" if level.own_quantity else ""
     bar = max(0, width - 38)
     cells = "█" * max(1, round(level.quantity / largest * bar)) if bar and largest and level.quantity else ""
     return (
         Part(f"{side} ", "error" if side == "ask" else "good"),
-        Part(f"{level.price:>12,.2f}"),
+        Part(f"{level.price:>12,.{places}f}"),
         Part(f"{quantity(level.quantity):>11} "),
         Part(f"{own:<10}", "accent"),
         Part(cells, "inside"),
     )
 
 
-def _spread(ladder: BookLadder) -> Row:
+def _spread(ladder: BookLadder, places: int) -> Row:
     if not ladder.bids or not ladder.asks:
         return (Part("one side is empty" if ladder.bids or ladder.asks else "the book is empty", "warning"),)
     bid, ask = ladder.bids[0].price, ladder.asks[0].price
-    return (Part(f"    {ask - bid:>12,.2f} spread, {(ask - bid) / ((ask + bid) / 2) * 1e4:.1f} basis points", "muted"),)
+    return (
+        Part(
+            f"    {ask - bid:>12,.{places}f} spread, {(ask - bid) / ((ask + bid) / 2) * 1e4:.1f} basis points", "muted"
+        ),
+    )
 
 
-def _pressure(quotes: QuoteReading) -> Row:
+def _pressure(quotes: QuoteReading, places: int) -> Row:
     """A positive flow came to the bid or left the ask."""
     since = f" in {quotes.looks} looks" if quotes.looks else ""
-    return (Part(f"    {quotes.microprice:>12,.3f} microprice, order flow {quotes.flow:+,.0f}{since}", "muted"),)
+    return (
+        Part(f"    {quotes.microprice:>12,.{places + 1}f} microprice, order flow {quotes.flow:+,.0f}{since}", "muted"),
+    )
