@@ -133,7 +133,11 @@ def write_rows(path: Path, settings: Mapping[str, object], rows: Sequence[Row]) 
 
 def table_of(title: str, rows: Sequence[Row]) -> Table:
     """The rows for a person."""
-    table = Table("", "unit", "ours", "against", "theirs", "ratio", "95 %", title=title, show_edge=False)
+    table = Table(title=title, show_edge=False)
+    # Names differ in their last parts: folded where the terminal is narrow, never cut.
+    table.add_column("", overflow="fold", min_width=18)
+    for heading in ("unit", "ours", "against", "theirs", "ratio", "95 %"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         theirs = "" if row.theirs is None else f"{row.theirs:,.4g}"
         ratio = "" if row.ratio is None else f"{row.ratio:,.2f}"

@@ -15,7 +15,7 @@ _ORDER = tuple(OrderState)
 
 
 class LifeCyclePanel(Panel):
-    """Totals of the session; of the latest orders the count in each state, and why some were refused."""
+    """Of the latest orders the count in each state, and why some were refused."""
 
     TICKS_A_DRAW = 5
 
@@ -24,18 +24,7 @@ class LifeCyclePanel(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         s = view.snapshot
-        out: list[Row] = [
-            (
-                Part(f"{s.orders_sent_total:,}", "strong"),
-                Part(" sent  ", "muted"),
-                Part(f"{s.orders_filled_total:,}"),
-                Part(" filled  ", "muted"),
-                Part(f"{s.orders_rejected_total:,}"),
-                Part(" rejected  ", "muted"),
-                Part(f"{s.denied_total:,}"),
-                Part(" denied", "muted"),
-            )
-        ]
+        out: list[Row] = []
         counts = Counter(order.state for order in s.orders)
         largest = max(counts.values(), default=1)
         for state in _ORDER:
@@ -46,7 +35,7 @@ class LifeCyclePanel(Panel):
         for reason, count in reasons.most_common():
             out.append((Part(f"{count:>4} ", "warning"), Part(reason, "muted")))
         if s.denials:
-            out.append((Part("denied by the swarm since its node started", "muted"),))
+            out.append((Part("denied since the node started", "muted"),))
         out += [(Part(f"{count:>7,} ", "warning"), Part(plain(reason))) for reason, count in s.denials]
         return out[:height]
 
@@ -64,15 +53,10 @@ class ProfitPanel(Panel):
         total = realised + unrealised
         style = "good" if total > 0 else "loss" if total < 0 else "muted"
         out: list[Row] = [
-            (
-                Part(money(total), style),
-                Part("  realised ", "muted"),
-                Part(money(realised)),
-                Part("  unrealised ", "muted"),
-                Part(money(unrealised)),
-            ),
-            (Part("cash ", "muted"), Part(f"{view.snapshot.cash:,.0f}"), Part("  equity ", "muted"),
-             Part(f"{view.snapshot.equity:,.0f}", "strong")),
+            (Part(money(total), style), Part("  equity ", "muted"), Part(f"{view.snapshot.equity:,.0f}", "strong")),
+            (Part("realised ", "muted"), Part(money(realised)), Part("  cash ", "muted"),
+             Part(f"{view.snapshot.cash:,.0f}")),
+            (Part("unrealised ", "muted"), Part(money(unrealised))),
         ]  # fmt: skip
         out += results_rows(view.snapshot)
         values = view.equity
