@@ -60,6 +60,7 @@ class ReportingNode(NodeParts):
             accusations=self._accusations.all(),
             news=self._gossip.news(),
             disagreements=tuple(sorted(self._gossip.disagreements.items())),
+            turned_away=self._endpoint.turned_away(),
         )
 
     def _results(self) -> ResultsRow:

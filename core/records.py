@@ -212,6 +212,8 @@ class NodeStatus:
     """Peers heard of by gossip."""
     disagreements: tuple[tuple[int, int], ...] = ()
     """(peer, index): the peer says that it holds another state behind this entry of the log than this node."""
+    turned_away: tuple[tuple[str, int], ...] = ()
+    """(what, how often): strangers and malformed bytes that the node's socket met with; only what happened at all."""
 
 
 @dataclass(frozen=True, slots=True)

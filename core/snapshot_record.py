@@ -75,4 +75,5 @@ def _node(row: dict[str, Any]) -> NodeStatus:
     found["accusations"] = tuple(Accusation(**each) for each in row.get("accusations", ()))
     found["news"] = tuple(PeerNews(**each) for each in row.get("news", ()))
     found["disagreements"] = tuple((peer, index) for peer, index in row.get("disagreements", ()))
+    found["turned_away"] = tuple((what, count) for what, count in row.get("turned_away", ()))
     return NodeStatus(**found)

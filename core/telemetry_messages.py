@@ -246,6 +246,7 @@ def node_report_from_dict(values: dict[str, Any]) -> NodeReport:
     status["accusations"] = tuple(Accusation(**row) for row in status["accusations"])
     status["news"] = tuple(PeerNews(**row) for row in status["news"])
     status["disagreements"] = tuple((peer, index) for peer, index in status["disagreements"])
+    status["turned_away"] = tuple((what, count) for what, count in status["turned_away"])
     values["status"] = NodeStatus(**status)
     values["toggles"] = from_dict(values["toggles"])
     values["positions"] = tuple(PositionRow(**row) for row in values["positions"])

@@ -35,6 +35,7 @@ from net.wire.codec import CodecKind, WireError, decode, encode
 
 __all__ = ["Endpoint", "Instrument", "LinkStatus", "PeerEvent", "PeerEventKind", "TransportSettings"]
 
+REFUSALS_TOLD_MAX: Final = 8
 DATAGRAMS_PER_TURN: Final = 64
 """Read from the socket before the loop gets another turn."""
 IDEMPOTENT: Final = (GossipDigest, FetchEntries, ReadIndex)
@@ -106,6 +107,17 @@ class Endpoint(PeerLinks):
     def retries_sent(self) -> int:
         """First datagrams of strangers that were answered with a Retry, before any TLS work."""
         return self._admission.retries_sent
+
+    def turned_away(self) -> tuple[tuple[str, int], ...]:
+        """What strangers and malformed bytes came to, (what, how often); only what happened at all."""
+        counts = (
+            ("answered with Retry", self.retries_sent),
+            ("strangers shed", self.strangers_shed),
+            ("malformed messages", self.messages_malformed),
+            # a reason may be a peer's own words
+            *self.refusals.most_common(REFUSALS_TOLD_MAX),
+        )
+        return tuple((what, count) for what, count in counts if count)
 
     @property
     def strangers_shed(self) -> int:

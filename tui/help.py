@@ -39,7 +39,7 @@ SCREEN = (
      "the run. Several toggles are a factorial design: main effects and interactions, from four on as a fraction, in "
      "which interactions joined by = share one figure."),
     ("Swarm (3)", "A bar is the end of a node's log. Links are round trips in ms as the node in the row sees them; z: "
-     "the connection came back by 0-RTT."),
+     "the connection came back by 0-RTT. Under them: messages shed, strangers turned away and why."),
     ("Orders (4)", "The latest orders by state, why orders were refused and decisions denied, profit and equity. The "
      "book is the venue's, asked once a second; ● is what of a level is our own."),
     ("Profile (5)", "Spans by own time. Percentiles come from HDR histograms of every cycle of this sitting under the "

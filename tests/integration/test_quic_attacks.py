@@ -239,6 +239,7 @@ def test_a_replayed_ticket_gets_nothing() -> None:
                 for data in first:
                     replayer.sendto(data, b.address)
                 await until(lambda: b.endpoint.retries_sent > retries, "a stranger's copy gets a Retry")
+                assert dict(b.endpoint.turned_away())["answered with Retry"] == b.endpoint.retries_sent
                 assert set(b.endpoint._links) == before
                 # Even from the member's own address:
                 b.endpoint._peers[0].proven_address = replayer.getsockname()

@@ -121,6 +121,7 @@ class FakeSession:
         self.unreachable: set[int] = set()
         self.accusations: dict[int, tuple[Accusation, ...]] = {}
         self.disagreements: dict[int, tuple[tuple[int, int], ...]] = {}
+        self.turned_away: dict[int, tuple[tuple[str, int], ...]] = {}
         self.venue = VenueState.CONNECTED
         self.trading, self.trading_reason = TradingState.ACTIVE, ""
         self.gateway_connected = True
@@ -254,6 +255,7 @@ class FakeSession:
         return NodeStatus(
             node, 4100 + node, node not in self.unreachable, 3325 + self.cycle, 1, activity, status, links, "strict",
             accusations=self.accusations.get(node, ()), disagreements=self.disagreements.get(node, ()),
+            turned_away=self.turned_away.get(node, ()),
             news=tuple(PeerNews(peer, 0.4, 3325 + self.cycle, self.committed, 7) for peer in range(4) if peer != node),
         )  # fmt: skip
 

@@ -365,6 +365,20 @@ def test_gossip_tells_of_a_node_that_the_monitor_cannot_reach():
     drive(SIZES[2], body)
 
 
+def test_strangers_that_the_nodes_turned_away_are_counted_over_all_of_them():
+    async def body(app, client, pilot):
+        client.session.turned_away = {
+            0: (("answered with Retry", 40), ("wrong certificate", 1)),
+            3: (("answered with Retry", 2),),
+        }
+        await pilot.press("3")
+        text = await settle(app, pilot)
+        assert "42 answered with Retry" in text
+        assert "1 wrong certificate" in text
+
+    drive(SIZES[0], body)
+
+
 def test_silence_of_the_swarm_is_said():
     app, client = monitor()
     app._clock_ns = lambda: client.session.now_ns + 7_000_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -40,6 +40,7 @@ def test_cycle_records() -> None:
 def test_node_and_gateway_reports() -> None:
     replica = ReplicaStatus(1, Mode.AUTO, 2, 3, 0, "follower", 10, 11, ((0, 9), (2, 8)), 5, 6, 7, 1, ("node 3 lied",))
     status = NodeStatus(1, 99, True, 4, 1, "following", replica, (PeerLink(0, True, 0.5, False, 0, ""),), "strict")
+    status = replace(status, turned_away=(("answered with Retry", 3), ("wrong certificate", 1)))
     event = EventRow(1, Severity.WARNING, "node 1", "text")
     node = NodeReport(status, OPTIMISED, 1, 2, 3, (PositionRow("A", 1, 2, 3, 4, 5),), 1.5, 2.5, (event,), ("c",), "m")
     assert node_report_from_dict(unpack(pack(node_report_to_dict(node)))) == node

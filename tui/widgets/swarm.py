@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from core.records import NodeStatus, PeerLink, SwarmSnapshot
 from tui.alerts import accused
 from tui.figures import milliseconds, plain, rate
@@ -99,7 +101,10 @@ def _match_row(node: NodeStatus, snapshot: SwarmSnapshot, last: int, width: int)
 
 
 class LinksPanel(Panel):
-    """Every link as its node sees it: round trip in ms, `×` where it is down, `z` where it was resumed by 0-RTT."""
+    """Every link as its node sees it: round trip in ms, `×` where it is down, `z` where it was resumed by 0-RTT.
+
+    Under them what was shed, and what strangers and malformed bytes came to.
+    """
 
     TICKS_A_DRAW = 5
 
@@ -120,7 +125,11 @@ class LinksPanel(Panel):
         refused = [plain(link.refused) for node in nodes for link in node.links if link.refused]
         if shed or refused:
             out.append((Part(f"{shed:,} messages shed  {refused[-1] if refused else ''}", "warning"),))
-        return out
+        turned_away: Counter[str] = Counter()
+        for node in nodes:
+            turned_away.update(dict(node.turned_away))
+        out += [(Part(f"{count:>7,} ", "warning"), Part(plain(what))) for what, count in turned_away.most_common()]
+        return out[:height]
 
 
 def _peer(peer: int) -> str:
