@@ -15,7 +15,7 @@ from core.orders.order import TimeInForce
 from core.records import OrderState as S
 from core.records import VenueState
 from tests.integration.own_process import in_own_process
-from tests.integration.test_venue_faults import CuttingProxy, ask
+from tests.integration.venue_cuts import CuttingProxy, entries_through_cuts
 from tests.integration.venue_session import (
     HOST,
     SCALE,
@@ -57,28 +57,22 @@ def test_a_fill_while_away_comes_by_resend_and_is_reconciled(tmp_path: Path) -> 
     assert check_agreement(tmp_path) == (1, 0)
 
 
-async def trade_through_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
-    async with running_venue(directory) as (venue, _):
-        proxy = CuttingProxy(venue.fix_port)
-        port = await proxy.start()
-        came = 0
-        async with running_gateway(directory, port, "fix", heartbeat_ms=10_000) as trader:
-            for index, (to_venue, cut_at) in enumerate(cuts, start=1):
-                await trader.settled()
-                proxy.arm(to_venue, cut_at)
-                await ask(trader, index)
-                came += proxy.cut_at is None
-                await ask(trader, index)
-            await trader.settled()
-        await proxy.stop()
-    assert came == len(cuts), "every cut must fall within the exchange"
-
-
 def check_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
-    run(trade_through_cuts(directory, cuts), timeout_s=600)
+    entries = 0
+
+    async def work() -> None:
+        nonlocal entries
+        async with running_venue(directory) as (venue, _):
+            proxy = CuttingProxy(venue.fix_port)
+            port = await proxy.start()
+            async with running_gateway(directory, port, "fix", heartbeat_ms=10_000) as trader:
+                entries = await entries_through_cuts(trader, proxy, cuts)
+            await proxy.stop()
+
+    run(work(), timeout_s=600)
     taken, never_reached = check_agreement(directory)
     assert taken > 0
-    assert taken + never_reached <= 8 * len(cuts)
+    assert taken + never_reached <= 8 * entries
 
 
 def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -86,6 +80,7 @@ def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("to_venue", "until_byte"), [(True, 1_200), (False, 2_600)])
 def test_a_link_cut_at_every_seventeenth_byte(tmp_path: Path, to_venue: bool, until_byte: int) -> None:
     check_cuts(tmp_path, [(to_venue, n) for n in range(1, until_byte, 17)])

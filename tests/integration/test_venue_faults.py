@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from core.gateway.connector import EncodedOrder
-from core.gateway.errors import VenueUnavailable
 from core.orders.order import OrderRequest
 from core.records import OrderState as S
+from tests.integration.venue_cuts import CuttingProxy, ask, entries_through_cuts
 from tests.integration.venue_session import (
-    HOST,
     Process,
     Trader,
     authority,
@@ -35,98 +34,15 @@ def _no_process_is_left() -> Iterator[None]:
     kill_started()
 
 
-class CuttingProxy:
-    """Passes bytes between gateway and venue, and cuts the link once so many have passed in one direction.
-
-    The bytes up to the cut arrive, those after it never do: as when a cable is pulled. `cut_at` None never cuts.
-    """
-
-    def __init__(self, venue_port: int) -> None:
-        self._venue_port = venue_port
-        self._server: asyncio.Server | None = None
-        self._links: set[asyncio.Task[None]] = set()
-        self.to_venue = True
-        self.cut_at: int | None = None
-        self.passed = 0
-
-    async def start(self) -> int:
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for link in self._links:
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
-
-    def arm(self, to_venue: bool, cut_at: int) -> None:
-        self.to_venue, self.cut_at, self.passed = to_venue, cut_at, 0
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
-        task.add_done_callback(self._links.discard)
-        venue_reader, venue_writer = await asyncio.open_connection(HOST, self._venue_port)
-        ways = [
-            asyncio.create_task(self._pass(reader, venue_writer, to_venue=True)),
-            asyncio.create_task(self._pass(venue_reader, writer, to_venue=False)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            # What was passed on before the cut still arrives.
-            writer.close()
-            venue_writer.close()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_venue: bool) -> None:
-        while data := await reader.read(65_536):
-            if self.cut_at is not None and to_venue == self.to_venue:
-                left = self.cut_at - self.passed
-                self.passed += len(data)
-                if left <= len(data):
-                    self.cut_at = None
-                    writer.write(data[:left])
-                    return
-            writer.write(data)
-
-
 async def trade_through_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> int:
-    """One entry of eight orders for each cut; each is asked for again after the cut. Returns how many cuts came."""
-    came = 0
     async with running_venue(directory) as (_, venue_port):
         proxy = CuttingProxy(venue_port)
         port = await proxy.start()
         # A long receive window: the longest time in which a cut order may still arrive.
         async with running_gateway(directory, port, recv_window_ms=100) as trader:
-            for index, (to_venue, cut_at) in enumerate(cuts, start=1):
-                await trader.settled()
-                proxy.arm(to_venue, cut_at)
-                await ask(trader, index)
-                came += proxy.cut_at is None
-                await ask(trader, index)
-            proxy.cut_at = None
-            await trader.settled()
+            entries = await entries_through_cuts(trader, proxy, cuts)
         await proxy.stop()
-    return came
-
-
-async def ask(trader: Trader, index: int) -> None:
-    """As a leader does: again once the venue is back, until every order has its outcome."""
-    while True:
-        try:
-            trader.gateway.advance(index)
-            outcomes = await trader.gateway.execute(entry(index), authority(), in_flight=8)
-        except VenueUnavailable:
-            await trader.gateway.connected()
-            continue
-        assert all(outcome.state not in (S.INITIALISED, S.SUBMITTED, S.UNKNOWN) for outcome in outcomes)
-        return
+    return entries
 
 
 def run_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
@@ -134,10 +50,9 @@ def run_cuts(directory: Path, cuts: list[tuple[bool, int]]) -> None:
         async with asyncio.timeout(600):
             return await trade_through_cuts(directory, cuts)
 
-    came = asyncio.run(bounded())
-    assert came == len(cuts), "every cut must fall within the exchange"
+    entries = asyncio.run(bounded())
     taken, never_reached = check_agreement(directory)
-    assert taken + never_reached <= 8 * len(cuts)
+    assert taken + never_reached <= 8 * entries
     assert taken > 0
 
 
@@ -150,6 +65,7 @@ def test_a_link_cut_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("to_venue", [True, False])
 def test_a_link_cut_at_every_seventeenth_byte(tmp_path: Path, to_venue: bool) -> None:
     run_cuts(tmp_path, [(to_venue, n) for n in range(1, ENTRY_BYTES[to_venue], 17)])
@@ -221,11 +137,13 @@ def test_a_venue_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(900)
 def test_a_gateway_killed_a_hundred_times(tmp_path: Path) -> None:
     kill_gateway_often(tmp_path, times=100, seed=3)
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(900)
 def test_a_venue_killed_a_hundred_times(tmp_path: Path) -> None:
     kill_venue_often(tmp_path, times=100, seed=4)
 
