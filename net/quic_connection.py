@@ -24,8 +24,6 @@ SUPPORTED_AIOQUIC: Final = "1.7.2"
 INITIAL_DATAGRAM_BYTES_MIN: Final = 1_200
 """RFC 9000 §14.1: a shorter first datagram is dropped."""
 DATAGRAMS_WAITING_MAX: Final = 64
-PACKETS_UNACKNOWLEDGED_MAX: Final = 10
-"""A fresh congestion window (RFC 9002 §7.2): a sender who waits for it to open never waits for the timer."""
 DATAGRAM_OVERHEAD_BYTES: Final = 64
 """What a packet's header, tag, acknowledgement and a DATAGRAM frame's head take of a UDP datagram, generously."""
 _ONE_RTT: Final = tls.Epoch.ONE_RTT
@@ -54,7 +52,6 @@ class LinkConnection(QuicConnection):
         )
         # aioquic's own 1 ms makes a packet of nearly every acknowledgement.
         self._ack_delay = ack_delay_s
-        self._acknowledged_packet = -1
         self._exporter_master: bytes | None = None
         self._exporter_hash: hashes.HashAlgorithm | None = None
 
@@ -101,39 +98,22 @@ class LinkConnection(QuicConnection):
         return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
 
     def hasten_ack(self, now: float) -> None:
-        """Let a waiting acknowledgement go now: behind many packets, or with data once it has waited half its time.
+        """Let a waiting acknowledgement ride with data that is about to leave: half the packets of a round.
 
-        aioquic writes one only when its own timer has expired, in a packet of its own: with data it costs half the
-        packets of a round. With every packet it costs more than it brings, since each is built, read and accounted
-        for (a seventh of the processor time of a round). A sender of much waits for its window, so packets count too.
+        aioquic writes it only once its own timer has expired.
         """
         if not self._handshake_confirmed:
             return
         space = self._spaces[_ONE_RTT]
         if space.ack_at is None or space.ack_at <= now:
             return
-        # Due a little ago: what is due at this very instant, aioquic holds back for its pacing.
-        due = now - 1e-6
-        if space.largest_received_packet - self._acknowledged_packet >= PACKETS_UNACKNOWLEDGED_MAX:
-            space.ack_at = due
-            return
-        if space.ack_at - now > self._ack_delay / 2:
-            return
         if self._datagrams_pending:
-            space.ack_at = due
+            space.ack_at = now
             return
         for stream in self._streams_queue:
             if not stream.sender.buffer_is_empty:
-                space.ack_at = due
+                space.ack_at = now
                 return
-
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        datagrams = super().datagrams_to_send(now)
-        if self._handshake_confirmed:
-            space = self._spaces[_ONE_RTT]
-            if space.ack_at is None:
-                self._acknowledged_packet = space.largest_received_packet
-        return datagrams
 
     def has_nothing_to_send(self, now: float) -> bool:
         """Whether building a packet now would surely build an empty one, which costs nearly as much as a full one.

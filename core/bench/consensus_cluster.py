@@ -77,7 +77,8 @@ class ConsensusCluster:
     async def kill(self, node: int) -> None:
         """SIGKILL, and wait until it is gone."""
         process = self._processes[node]
-        process.send_signal(signal.SIGKILL)
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
         await process.wait()
 
     async def ask(self, node: int, timeout_s: float = 60.0, **command: Any) -> dict[str, Any]:

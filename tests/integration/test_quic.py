@@ -323,6 +323,24 @@ def test_an_acceptor_without_resumption_gives_a_full_handshake() -> None:
     asyncio.run(scenario())
 
 
+def test_the_acknowledgement_rides_with_the_reply() -> None:
+    """With a delay of minutes, only an acknowledgement inside the reply's datagram can have come when the reply has."""
+
+    async def scenario() -> None:
+        async with pair(TransportSettings(ack_delay_s=120.0, heartbeat_s=60.0, dead_after_s=600.0)) as (a, b):
+            link = a.endpoint._peers[1].link
+            assert link is not None
+            unacknowledged: list[int] = []
+            b.endpoint._on_message = lambda peer, message: b.endpoint.send(peer, message)  # type: ignore[assignment,return-value]
+            a.endpoint._on_message = lambda peer, message: unacknowledged.append(link.quic.unacknowledged_bytes())
+            for number in range(1, 6):
+                assert a.endpoint.send(1, vote(number))
+                await until(lambda want=number: len(unacknowledged) == want, "the reply")
+            assert unacknowledged == [0] * 5
+
+    asyncio.run(scenario())
+
+
 def test_one_way_load_does_not_pass_for_silence() -> None:
     """The receiver says nothing but acknowledgements, and its pings are rarer than the patience of the sender."""
 
