@@ -6,21 +6,24 @@ import asyncio
 from collections import Counter
 
 from core.accusations import Accusations
+from core.agreement import PendingCommits
 from core.config import Settings
 from core.control_claims import ControlClaims
 from core.cycle_trace import TraceBuffer
 from core.faults import FaultyWire
 from core.kernel_compiling import KernelSwitch
 from core.leader import Leader
+from core.node_checkpoint import NodeCheckpoint
 from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
+from core.opinions import Opinions
+from core.order_flow import OrderFlow
 from core.records import Severity
 from core.swarm_state import SwarmState
 from core.telemetry import CycleTracer
 from core.trader import Trader
-from net.messages import (
-    Application,
-)
+from net.identity import Identity
+from net.messages import Application, Committed
 from net.quic import Endpoint
 from net.replica import Replica
 from net.shell import ReplicaShell
@@ -49,6 +52,12 @@ class NodeParts:
     _leading: asyncio.Task[None] | None
     _background: set[asyncio.Task[None]]
     _denials: Counter[int]
+    _checkpoint: NodeCheckpoint
+    _identity: Identity
+    _operators_entries: dict[type, Committed]
+    _opinions: Opinions
+    _orders: OrderFlow
+    _pending: PendingCommits
     _profiling: bool
     _profiled_from: int | None
 
