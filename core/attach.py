@@ -84,6 +84,7 @@ class SwarmClient:
         self.session = None if isinstance(session, RemotePlace) else session
         self.read_only = read_only or self._place.read_only
         self.owns_swarm = owns_swarm and self.session is not None
+        self.may_stop = self.session is not None and not self.read_only
         self._push_interval_s = push_interval_s
         self._news = SwarmNews(keep_cycles)
         self._news.session, self._news.settings = self._place.name, self._place.settings

@@ -27,6 +27,7 @@ class Replay:
     """Stands in for a link to a swarm."""
 
     owns_swarm = False
+    may_stop = False
     seekable = True
     read_only = True
 

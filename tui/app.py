@@ -243,7 +243,7 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
 
     def action_leave(self) -> None:
         if not isinstance(self.screen, QuitDialog):
-            self.push_screen(QuitDialog(self._client.owns_swarm), self._answered)
+            self.push_screen(QuitDialog(self._client.owns_swarm, self._client.may_stop), self._answered)
 
     def action_command_palette(self) -> None:
         """As Textual's, without its fixed id: a palette that is still closing would make the next one a duplicate."""

@@ -404,7 +404,8 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     read_only = getattr(arguments, "read_only", False)
     first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
     config = arguments.config if not attaching else None
-    if asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first)):
+    stop = asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first))
+    if stop and not read_only:
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0

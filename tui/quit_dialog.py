@@ -23,9 +23,11 @@ class QuitDialog(ModalScreen[Answer]):
         Binding("c,escape,q", "answer('cancel')", "cancel"),
     ]
 
-    def __init__(self, owns_swarm: bool) -> None:
+    def __init__(self, owns_swarm: bool, may_stop: bool) -> None:
+        """`may_stop`: this monitor may end the swarm; else the choice is not there."""
         super().__init__()
         self._owns_swarm = owns_swarm
+        self._may_stop = may_stop
 
     def compose(self) -> ComposeResult:
         keep = "k  keep trading" if self._owns_swarm else "l  leave"
@@ -35,14 +37,18 @@ class QuitDialog(ModalScreen[Answer]):
                 yield Static("This command started the swarm. What becomes of it?")
             else:
                 yield Static("This monitor is attached to a swarm that others may be using.")
-            yield OptionList(
-                Option(f"{keep:<20}it goes on without a monitor", "keep"),
-                Option(f"{'s  stop the swarm':<20}no process is left behind", "stop"),
-                Option(f"{'c  cancel':<20}back to the screen", "cancel"),
-            )
+            choices = [Option(f"{keep:<20}it goes on without a monitor", "keep")]
+            if self._may_stop:
+                choices.append(Option(f"{'s  stop the swarm':<20}no process is left behind", "stop"))
+            choices.append(Option(f"{'c  cancel':<20}back to the screen", "cancel"))
+            yield OptionList(*choices)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.action_answer(event.option.id or "cancel")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A monitor that only looks on has no key that stops the swarm."""
+        return self._may_stop or action != "answer" or parameters != ("stop",)
 
     def action_answer(self, answer: str) -> None:
         self.dismiss("keep" if answer == "keep" else "stop" if answer == "stop" else "cancel")

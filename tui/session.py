@@ -22,6 +22,9 @@ class SwarmClient(Protocol):
     owns_swarm: bool
     """True when this command started the swarm, False when it attached to one."""
 
+    may_stop: bool
+    """True where this monitor can end the swarm: it is on this machine and may change it."""
+
     seekable: bool
     """True for a recording (`core.replay`), which has a present that can be moved."""
 

@@ -23,9 +23,9 @@ from core.statistics import SpanTable, newer_than, round_latency_ms, span_table,
 from core.toggles import Toggles
 from tui.alerts import Alert, alerts
 from tui.figures import bar_scale
+from tui.recent_cycles import RecentCycles
 
 WINDOW_CYCLES = 200
-RATE_WINDOW_S = 5.0
 HISTORY_S = 600
 _CONSENSUS = INDEX["quic_consensus"]
 
@@ -186,6 +186,7 @@ class ViewBuilder:
         self._ranks: tuple[int, dict[str, Percentiles]] = (0, {})
         self._ranked_ns = 0
         self._rates = _Rates()
+        self._recent = RecentCycles()
 
     def build(
         self,
@@ -217,8 +218,7 @@ class ViewBuilder:
             self._ranked_ns = snapshot.taken_ns
             self._span_heat = self._heat.of(heat_of)
             self._ranks = self._histograms.merged(snapshot.toggles)
-        recent = _recent(snapshot.cycles, snapshot.taken_ns)
-        span_s = _span_s(snapshot, recent)
+        recent, span_s = self._recent.of(snapshot.cycles, snapshot.taken_ns)
         return View(
             snapshot=snapshot,
             now_ns=now_ns,
@@ -262,24 +262,6 @@ class ViewBuilder:
         longest = max(row.p99_ms for row in self._table.rows[1:])
         if chosen and (longest > self._scale_ms or longest < self._scale_ms * 0.55):
             self._scale_ms = bar_scale(longest)
-
-
-def _recent(cycles: Sequence[CycleRecord], now_ns: int) -> list[CycleRecord]:
-    """The records of the last `RATE_WINDOW_S` seconds."""
-    found: list[CycleRecord] = []
-    oldest = now_ns - int(RATE_WINDOW_S * 1e9)
-    for record in reversed(cycles):
-        if record.started_ns < oldest:
-            break
-        found.append(record)
-    return found
-
-
-def _span_s(snapshot: SwarmSnapshot, recent: Sequence[CycleRecord]) -> float:
-    """The seconds that `recent` stands for: less than the window only while the session is younger."""
-    if snapshot.cycles and snapshot.cycles[0].cycle == 1 and len(recent) == len(snapshot.cycles):
-        return min(RATE_WINDOW_S, max(0.5, (snapshot.taken_ns - snapshot.cycles[0].started_ns) / 1e9))
-    return RATE_WINDOW_S
 
 
 def _mean(values: Sequence[int]) -> float:

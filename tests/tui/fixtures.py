@@ -318,6 +318,7 @@ class FakeClient:
     def __init__(self, session: FakeSession | None = None, owns_swarm: bool = True) -> None:
         self.session = session
         self.owns_swarm = owns_swarm
+        self.may_stop = True
         self.fixed = empty_snapshot() if session is None else None
         self.pressed: list[str] = []
         self.refuse: str | None = None

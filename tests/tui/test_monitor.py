@@ -278,6 +278,23 @@ def test_an_attached_monitor_offers_to_leave():
     assert drive(SIZES[0], body, owns_swarm=False).return_value is False
 
 
+def test_a_monitor_that_only_looks_on_cannot_stop_the_swarm():
+    """A page of `tradetui serve` is such a one, and nobody is asked who he is."""
+
+    async def body(app, client, pilot):
+        client.read_only, client.may_stop = True, False
+        await pilot.press("q")
+        await pilot.pause()
+        assert "stop the swarm" not in screen_text(app)
+        await pilot.press("s")
+        await pilot.pause()
+        assert isinstance(app.screen, QuitDialog)
+        await pilot.press("l")
+        await pilot.pause()
+
+    assert drive(SIZES[0], body, owns_swarm=False).return_value is False
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_trouble_is_unmissable_and_vanishes(size):
     async def body(app, client, pilot):
