@@ -432,10 +432,17 @@ class SwarmClient:
 
     async def _follow(self) -> None:
         """Follow what the place tells beside the nodes."""
+        failure = ""
         while True:
-            told = self._place.read_news()
-            self._news.phase, self._ready, self._news.faults = told.phase, told.ready, told.faults
-            self._news.add_events(told.events)
+            try:
+                told = self._place.read_news()
+            except (OSError, ValueError, KeyError) as error:
+                if failure != (failure := f"the session's files cannot be read: {type(error).__name__}: {error}"):
+                    self._news.add_events([EventRow(time.time_ns(), Severity.ERROR, "monitor", failure)])
+            else:
+                failure = ""
+                self._news.phase, self._ready, self._news.faults = told.phase, told.ready, told.faults
+                self._news.add_events(told.events)
             await asyncio.sleep(FOLLOW_INTERVAL_S)
 
     @property

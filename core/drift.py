@@ -73,6 +73,9 @@ class DriftTracker:
         return self.look
 
     def _take(self, record: CycleRecord) -> None:
+        if record.numpy_kernels:
+            # Before the kernels are compiled a cycle is another machine's, as it were: their end is no drift.
+            return
         place = (record.toggles, record.leader)
         if place != self._place:
             self._place, self._seen = place, 0

@@ -50,6 +50,11 @@ def _word(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
+def with_captions(known: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    """All named settings and faults under which an experiment ran, in the order in which they came."""
+    return tuple(dict.fromkeys(known + now))
+
+
 def state_of(
     experiment: InterleavedExperiment,
     projection: Projection,

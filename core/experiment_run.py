@@ -54,4 +54,5 @@ async def run_experiment(swarm: Swarm, experiment: InterleavedExperiment, poll_s
     finally:
         if not experiment.finished:
             experiment.give_up("stopped by hand")
-        await swarm.set_toggles(experiment.design.cells[0])
+        # Whoever cancels once more, as at the monitor's end, does not leave the swarm under the other setting.
+        await asyncio.shield(asyncio.ensure_future(swarm.set_toggles(experiment.design.cells[0])))

@@ -37,6 +37,8 @@ HALF_WIDTH_OF_EFFECT = 0.15
 """... or ± this part of the (log) effect: a factor of three need not be known to 2 %."""
 LOOKS_APART = 1.04
 """The next look comes after so many times the replicates: a look at each would cost more and tell no more."""
+UNCOMPILED_CYCLES_MAX = 5_000
+"""Cycles on numpy, in a row, until the experiment gives up: compiling takes a minute, unless it failed."""
 STRAY_CYCLES_MAX = 400
 """Cycles under other settings than asked for, in a row, until the experiment gives up."""
 
@@ -124,6 +126,11 @@ class Result:
     def main(self) -> ContrastResult:
         return self.contrasts[0]
 
+    @property
+    def main_effects(self) -> tuple[ContrastResult, ...]:
+        """One a key; a comparison of two settings has one in all."""
+        return self.contrasts[:1] if len(self.design.cells) == 2 else self.contrasts[: len(self.design.keys)]
+
 
 @dataclass(slots=True)
 class _Block:
@@ -154,6 +161,7 @@ class InterleavedExperiment:
         """Replicates that were thrown away, because the lead changed hands or somebody else changed the toggles."""
         self.discarded = 0
         """Cycles that enter nothing: warm-up, between two blocks, of replicates thrown away."""
+        self._uncompiled = 0
         self._next_look = ANALYSED_MIN
         self._contrasts: tuple[ContrastResult, ...] = ()
         self._result: Result | None = None
@@ -190,9 +198,13 @@ class InterleavedExperiment:
         if record.numpy_kernels:
             # another machine, as it were: the leader has just started, and its kernels are not compiled yet
             self.discarded += 1
+            self._uncompiled += 1
             if self._block.records or self._done:
                 self._start_replicate_again()
+            if self._uncompiled > UNCOMPILED_CYCLES_MAX:
+                self.give_up(f"{self._uncompiled:,} cycles ran on numpy: the kernels are not compiled, see the events")
             return
+        self._uncompiled = 0
         if record.toggles != self.wanted:
             self._strayed()
             return

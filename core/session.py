@@ -214,9 +214,17 @@ class Session:
         except FileNotFoundError:
             return [], offset
         whole = data[: data.rfind(b"\n") + 1]
-        rows = [json.loads(line) for line in whole.splitlines()]
-        events = [EventRow(r["time_ns"], Severity(r["severity"]), r["source"], r["text"]) for r in rows]
-        return events, offset + len(whole)
+        found = [_event(line) for line in whole.splitlines()]
+        return [event for event in found if event is not None], offset + len(whole)
+
+
+def _event(line: bytes) -> EventRow | None:
+    """None for a line that a full disk or a killed process cut short, with whatever was written behind it."""
+    try:
+        r = json.loads(line)
+        return EventRow(r["time_ns"], Severity(r["severity"]), r["source"], r["text"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def is_alive(pid: int, marker: str) -> bool:

@@ -100,6 +100,7 @@ class SwarmNews:
         reports = [self._with_reach(node, report, now) for node, report in sorted(self._nodes.items())]
         reachable = [report for report in reports if report.status.reachable]
         newest = max(reachable or reports, key=_progress, default=None)
+        shown = _without_removed(reports, newest if reachable else None)
         gateway = self._gateway
         known = gateway is not None and GATEWAY_ID in self.connected
         settings = self.settings if self.settings is not None else Settings.model_construct()
@@ -107,7 +108,7 @@ class SwarmNews:
             taken_ns=self._heard_ns or time.time_ns(),
             session=self.session,
             market=newest.market if newest is not None else settings.data,
-            nodes=tuple(report.status for report in reports),
+            nodes=tuple(report.status for report in shown),
             leader=_leader(reachable),
             venue=VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN,
             gateway_connected=GATEWAY_ID in self.connected,
@@ -145,6 +146,15 @@ class SwarmNews:
         if report.status.reachable == reachable:
             return report
         return replace(report, status=replace(report.status, reachable=reachable))
+
+
+def _without_removed(reports: list[NodeReport], newest: NodeReport | None) -> list[NodeReport]:
+    """A node that is away and that the swarm has no more is removed, not lost; one that is to join is there already."""
+    replica = newest.status.replica if newest is not None else None
+    if replica is None or not replica.voters:
+        return reports
+    members = {*replica.voters, *replica.learners}
+    return [report for report in reports if report.status.reachable or report.status.node in members]
 
 
 def _progress(report: NodeReport) -> tuple[int, int]:

@@ -28,6 +28,15 @@ def quorum(nodes: int, consensus: Consensus) -> int:
     return -(-(nodes + faulty + 1) // 2)
 
 
+def voters(snapshot: SwarmSnapshot) -> tuple[int, ...]:
+    """Who votes, by the word of the node that is farthest; every node while none has said so."""
+    told = [each.replica for each in snapshot.nodes if each.reachable and each.replica is not None]
+    farthest = max(told, key=lambda replica: (replica.epoch, replica.commit_index), default=None)
+    if farthest is not None and farthest.voters:
+        return farthest.voters
+    return tuple(each.node for each in snapshot.nodes)
+
+
 def alerts(snapshot: SwarmSnapshot, now_ns: int, drift: Look | None = None) -> tuple[Alert, ...]:
     """The worst first. `drift` is the latest look. A swarm that has run no cycle yet is starting, which is no alarm."""
     if not snapshot.cycles_total:
@@ -125,13 +134,15 @@ def _names(nodes: list[int]) -> str:
 def _nodes(snapshot: SwarmSnapshot) -> list[Alert]:
     found: list[Alert] = []
     away = [str(node.node) for node in snapshot.nodes if not node.reachable]
-    total = len(snapshot.nodes)
+    voting = voters(snapshot)
+    total = len(voting)
     needed = quorum(total, snapshot.toggles.consensus)
     if snapshot.nodes and snapshot.leader is None:
         found.append(Alert(Severity.ERROR, "no leader: trading is paused until the nodes have elected one"))
     if away:
         subject = f"node {away[0]} is" if len(away) == 1 else f"nodes {', '.join(away)} are"
-        left = total - len(away)
+        reachable = {each.node for each in snapshot.nodes if each.reachable}
+        left = sum(node in reachable for node in voting)
         if left < needed:
             text = f"{subject} unreachable: {left} of {total} are too few to agree ({needed} needed); trading is paused"
             found.append(Alert(Severity.ERROR, text))

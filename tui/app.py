@@ -130,8 +130,11 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
         """
         now_ns = self._clock_ns()
         screen = self.front
+        snapshot = self._client.snapshot()
+        if self._experiments.running is not None:
+            self._experiments.running.saw(snapshot.captions)
         live = self._builder.build(
-            self._client.snapshot(),
+            snapshot,
             now_ns,
             frozenset(self._asked),
             self._experiments.states(),

@@ -9,6 +9,7 @@ from textual.worker import WorkerError
 
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
+from core.interleaved import ContrastResult
 from tui.experiment_dialog import ExperimentDialog
 from tui.experiments import Started, project
 from tui.messages import (
@@ -40,6 +41,7 @@ class ExperimentActions(MonitorBase):
         if not keys:
             return
         started = self._experiments.start(self._live, keys, self._clock_ns())
+        self._ending = False
         self._experiment_work = self._experiment(started)
         self.action_show("compare")
 
@@ -52,27 +54,36 @@ class ExperimentActions(MonitorBase):
             reason = f"{type(error).__name__}: {error}"
             started.experiment.give_up(reason)
         finally:
-            self._client.keep_experiment(to_dict(self._experiments.end(self._clock_ns())))
-        self.post_message(ExperimentEnded(reason or started.experiment.failure))
+            try:
+                self._client.keep_experiment(to_dict(self._experiments.end(self._clock_ns())))
+            except OSError as error:
+                reason = f"the result is not kept with the session: {error}"
+            self.post_message(ExperimentEnded(reason or started.experiment.failure))
 
     def _end_experiment(self) -> None:
-        if self._experiment_work is not None:
+        """Once: a second cancel would fall into the toggles' way back."""
+        if self._experiment_work is not None and not self._ending:
+            self._ending = True
             self._experiment_work.cancel()
-            self._say("the experiment ends: the toggles go back to what they were")
+        self._say("the experiment ends: the toggles go back to what they were")
 
     def on_experiment_ended(self, message: ExperimentEnded) -> None:
         state = self._experiments.states()[-1]
         if message.reason:
             self.notify(message.reason, title="experiment ended early", severity="warning", timeout=15, markup=False)
         elif state.result is not None:
-            main = state.result.main
-            text = f"{main.verdict}: {main.ratio.ratio:.3f}× ({main.ratio.low:.3f}–{main.ratio.high:.3f})"
+            text = "\n".join(map(_sentence, state.result.main_effects))
             self.notify(text, title=state.label, timeout=15, markup=False)
         self.tick()
 
     async def settle(self) -> None:
         """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back."""
         if self._experiment_work is not None:
-            self._experiment_work.cancel()
+            if not self._ending:
+                self._experiment_work.cancel()
             with contextlib.suppress(WorkerError):
                 await self._experiment_work.wait()
+
+
+def _sentence(each: ContrastResult) -> str:
+    return f"{each.contrast.name} {each.verdict}: {each.ratio.ratio:.3f}× ({each.ratio.low:.3f}–{each.ratio.high:.3f})"

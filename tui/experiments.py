@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from core.experiment_log import ExperimentState, state_of
+from core.experiment_log import ExperimentState, state_of, with_captions
 from core.factorial import toggle_design
 from core.interleaved import InterleavedExperiment
 from core.what_if import Projection, what_if
@@ -14,14 +14,20 @@ from tui.view import View
 KEPT = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Started:
-    """An experiment under way, with what was known when it began."""
+    """An experiment under way, with what was known when it began.
+
+    `captions` grow by what comes while it runs: a fault that was over before its end is in the result all the same.
+    """
 
     experiment: InterleavedExperiment
     projection: Projection
     captions: tuple[str, ...]
     started_ns: int
+
+    def saw(self, captions: tuple[str, ...]) -> None:
+        self.captions = with_captions(self.captions, captions)
 
     def state(self, ended_ns: int = 0) -> ExperimentState:
         return state_of(self.experiment, self.projection, self.captions, self.started_ns, ended_ns)

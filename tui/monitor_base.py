@@ -45,6 +45,7 @@ class MonitorBase(App[bool]):
         self._heat_of = ROOT
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
+        self._ending = False
         self._note = ""
         self._note_until_ns = 0
 

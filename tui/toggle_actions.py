@@ -81,7 +81,13 @@ class ToggleActions(MonitorBase):
         try:
             answer = await self._client.change_trading(state, "from the monitor")
         except Exception as error:  # as above: told, and the monitor goes on
-            self.notify(f"{type(error).__name__}: {error}", title=f"{state}: not sent", severity="error", timeout=15)
+            self.notify(
+                f"{type(error).__name__}: {error}",
+                title=f"{state}: not sent",
+                severity="error",
+                timeout=15,
+                markup=False,
+            )
         else:
             self.notify(f"{answer.gateway}; {answer.swarm}", title="trading state", timeout=10, markup=False)
         self.tick()

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from core.attach import SwarmClient, stop_session
 from core.commands.start import start_swarm
 from core.config import Settings
-from core.experiment_log import ExperimentState, state_of, to_dict
+from core.experiment_log import ExperimentState, state_of, to_dict, with_captions
 from core.experiment_run import run_experiment
 from core.factorial import Design, pair_design, toggle_design
 from core.interleaved import InterleavedExperiment, Plan
@@ -89,7 +89,7 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     design = design_of(client, keys)
     projection = what_if(table, snapshot.toggles, design.keys, settings.batch_max, settings.orders_in_flight)
     experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
-    started_ns = time.time_ns()
+    started_ns, captions = time.time_ns(), snapshot.captions
     work = asyncio.create_task(run_experiment(client, experiment))
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
         task = progress.add_task(keys, total=1.0)
@@ -98,8 +98,9 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
                 task, completed=experiment.progress, description=f"{keys}: {experiment.replicates} replicates"
             )
             await asyncio.wait({work}, timeout=0.2)
+            captions = with_captions(captions, client.snapshot().captions)
     await work
-    state = state_of(experiment, projection, snapshot.captions, started_ns, time.time_ns())
+    state = state_of(experiment, projection, captions, started_ns, time.time_ns())
     client.keep_experiment(to_dict(state))
     for line in lines_of(state):
         console.print(line, highlight=False, markup=False)

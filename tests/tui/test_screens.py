@@ -328,3 +328,27 @@ def test_the_latency_of_one_span_after_another_over_time(size):
                 assert "Flame view" in text
 
     asyncio.run(session())
+
+
+def test_a_factorial_result_tells_its_main_effects_and_a_fault_that_is_over():
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await settle(app, pilot)
+            started = app._experiments.start(app._live, ("b", "p"), client.session.now_ns)
+            started.saw(("fault: node 2 sends 20 ms late",))
+            experiment = started.experiment
+            while not experiment.finished:
+                client.session.toggles = experiment.wanted
+                client.session.advance(1)
+                experiment.observe(client.session.cycles[-1])
+            client.session.toggles = experiment.design.cells[0]
+            app._experiments.end(client.session.now_ns)
+            await pilot.press("2")
+            return experiment.result, await settle(app, pilot)
+
+    result, text = asyncio.run(session())
+    [row] = [line for line in text.split("\n") if "b × p   !" in line]
+    for effect in result.main_effects:
+        assert f"{effect.contrast.name} {effect.ratio.ratio:.2f}×" in row
+    assert "fault: node 2 sends 20 ms late" in text

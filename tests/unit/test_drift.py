@@ -117,3 +117,11 @@ def test_the_monitor_warns_while_it_drifts():
     assert [alert.severity for alert in told] == [Severity.WARNING]
     assert "quic_consensus" in told[0].text
     assert not [alert for alert in alerts(snapshot, snapshot.taken_ns, None) if alert.text.startswith("drift")]
+
+
+def test_the_end_of_computing_in_numpy_is_no_drift():
+    slow = cycles_of(1.6 * noise(FIRST), numpy_kernels=8)
+    look = DriftTracker().update(slow + cycles_of(noise(FIRST + 3 * WINDOW_CYCLES), first=FIRST + 1))
+    assert look is not None
+    assert not look.drifting
+    assert abs(look.shift.ratio - 1.0) < 0.05

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.factorial import Design, pair_design, toggle_design
-from core.interleaved import STRAY_CYCLES_MAX, InterleavedExperiment, Plan, Verdict
+from core.interleaved import STRAY_CYCLES_MAX, UNCOMPILED_CYCLES_MAX, InterleavedExperiment, Plan, Verdict
 from core.paired_ratio import paired_ratios
 from core.records import CycleRecord
 from core.spans import INDEX, NAMES
@@ -65,6 +65,15 @@ def test_cycles_on_numpy_kernels_enter_nothing():
     experiment.observe(replace(record(cycle + 1, 50.0, experiment.wanted), numpy_kernels=1))
     assert experiment.started_again == again + 1
     assert not experiment._block.records
+
+
+def test_kernels_that_never_compile_end_the_experiment():
+    experiment = InterleavedExperiment(DESIGN, Plan())
+    for cycle in range(1, UNCOMPILED_CYCLES_MAX + 2):
+        assert not experiment.finished
+        experiment.observe(replace(record(cycle, 50.0, experiment.wanted), numpy_kernels=8))
+    assert experiment.finished
+    assert "numpy" in experiment.failure
 
 
 def verdicts(cost_b: float, repeats: int) -> Counter[Verdict]:

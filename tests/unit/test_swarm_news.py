@@ -12,6 +12,7 @@ from core.records import InControl
 from core.swarm_news import STALE_AFTER_S, SwarmNews
 from core.telemetry_messages import NodeReport, Telemetry, cycle_to_dict, node_report_to_dict
 from tests.tui.fixtures import FakeSession
+from tui.alerts import alerts, voters
 
 SESSION = FakeSession(seed=5, cycles=30)
 
@@ -101,3 +102,22 @@ def test_cycles_are_kept_once_and_the_oldest_go() -> None:
     news.hear(1, Telemetry.CYCLES, rows[5:])
     assert [record.cycle for record in news.cycles] == list(range(21, 31))
     assert news.last_cycle == 30
+
+
+def test_a_node_that_was_removed_is_not_missed(heard: tuple[SwarmNews, Clock]) -> None:
+    news, clock = heard
+    clock.now += STALE_AFTER_S + 0.01
+    status = SESSION.snapshot().nodes[0]
+    for node in (0, 1, 2):
+        snapshot = SESSION.snapshot().nodes[node]
+        assert snapshot.replica is not None
+        replica = replace(snapshot.replica, voters=(0, 1, 2))
+        news.hear(node, Telemetry.STATUS, report(node, status=replace(snapshot, replica=replica)))
+    assert [node.node for node in news.snapshot().nodes] == [0, 1, 2]
+    assert status.replica is not None
+    assert voters(news.snapshot()) == (0, 1, 2)
+    # One that is away and still votes is missed.
+    replica = replace(status.replica, voters=(0, 1, 2, 3))
+    news.hear(0, Telemetry.STATUS, report(0, status=replace(status, replica=replace(replica, epoch=9))))
+    assert [node.node for node in news.snapshot().nodes] == [0, 1, 2, 3]
+    assert any("3 of 4 go on" in alert.text for alert in alerts(news.snapshot(), news.snapshot().taken_ns))

@@ -9,7 +9,7 @@ from core.interleaved import ContrastResult, Result, SpanResult, Verdict
 from core.paired_ratio import PairedRatio
 from core.spans import DEPTH
 from core.what_if import amdahl
-from tui.figures import age, clock, milliseconds
+from tui.figures import age, clock, milliseconds, plain
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, row_of
 
@@ -83,11 +83,18 @@ class ExperimentPanel(Panel):
         out.append(
             (Part("what-if ", "muted"), Part(f"at most {projected}"), Part(f"  {state.projection.assumption}", "muted"))
         )
+        out += _under(state, view)
         if state.failure:
             out.append((Part(f"ended early: {state.failure}", "warning"),))
         elif state.running:
             out.append((Part(" a ", "key", "app.experiment"), Part(" stop it", "muted", "app.experiment")))
         return out
+
+
+def _under(state: ExperimentState, view: View) -> list[Row]:
+    """What it ran under and is not at the foot of the screen any more, or not all the time: a fault, say."""
+    gone = [each for each in state.captions if each not in view.snapshot.captions]
+    return [(Part(plain(each), "warning"),) for each in gone]
 
 
 def _nothing_yet(view: View, width: int) -> list[Row]:
@@ -216,10 +223,27 @@ class ResultsPanel(Panel):
 
 
 def _result_row(state: ExperimentState, width: int) -> Row:
-    head = [Part(f"{clock(state.ended_ns)} ", "muted")] if width >= 60 else []
+    wide = width >= 60
+    head = [Part(f"{clock(state.ended_ns)} ", "muted")] if wide else []
     room = max(8, width - 44 - (9 if head else 0))
     label = state.label if len(state.label) <= room else " ".join(state.keys)[:room]
-    head.append(Part(f"{label:<{room}} ", "strong"))
+    faults = _faults(state)
+    head.append(Part(f"{label:<{room}}", "strong"))
+    head.append(Part("!" if faults else " ", "warning"))
     if state.result is None:
         return (*head, Part(state.failure or "no result", "warning"))
-    return (*head, *verdict_parts(state.result.main))
+    if len(state.result.design.cells) == 2:
+        head += verdict_parts(state.result.main)
+    else:
+        # One line: the main effects alone; the interactions are in the panel above while it is the last one.
+        head += [part for each in state.result.main_effects for part in _brief(each, wide)]
+    return (*head, Part(f"  {plain(', '.join(faults))}", "warning")) if wide and faults else tuple(head)
+
+
+def _brief(each: ContrastResult, wide: bool) -> list[Part]:
+    parts = [Part(f"{each.contrast.name} ", "strong"), Part(f"{each.ratio.ratio:.2f}×  ")]
+    return [*parts, Part(f"({each.ratio.low:.2f}–{each.ratio.high:.2f})  ", "muted")] if wide else parts
+
+
+def _faults(state: ExperimentState) -> list[str]:
+    return [each for each in state.captions if each.startswith("fault")]

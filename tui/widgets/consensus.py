@@ -7,7 +7,7 @@ from textual.geometry import Size
 from core.records import NodeStatus, PeerLink, SwarmSnapshot, VenueState
 from core.toggles import Consensus
 from net.messages import Mode
-from tui.alerts import accused, quorum
+from tui.alerts import accused, quorum, voters
 from tui.figures import milliseconds, plain, rate
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
@@ -95,13 +95,14 @@ def _rounds(view: View, width: int) -> Row:
 def _proof(snapshot: SwarmSnapshot) -> Row:
     """What a committed decision's certificate is worth: the two protocols do not promise the same."""
     mode = _mode(snapshot)[0]
-    needed = quorum(len(snapshot.nodes), Consensus.BFT) if snapshot.nodes else 0
+    voting = len(voters(snapshot))
+    needed = quorum(voting, Consensus.BFT) if voting else 0
     if mode == "raft":
         text = "proof: the leader's word (nodes are trusted)"
     elif mode == "auto":
         text = f"proof: leader's word; critical: {needed} signatures"
     else:
-        text = f"proof: {needed} signatures of {len(snapshot.nodes)}"
+        text = f"proof: {needed} signatures of {voting}"
     return (Part(text, "muted"),)
 
 
