@@ -64,7 +64,7 @@ from itertools import combinations, product
 
 from net.bft import BftCore
 from net.bft_views import NO_DIGEST
-from net.bft_votes import Block, Slot
+from net.bft_votes import NO_SLOT, Block, Slot
 from net.certificate import entry_digest, signed_bytes
 from net.consensus import Effect, Evidence, Persist
 from net.durable import BlockRecord, NullifyRecord, Record, encode_record
@@ -135,6 +135,9 @@ class FastBftCore(BftCore):
         entry = Entry(height, view, message.kind, message.payload)
         digest = entry_digest(message.parent, entry)
         if digest in self.blocks:
+            return
+        known = self.slots.get((view, height), NO_SLOT)
+        if not self._has_room(message) and not self._is_sought(known, digest):
             return
         said = signed_bytes(self.context, Phase.NOTARIZE, view, height, digest)
         if not self._verifier.verifies(leader, said, message.signature):

@@ -26,6 +26,10 @@ from net.quorum import byzantine_faults, byzantine_quorum
 from net.settings import ConsensusSettings
 
 RECENT_BLOCKS = 256
+PROPOSED_BYTES_MAX = 64 << 20
+"""Of the undecided blocks of one leader: a liar fills its own share, not the others'."""
+SMALL_PAYLOAD_BYTES = 4_096
+"""Blocks of so little are bounded by their number alone."""
 _ORDERED = (EntryKind.DATA, EntryKind.BATCH, EntryKind.SWITCH, EntryKind.MEMBERSHIP)
 
 
@@ -168,6 +172,27 @@ class BftState:
         certified = [cert.digest for cert in (slot.notarization, slot.finalization) if cert is not None]
         votes = len(slot.notarize.signatures.get(digest, ())) + len(slot.finalize.signatures.get(digest, ()))
         return digest in certified or votes > self.faults
+
+    def _has_room(self, proposal: Propose) -> bool:
+        """Whether an unproven block is worth keeping. Of the views ahead each leader has one; what is dropped here and
+        decided by others is fetched by its digest.
+        """
+        if proposal.view > self.view + len(self.nodes):
+            return False
+        if len(proposal.payload) <= SMALL_PAYLOAD_BYTES:
+            return True
+        kept = [len(each.entry.payload) for each in self.blocks.values() if each.proposal.leader == proposal.leader]
+        return not kept or sum(kept) + len(proposal.payload) <= PROPOSED_BYTES_MAX
+
+    def _is_under_way(self, slot: Slot) -> bool:
+        """Whether something in `slot` must come to an end: its leader or an honest node has spoken for it.
+
+        Votes of no more than f nodes may all be lies, and would cost an honest leader its view.
+        """
+        if slot.voted is not None or slot.notarization is not None or slot.finalization is not None:
+            return True
+        voters = slot.notarize.digest_of.keys() | slot.fast.digest_of.keys() | slot.finalize.digest_of.keys()
+        return self.leader_of(slot.view) in voters or len(voters) > self.faults
 
     def _certificate(self, slot: Slot, phase: Phase, tally: Tally) -> Certificate | None:
         for digest, votes in tally.signatures.items():

@@ -91,7 +91,7 @@ class BftViews(BftState):
             return True
         if self.view > self.first_view and self.committed_view < self.view:
             return True
-        return any(slot.view == self.view for slot in self.slots.values())
+        return any(slot.view == self.view and self._is_under_way(slot) for slot in self.slots.values())
 
     def _watch(self, now: float) -> None:
         """Timers run while something is under way, and only then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from net.messages import Certificate, Entry, Phase, Propose, Vote
 
@@ -53,6 +54,10 @@ class Slot:
         if phase is Phase.NOTARIZE:
             return self.notarize
         return self.finalize if phase is Phase.FINALIZE else self.fast
+
+
+NO_SLOT: Final = Slot(-1, -1)
+"""To look into where there is none; nothing is ever put into it."""
 
 
 class Nullifications:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from net.bft_views import BftViews
-from net.bft_votes import Block, Slot
+from net.bft_votes import NO_SLOT, Block, Slot
 from net.certificate import entry_digest, signed_bytes
 from net.consensus import Evidence, Persist, Send, Sync
 from net.durable import CertificateRecord, ViewRecord, VoteRecord, encode_record
@@ -97,14 +97,18 @@ class BftVoting(BftViews):
         digest = entry_digest(message.parent, entry)
         if digest in self.blocks:
             return
-        slot = self._slot(message.view, message.height)
-        sought = self._is_sought(slot, digest)
-        if not sought and slot.notarize.signatures.get(digest, {}).get(message.leader) != message.signature:
+        # A slot comes into being with the first thing in it that is proven: strangers' bytes leave no trace.
+        known = self.slots.get((message.view, message.height), NO_SLOT)
+        sought = self._is_sought(known, digest)
+        if not sought and not self._has_room(message):
+            return
+        if not sought and known.notarize.signatures.get(digest, {}).get(message.leader) != message.signature:
             said = signed_bytes(self.context, Phase.NOTARIZE, message.view, message.height, digest)
             if not self._verifier.verifies(message.leader, said, message.signature):
                 if sender == message.leader:
                     self._out.append(Evidence(sender, f"proposal of view {message.view} with a wrong signature", b""))
                 return
+        slot = self._slot(message.view, message.height)
         other = slot.notarize.digest_of.get(message.leader, digest) != digest
         if other and not sought:
             # A second proposal is kept only where others have voted for it, so that a liar cannot fill the memory.
@@ -209,10 +213,9 @@ class BftVoting(BftViews):
             return
         if not self._in_range(sender, vote.view, vote.height, now):
             return
-        slot = self._slot(vote.view, vote.height)
-        tally = slot.tally(vote.phase)
-        done = slot.notarization if vote.phase is Phase.NOTARIZE else slot.finalization
-        before = tally.digest_of.get(vote.voter)
+        known = self.slots.get((vote.view, vote.height), NO_SLOT)
+        done = known.notarization if vote.phase is Phase.NOTARIZE else known.finalization
+        before = known.tally(vote.phase).digest_of.get(vote.voter)
         if before == vote.digest or (before is None and done is not None and done.digest == vote.digest):
             # Votes past the quorum stay unverified.
             return
@@ -221,6 +224,7 @@ class BftVoting(BftViews):
             if sender == vote.voter:
                 self._out.append(Evidence(sender, f"{vote.phase.name} vote with a wrong signature", b""))
             return
+        slot = self._slot(vote.view, vote.height)
         if before is not None:
             self._accuse(slot, vote.phase, vote.voter, vote.digest, vote.signature, now)
             return

@@ -325,8 +325,8 @@ class Replica(ReplicaCatchUp):
         elif message.epoch < self.epoch:
             self._answer_laggard(sender, now)
         elif message.epoch > self.epoch:
-            if message.epoch == self.epoch + 1 and len(self._future) < self._settings.buffered_messages:
-                self._future.append((sender, message))
+            if message.epoch == self.epoch + 1:
+                self._keep_for_later(sender, message)
             self._fetch(sender, now)
         elif isinstance(message, Forward):
             self._on_forward(message, now)
@@ -338,6 +338,12 @@ class Replica(ReplicaCatchUp):
             self._absorb_bft(self._bft.step(sender, message, now), now)
             if self._raft is None and self._byzantine.is_behind:
                 self._fetch(sender, now)
+
+    def _keep_for_later(self, sender: int, message: ConsensusMessage) -> None:
+        """What came early for the next epoch, each peer's share of the buffer; without it, it is asked for then."""
+        theirs = sum(1 for peer, _ in self._future if peer == sender)
+        if theirs < self._settings.buffered_messages // len(self.nodes):
+            self._future.append((sender, message))
 
     def _finish(self, now: float) -> list[Effect]:
         """Take what came early for an epoch that began just now, hand over what waits, give out the effects."""

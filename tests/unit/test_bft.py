@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from net.bft import BftCore
+from net.bft_state import PROPOSED_BYTES_MAX
 from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes, verify_certificate
 from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
 from net.durable import decode_record
@@ -438,3 +440,31 @@ def certificate_for(block: Propose) -> Certificate:
     return Certificate(
         Mode.BFT, 1, EPOCH.context, Phase.FINALIZE, block.view, block.height, block.parent, digest, (), ()
     )
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_lone_vote_costs_an_idle_leader_nothing(signed: bool) -> None:
+    """A liar's word, or one in another's name, sets no clock running: the leader has proposed nothing."""
+    replica = core(2)
+    ballot = vote(3, Phase.NOTARIZE, 5, b"d" * 32)
+    ballot = ballot if signed else replace(ballot, voter=1, signature=bytes(64))
+    for now in range(20):
+        replica.heard_from(0, 0, float(now))
+        assert not votes_in(replica.step(3, ballot, float(now)) + replica.tick(float(now)), Phase.NULLIFY)
+    assert bool(replica.slots) is signed
+    # Of two one is honest.
+    replica.step(1, vote(1, Phase.NOTARIZE, 5, b"d" * 32), 20.0)
+    replica.heard_from(0, 0, 25.0)
+    assert bool(votes_in(replica.tick(25.0), Phase.NULLIFY)) is signed
+
+
+def test_a_liar_fills_its_own_share_of_the_memory_with_proposals() -> None:
+    replica = core(2)
+    large = bytes(PROPOSED_BYTES_MAX // 4)
+    for height in range(1, 8):
+        replica.step(1, proposal(height, b"p" * 32, large, view=FIRST_VIEW + 1)[0], 0.0)
+    assert sum(len(block.entry.payload) for block in replica.blocks.values()) <= PROPOSED_BYTES_MAX
+    message, digest = proposal(1, GENESIS_DIGEST, large)
+    assert votes_in(replica.step(0, message, 0.0), Phase.NOTARIZE) == {(Phase.NOTARIZE, FIRST_VIEW, 1, digest)}
+    replica.step(1, proposal(1, b"p" * 32, view=FIRST_VIEW + 1 + 2 * N)[0], 0.0)
+    assert max(block.entry.term for block in replica.blocks.values()) == FIRST_VIEW + 1

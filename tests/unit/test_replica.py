@@ -233,12 +233,14 @@ def test_a_message_of_a_newer_epoch_makes_a_laggard_fetch_and_one_of_an_older_is
 
 
 def test_messages_kept_for_the_next_epoch_are_bounded() -> None:
-    settings = ConsensusSettings(buffered_messages=5)
+    settings = ConsensusSettings(buffered_messages=20)
     node = Replica(1, roster_of(4), signer(1), Random(1), settings=settings)
     node.start(0.0)
     for number in range(50):
         node.step(0, AppendEntries(2, 1, 0, number, 0, 0, 0, ()), 0.1)
-    assert len(node._future) == 5
+    assert len(node._future) == 5, "one peer's share"
+    node.step(2, AppendEntries(2, 1, 2, 1, 0, 0, 0, ()), 0.1)
+    assert len(node._future) == 6
 
 
 def test_strangers_are_ignored() -> None:
