@@ -24,7 +24,7 @@ CYCLES_MIN = 20
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One session's data. `cycles` is what ran under `toggles`, without the first cycles after each switch."""
+    """One session's data. `cycles` is what ran under `toggles`, warm-up taken out (`warmed_up`)."""
 
     session: str
     settings: Settings
@@ -44,11 +44,13 @@ class Evidence:
 
 
 def warmed_up(cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
-    """Without the first 3 cycles after each change of toggles: they pay for the switch itself."""
+    """Without the first 3 cycles after each change of toggles, which pay for the switch itself, and without those that
+    ran in numpy beside the compiler, which say nothing of a kernel."""
+    compiled = [record for record in cycles if not record.numpy_kernels]
     found = []
     since = 0
-    for k, record in enumerate(cycles):
-        since = 0 if k == 0 or record.toggles != cycles[k - 1].toggles else since + 1
+    for k, record in enumerate(compiled):
+        since = 0 if k == 0 or record.toggles != compiled[k - 1].toggles else since + 1
         if since >= WARM_UP_CYCLES:
             found.append(record)
     return found
@@ -76,7 +78,7 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         ran = "; ".join(f"{len(found)} under {setting.label()}" for setting, found in groups.items())
         raise SessionError(
             f"{session.directory.name}: {len(cycles)} cycles under {chosen.label()}, a report wants {CYCLES_MIN} or"
-            f" more (recorded, without the first after each switch: {ran or 'none'})"
+            f" more (recorded, after warm-up and with all kernels compiled: {ran or 'none'})"
         )
     return Evidence(
         session=session.directory.name,

@@ -101,6 +101,15 @@ def test_no_figure_mixes_two_settings_and_the_first_cycles_after_a_switch_are_ou
     assert cycles[switch + 3].cycle in kept
 
 
+def test_cycles_before_the_kernels_were_compiled_are_left_out(tmp_path):
+    cycles = load()[0].cycles
+    early = tuple(replace(r, numpy_kernels=8, wall_ms=r.wall_ms * 9) for r in cycles[:30])
+    evidence = read_evidence(recorded_session(tmp_path / "cold", early + cycles[30:]), BASELINE)
+    ran = [record.cycle for record in cycles if record.toggles == BASELINE and record.cycle > cycles[29].cycle]
+    assert [record.cycle for record in evidence.cycles] == ran[3:], "and what the first compiled ones pay"
+    assert not any(record.numpy_kernels for found in evidence.by_toggles.values() for record in found)
+
+
 def test_where_experiments_began_is_profiled_or_else_what_ran_most(session, tmp_path):
     assert read_evidence(session).toggles == BASELINE
     assert read_evidence(session, OPTIMISED).toggles == OPTIMISED
