@@ -7,6 +7,7 @@ swarm (nodes, consensus, positions, totals) is kept once a second as MessagePack
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
 _ENDED_NS = "started_ns + CAST(floor(wall_ms * 1e6) AS BIGINT)"
 TABLES = {"cycles": "started_ns", "states": "taken_ns", "events": "time_ns", "orders": "seen_ns"}
 """Each table with its column of Unix time, ns."""
+WAL, HALF = ".wal", ".half"
+"""Beside the file: DuckDB's log of what is not in it yet, and the newer half while it is copied."""
 
 
 class RecordingError(RuntimeError):
@@ -54,16 +57,17 @@ class Recording:
         """Opens or (unless `read_only`) makes the file. Raises RecordingError."""
         if read_only and not path.is_file():
             raise RecordingError(f"{path} does not exist")
+        self.path = path
         try:
             self._db = duckdb.connect(str(path), read_only=read_only)
             if not read_only:
+                self._remove_half()
                 self._make_tables()
             self._db.execute("SELECT cycle, toggles FROM cycles LIMIT 1")
         except duckdb.IOException as error:
             raise RecordingError(f"{path} cannot be opened (a running session still writes it?): {error}") from None
         except duckdb.Error as error:
             raise RecordingError(f"{path} is no recording: {error}") from None
-        self.path = path
 
     def _make_tables(self) -> None:
         columns = ", ".join(f'"{column}" {_type(column)}' for column in _cycle_columns())
@@ -122,19 +126,36 @@ class Recording:
         self._db.unregister("fresh")
 
     def bytes_on_disk(self) -> int:
-        return self.path.stat().st_size
+        """Of the file and its log; the log is taken into the file at 16 MB."""
+        return sum(path.stat().st_size for path in (self.path, self._beside(WAL)) if path.exists())
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
 
     def drop_older_half(self) -> int:
         """Forget the older half of the cycles and what belongs to their time; returns how many cycles went.
 
-        The file does not shrink; what comes next uses the room.
+        The newer half goes to a file of its own, which then takes the place of the old one: a file of DuckDB's does not
+        shrink when rows are deleted. While it is copied both are on disk, half as much again as before.
         """
-        before = self._one("SELECT count(*) FROM cycles")
-        middle_ns = self._one("SELECT coalesce(CAST(median(started_ns) AS BIGINT), 0) FROM cycles")
-        for table, time in TABLES.items():
-            self._db.execute(f"DELETE FROM {table} WHERE {time} < ?", (middle_ns,))
+        before = self.cycle_count()
+        middle_ns = int(self._one("SELECT coalesce(CAST(median(started_ns) AS BIGINT), 0) FROM cycles"))
+        self._remove_half()
         self._db.execute("CHECKPOINT")
-        return int(before - self._one("SELECT count(*) FROM cycles"))
+        self._db.execute(f"ATTACH {_quoted(self._beside(HALF))} AS half")
+        for table, time in TABLES.items():
+            self._db.execute(f"CREATE TABLE half.{table} AS SELECT * FROM {table} WHERE {time} >= {middle_ns}")
+        self._db.execute("CHECKPOINT half")
+        self._db.execute("DETACH half")
+        self._db.close()
+        os.replace(self._beside(HALF), self.path)
+        self._db = duckdb.connect(str(self.path))
+        return before - self.cycle_count()
+
+    def _remove_half(self) -> None:
+        """What a recorder that was killed while it copied has left."""
+        for ending in (HALF, HALF + WAL):
+            self._beside(ending).unlink(missing_ok=True)
 
     def export_parquet(self, directory: Path) -> list[Path]:
         """Each table as a Parquet file in `directory`."""
@@ -142,7 +163,7 @@ class Recording:
         paths = []
         for table in TABLES:
             path = directory / f"{table}.parquet"
-            self._db.execute(f"COPY {table} TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
+            self._db.execute(f"COPY {table} TO {_quoted(path)} (FORMAT parquet)")
             paths.append(path)
         return paths
 
@@ -208,6 +229,11 @@ class Recording:
         found = self._db.execute(query, values)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _quoted(path: Path) -> str:
+    """As a text of SQL: where it wants a path, it takes no parameter."""
+    return "'{}'".format(str(path).replace("'", "''"))
 
 
 def _columns_of(cycles: Sequence[CycleRecord]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -98,13 +99,46 @@ def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
 
 def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
     path = tmp_path / "recording.duckdb"
-    live = record(path, ticks=30, bytes_max=1)
+    live = record(path, ticks=10, bytes_max=1)
     replay = opened(path)
     replay.seek(replay.last_ns)
     cycles = [record.cycle for record in replay.snapshot().cycles]
     assert cycles[-1] == live[-1].cycles[-1].cycle
     assert cycles == list(range(cycles[0], cycles[-1] + 1))
     assert len(cycles) < 30
+
+
+def test_at_the_limit_half_goes_and_then_nothing_until_it_is_full_again(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    session, recording, bytes_max = FakeSession(seed=5), Recording(path), 2_000_000
+    recorder = Recorder(recording, bytes_max)
+    dropped, held = [], []
+    for _ in range(34):
+        session.advance(100)
+        before = recording.cycle_count() + 100
+        dropped.append(recorder.write(session.snapshot()))
+        held.append(recording.cycle_count())
+        assert dropped[-1] in (0, before // 2)
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= bytes_max
+    full = [tick for tick, count in enumerate(dropped) if count]
+    assert len(full) >= 2
+    assert all(later - earlier > 3 for earlier, later in pairwise(full)), "it fills before it halves again"
+    recording.close()
+    again = Recording(path)
+    assert again.cycle_count() == held[-1]
+    assert again.last_cycle() == session.cycle
+
+
+def test_a_recorder_that_was_killed_while_it_halved_loses_nothing_and_leaves_nothing(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    record(path)
+    for left in ("recording.duckdb.half", "recording.duckdb.half.wal"):
+        (tmp_path / left).write_text("cut off")
+    recording = Recording(path)
+    assert recording.cycle_count() == 108
+    assert recording.drop_older_half() == 54
+    recording.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["recording.duckdb"]
 
 
 def test_parquet_is_plain_to_read(tmp_path):
