@@ -95,6 +95,11 @@ class Recording:
         """Cycles that it holds."""
         return int(self._one("SELECT count(*) FROM cycles"))
 
+    def events_between(self, first_ns: int, last_ns: int) -> frozenset[EventRow]:
+        """The events of this time (Unix, both ends included) that it holds."""
+        found = self._rows("SELECT * FROM events WHERE time_ns BETWEEN ? AND ?", first_ns, last_ns)
+        return frozenset(event_from_dict(row) for row in found)
+
     def _one(self, query: str, *values: object) -> Any:
         row = self._db.execute(query, values).fetchone()
         assert row is not None

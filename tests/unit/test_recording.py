@@ -97,6 +97,27 @@ def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
     assert [record.cycle for record in replay.snapshot().cycles] == list(range(1, 41))
 
 
+def test_no_event_is_recorded_twice_by_a_recorder_that_was_started_again(tmp_path):
+    """Whoever attaches is told of the session's events from the first one on."""
+    path = tmp_path / "recording.duckdb"
+    session = FakeSession(seed=5, cycles=30)
+    for sentence in ("node 1 is back", "node 3 is back"):
+        recording = Recording(path)
+        Recorder(recording, 10**9).write(session.snapshot())
+        recording.close()
+        session.now_ns += 1
+        session.event("supervisor", sentence)
+    recording = Recording(path)
+    recorder = Recorder(recording, 10**9)
+    recorder.write(session.snapshot())
+    session.advance(1)
+    recorder.write(session.snapshot())
+    recording.close()
+    replay = opened(path)
+    replay.seek(replay.last_ns)
+    assert replay.snapshot().events == tuple(session.events)
+
+
 def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
     path = tmp_path / "recording.duckdb"
     live = record(path, ticks=10, bytes_max=1)
