@@ -10,9 +10,10 @@ import duckdb
 import numpy as np
 import pytest
 
+import core.recording
 from core.profile_export import write_spans
 from core.recorder import Recorder
-from core.recording import Recording, RecordingError
+from core.recording import ARRAYS, Recording, RecordingError
 from core.records import SwarmSnapshot
 from core.replay import Replay, write_csv
 from core.telemetry_messages import cycle_to_dict
@@ -56,6 +57,29 @@ def test_each_moment_is_what_a_monitor_saw_then(tmp_path):
         assert shown.orders == snapshot.orders
         assert shown.toggles == snapshot.toggles
         assert (shown.equity, shown.captions, shown.leader) == (snapshot.equity, snapshot.captions, snapshot.leader)
+
+
+def test_a_seek_shows_what_was_shown_from_the_start_and_reads_no_cycle_twice(tmp_path, monkeypatch):
+    """Forth and back by any distance, with more cycles than are shown."""
+    path, keep = tmp_path / "recording.duckdb", 40
+    live = record(path)
+    recording = Recording(path, read_only=True)
+    read: list[int] = []
+    cycles_of = core.recording._cycles_of
+
+    def counted(columns):
+        read.append(len(columns["cycle"]))
+        return cycles_of(columns)
+
+    monkeypatch.setattr(core.recording, "_cycles_of", counted)
+    for tick, new in ((3, 36), (3, 0), (5, 18), (11, 40), (10, 9), (9, 9), (2, 27), (0, 0), (11, 40)):
+        at_ns = live[tick].taken_ns
+        read.clear()
+        shown = recording.snapshot(at_ns, keep, 100, 100).cycles
+        assert read == [new] or (not new and not sum(read)), tick
+        wanted = live[tick].cycles[-keep:]
+        assert [cycle_to_dict(each) for each in shown] == [cycle_to_dict(each) for each in wanted]
+        assert all(getattr(shown[0], name).flags.c_contiguous for name in ARRAYS)
 
 
 def test_the_csv_is_the_same_byte_for_byte(tmp_path):
