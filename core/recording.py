@@ -196,6 +196,15 @@ class Recording:
             raise RecordingError(f"{self.path} holds no cycle")
         return int(first), int(last)
 
+    def captions(self, since_ns: int) -> list[tuple[int, tuple[str, ...]]]:
+        """Of the state that stood at `since_ns` and of each one after it, in order of time (Unix, ns)."""
+        found = self._db.execute(
+            "SELECT taken_ns, state FROM states WHERE taken_ns >="
+            " coalesce((SELECT max(taken_ns) FROM states WHERE taken_ns <= ?), 0) ORDER BY taken_ns",
+            (since_ns,),
+        ).fetchall()
+        return [(int(taken_ns), tuple(msgpack.unpackb(state)["captions"])) for taken_ns, state in found]
+
     def end_of_cycle_ns(self, cycle: int) -> int:
         """When the cycle ended. Raises RecordingError where it was not recorded."""
         found = self._one(f"SELECT max({_ENDED_NS}) FROM cycles WHERE cycle = ?", cycle)

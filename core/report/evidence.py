@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from core.config import Settings
 from core.experiment import WARM_UP_CYCLES
 from core.recorder import recording_file
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
+from core.report.captions import CaptionHistory
 from core.session import Session, SessionError
 from core.statistics import by_toggles
 from core.toggles import Toggles, from_dict
@@ -31,6 +34,8 @@ class Evidence:
     machine: dict[str, Any]
     """Empty where the session does not say what it ran on."""
     captions: tuple[str, ...]
+    """Every one that stood while `cycles` ran."""
+    caption_history: CaptionHistory
     market: str
     end: SwarmSnapshot
     toggles: Toggles
@@ -67,6 +72,8 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         _, last_ns = recording.span_ns()
         end = recording.snapshot(last_ns, CYCLES_READ, 0, 0)
         recorded = recording.cycle_count()
+        since_ns = end.cycles[0].started_ns if end.cycles else last_ns
+        times, captions = zip(*recording.captions(since_ns), strict=True)
     finally:
         recording.close()
     groups = {setting: tuple(found) for setting, found in by_toggles(warmed_up(end.cycles)).items()}
@@ -80,11 +87,13 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
             f"{session.directory.name}: {len(cycles)} cycles under {chosen.label()}, a report wants {CYCLES_MIN} or"
             f" more (recorded, after warm-up and with all kernels compiled: {ran or 'none'})"
         )
+    history = CaptionHistory(np.array(times, np.int64), captions)
     return Evidence(
         session=session.directory.name,
         settings=session.settings(),
         machine=session.machine(),
-        captions=end.captions,
+        captions=history.during(cycles),
+        caption_history=history,
         market=end.market,
         end=end,
         toggles=chosen,
