@@ -150,14 +150,17 @@ class Recording:
         return self.path.with_name(self.path.name + ending)
 
     def drop_older_half(self) -> int:
-        """Forget the older half of the cycles and what belongs to their time; returns how many cycles went.
+        """Forget the older half, cycles and states counted alike; returns how many cycles went.
+
+        By cycles alone, the states that a halted swarm's recorder wrote since the last one would never go.
 
         The newer half goes to a file of its own, which then takes the place of the old one: a file of DuckDB's does not
         shrink when rows are deleted. While it is copied both are on disk, half as much again as before.
         """
         self._shown = None
         before = self.cycle_count()
-        middle_ns = int(self._one("SELECT coalesce(CAST(median(started_ns) AS BIGINT), 0) FROM cycles"))
+        times = "SELECT started_ns AS at_ns FROM cycles UNION ALL SELECT taken_ns FROM states"
+        middle_ns = int(self._one(f"SELECT coalesce(CAST(median(at_ns) AS BIGINT), 0) FROM ({times})"))
         self._remove_half()
         self._db.execute("CHECKPOINT")
         self._db.execute(f"ATTACH {_quoted(self._beside(HALF))} AS half")
