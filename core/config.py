@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     checkpoint_interval_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 4_096
     """Nodes certify their state and cut their logs each so many entries; 0: logs grow without end."""
     recording_mb_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
-    """The session's recording is kept under this size, megabytes, by forgetting its oldest cycles; 0: no recording."""
+    """At this size, megabytes, a recording forgets its older half (half as much again meanwhile); 0: no recording."""
     gateway_protocol: Literal["binance", "fix", "ccxt"] = "binance"
     """What the gateway speaks with the venue: Binance Spot's WebSocket API, FIX 4.4, or what ccxt makes of it."""
     venue_address: str = ""

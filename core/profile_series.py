@@ -73,7 +73,7 @@ def _of_session(session: Session) -> dict[Toggles, ProfileSeries]:
             toggles,
             evidence.settings.model_dump(mode="json"),
             evidence.machine,
-            evidence.captions,
+            evidence.caption_history.during(cycles[-CYCLES_KEPT:]),
             own_times(cycles[-CYCLES_KEPT:]),
         )
         for toggles, cycles in evidence.by_toggles.items()

@@ -54,6 +54,7 @@ class Recorder:
         return 0
 
     def _new_events(self, events: tuple[EventRow, ...]) -> list[EventRow]:
+        """Those behind the last one seen that are not in the file: whoever attaches is told of the past again."""
         fresh: list[EventRow] = []
         for event in reversed(events):
             if event is self._last_event:
@@ -62,7 +63,11 @@ class Recorder:
         if events:
             self._last_event = events[-1]
         fresh.reverse()
-        return fresh
+        if not fresh:
+            return fresh
+        times = [event.time_ns for event in fresh]
+        known = self._recording.events_between(min(times), max(times))
+        return [event for event in fresh if event not in known]
 
 
 async def run_recorder_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:

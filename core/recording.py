@@ -7,8 +7,10 @@ swarm (nodes, consensus, positions, totals) is kept once a second as MessagePack
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
 _ENDED_NS = "started_ns + CAST(floor(wall_ms * 1e6) AS BIGINT)"
 TABLES = {"cycles": "started_ns", "states": "taken_ns", "events": "time_ns", "orders": "seen_ns"}
 """Each table with its column of Unix time, ns."""
+WAL, HALF = ".wal", ".half"
+"""Beside the file: DuckDB's log of what is not in it yet, and the newer half while it is copied."""
 
 
 class RecordingError(RuntimeError):
@@ -47,6 +51,15 @@ def _type(column: str) -> str:
     return "DOUBLE" if column.endswith("_ms") else "BIGINT"
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The cycles of the last snapshot that was read, with what it was asked for."""
+
+    at_ns: int
+    keep: int
+    cycles: tuple[CycleRecord, ...]
+
+
 class Recording:
     """One open file. Not thread-safe: one thread at a time."""
 
@@ -54,16 +67,18 @@ class Recording:
         """Opens or (unless `read_only`) makes the file. Raises RecordingError."""
         if read_only and not path.is_file():
             raise RecordingError(f"{path} does not exist")
+        self.path = path
+        self._shown: _Shown | None = None
         try:
             self._db = duckdb.connect(str(path), read_only=read_only)
             if not read_only:
+                self._remove_half()
                 self._make_tables()
             self._db.execute("SELECT cycle, toggles FROM cycles LIMIT 1")
         except duckdb.IOException as error:
             raise RecordingError(f"{path} cannot be opened (a running session still writes it?): {error}") from None
         except duckdb.Error as error:
             raise RecordingError(f"{path} is no recording: {error}") from None
-        self.path = path
 
     def _make_tables(self) -> None:
         columns = ", ".join(f'"{column}" {_type(column)}' for column in _cycle_columns())
@@ -91,6 +106,11 @@ class Recording:
         """Cycles that it holds."""
         return int(self._one("SELECT count(*) FROM cycles"))
 
+    def events_between(self, first_ns: int, last_ns: int) -> frozenset[EventRow]:
+        """The events of this time (Unix, both ends included) that it holds."""
+        found = self._rows("SELECT * FROM events WHERE time_ns BETWEEN ? AND ?", first_ns, last_ns)
+        return frozenset(event_from_dict(row) for row in found)
+
     def _one(self, query: str, *values: object) -> Any:
         row = self._db.execute(query, values).fetchone()
         assert row is not None
@@ -104,6 +124,7 @@ class Recording:
         orders: Sequence[OrderRow],
     ) -> None:
         """Write what is new at `snapshot.taken_ns`: one transaction."""
+        self._shown = None
         self._db.begin()
         if cycles:
             self._insert("cycles", _columns_of(cycles))
@@ -122,19 +143,40 @@ class Recording:
         self._db.unregister("fresh")
 
     def bytes_on_disk(self) -> int:
-        return self.path.stat().st_size
+        """Of the file and its log; the log is taken into the file at 16 MB."""
+        return sum(path.stat().st_size for path in (self.path, self._beside(WAL)) if path.exists())
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(self.path.name + ending)
 
     def drop_older_half(self) -> int:
-        """Forget the older half of the cycles and what belongs to their time; returns how many cycles went.
+        """Forget the older half, cycles and states counted alike; returns how many cycles went.
 
-        The file does not shrink; what comes next uses the room.
+        By cycles alone, the states that a halted swarm's recorder wrote since the last one would never go.
+
+        The newer half goes to a file of its own, which then takes the place of the old one: a file of DuckDB's does not
+        shrink when rows are deleted. While it is copied both are on disk, half as much again as before.
         """
-        before = self._one("SELECT count(*) FROM cycles")
-        middle_ns = self._one("SELECT coalesce(CAST(median(started_ns) AS BIGINT), 0) FROM cycles")
-        for table, time in TABLES.items():
-            self._db.execute(f"DELETE FROM {table} WHERE {time} < ?", (middle_ns,))
+        self._shown = None
+        before = self.cycle_count()
+        times = "SELECT started_ns AS at_ns FROM cycles UNION ALL SELECT taken_ns FROM states"
+        middle_ns = int(self._one(f"SELECT coalesce(CAST(median(at_ns) AS BIGINT), 0) FROM ({times})"))
+        self._remove_half()
         self._db.execute("CHECKPOINT")
-        return int(before - self._one("SELECT count(*) FROM cycles"))
+        self._db.execute(f"ATTACH {_quoted(self._beside(HALF))} AS half")
+        for table, time in TABLES.items():
+            self._db.execute(f"CREATE TABLE half.{table} AS SELECT * FROM {table} WHERE {time} >= {middle_ns}")
+        self._db.execute("CHECKPOINT half")
+        self._db.execute("DETACH half")
+        self._db.close()
+        os.replace(self._beside(HALF), self.path)
+        self._db = duckdb.connect(str(self.path))
+        return before - self.cycle_count()
+
+    def _remove_half(self) -> None:
+        """What a recorder that was killed while it copied has left."""
+        for ending in (HALF, HALF + WAL):
+            self._beside(ending).unlink(missing_ok=True)
 
     def export_parquet(self, directory: Path) -> list[Path]:
         """Each table as a Parquet file in `directory`."""
@@ -142,7 +184,7 @@ class Recording:
         paths = []
         for table in TABLES:
             path = directory / f"{table}.parquet"
-            self._db.execute(f"COPY {table} TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
+            self._db.execute(f"COPY {table} TO {_quoted(path)} (FORMAT parquet)")
             paths.append(path)
         return paths
 
@@ -156,6 +198,15 @@ class Recording:
         if first is None or not cycles:
             raise RecordingError(f"{self.path} holds no cycle")
         return int(first), int(last)
+
+    def captions(self, since_ns: int) -> list[tuple[int, tuple[str, ...]]]:
+        """Of the state that stood at `since_ns` and of each one after it, in order of time (Unix, ns)."""
+        found = self._db.execute(
+            "SELECT taken_ns, state FROM states WHERE taken_ns >="
+            " coalesce((SELECT max(taken_ns) FROM states WHERE taken_ns <= ?), 0) ORDER BY taken_ns",
+            (since_ns,),
+        ).fetchall()
+        return [(int(taken_ns), tuple(msgpack.unpackb(state)["captions"])) for taken_ns, state in found]
 
     def end_of_cycle_ns(self, cycle: int) -> int:
         """When the cycle ended. Raises RecordingError where it was not recorded."""
@@ -197,17 +248,40 @@ class Recording:
         )
 
     def _cycles(self, at_ns: int, keep: int) -> tuple[CycleRecord, ...]:
-        rows = self._rows(
-            f"SELECT * FROM (SELECT * FROM cycles WHERE {_ENDED_NS} <= ? ORDER BY cycle DESC LIMIT ?) ORDER BY cycle",
-            at_ns,
-            keep,
-        )
-        return tuple(_cycle_of(row) for row in rows)
+        """The last `keep` that had ended at `at_ns`. Those of the call before are kept: a replay asks ten times a
+        second, and mostly for a few cycles more."""
+        shown = self._shown
+        if shown is None or shown.keep != keep:
+            found = self._read_cycles("ended_ns <= ?", at_ns, keep=keep)
+        elif at_ns >= shown.at_ns:
+            newer = self._read_cycles("ended_ns > ? AND ended_ns <= ?", shown.at_ns, at_ns, keep=keep)
+            found = sorted((*shown.cycles, *newer), key=_number)[-keep:]
+        else:
+            found = [record for record in shown.cycles if _ended_ns(record) <= at_ns]
+            if len(shown.cycles) == keep:
+                first, room = shown.cycles[0].cycle, keep - len(found)
+                found = self._read_cycles("ended_ns <= ? AND cycle < ?", at_ns, first, keep=room) + found
+        self._shown = _Shown(at_ns, keep, tuple(found))
+        return self._shown.cycles
+
+    def _read_cycles(self, condition: str, *values: int, keep: int) -> list[CycleRecord]:
+        """The last `keep` cycles of which `condition` holds, in order."""
+        columns = self._db.execute(
+            f"SELECT * EXCLUDE ended_ns FROM (SELECT *, {_ENDED_NS} AS ended_ns FROM cycles) WHERE {condition}"
+            " ORDER BY cycle DESC LIMIT ?",
+            (*values, keep),
+        ).fetchnumpy()
+        return _cycles_of(columns)[::-1]
 
     def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         found = self._db.execute(query, values)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _quoted(path: Path) -> str:
+    """As a text of SQL: where it wants a path, it takes no parameter."""
+    return "'{}'".format(str(path).replace("'", "''"))
 
 
 def _columns_of(cycles: Sequence[CycleRecord]) -> dict[str, Any]:
@@ -233,11 +307,33 @@ def _order_columns(orders: Sequence[OrderRow]) -> dict[str, Any]:
     return columns
 
 
-def _cycle_of(row: dict[str, Any]) -> CycleRecord:
+def _number(record: CycleRecord) -> int:
+    return record.cycle
+
+
+def _ended_ns(record: CycleRecord) -> int:
+    """As SQL computes it."""
+    return record.started_ns + math.floor(record.wall_ms * 1e6)
+
+
+def _cycles_of(columns: dict[str, Any]) -> list[CycleRecord]:
+    """The records of whole columns: a dictionary a row took 150 ms for a screen's 2,000."""
+    count = len(columns["cycle"])
     # recordings of older builds lack the newest column
-    values: dict[str, Any] = {name: row.get(name, 0) for name in SCALARS}
-    values["toggles"] = from_dict(json.loads(row["toggles"]))
-    for array in ARRAYS:
-        kind = np.int64 if array == "count" else np.float64
-        values[array] = np.array([row[f"{name}_{array}"] for name in NAMES], kind)
-    return CycleRecord(**values)
+    scalars = [columns[name].tolist() if name in columns else [0] * count for name in SCALARS]
+    texts = columns["toggles"].tolist()
+    toggles = {text: from_dict(json.loads(text)) for text in set(texts)}
+    arrays = {
+        array: np.column_stack([columns[f"{name}_{array}"] for name in NAMES]).astype(
+            np.int64 if array == "count" else np.float64
+        )
+        for array in ARRAYS
+    }
+    return [
+        CycleRecord(
+            **dict(zip(SCALARS, values, strict=True)),
+            toggles=toggles[texts[k]],
+            **{array: table[k] for array, table in arrays.items()},
+        )
+        for k, values in enumerate(zip(*scalars, strict=True))
+    ]

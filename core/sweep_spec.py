@@ -78,12 +78,18 @@ def read_spec(path: Path) -> SweepSpec:
             raise ConfigError(
                 f"{path}: {name} = {value!r}: want a whole number ({CYCLES_MIN} cycles, 1 replicate or more)"
             )
-    spec = SweepSpec(_factors(path, values.get("factors", {})), dict(values.get("settings", {})), **numbers)
+    spec = SweepSpec(_factors(path, values.get("factors", {})), _settings(path, values.get("settings", {})), **numbers)
     if len(spec.cells()) * spec.replicates > RUNS_MAX:
         raise ConfigError(f"{path}: {len(spec.cells()) * spec.replicates:,} runs; at most {RUNS_MAX:,}")
     for cell in spec.cells():
         load_settings(**flags_of(spec, cell))
     return spec
+
+
+def _settings(path: Path, values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: settings = {values!r}: want a table [settings], such as venue_latency_ms = 3")
+    return values
 
 
 def _factors(path: Path, values: Any) -> tuple[Factor, ...]:

@@ -150,11 +150,14 @@ async def bench_all(
 
 
 def _settings(store: BenchStore, works: Mapping[str, Work]) -> dict[str, Any]:
+    """What was run, and each swarm's settings where they are not the defaults: a row's name says the main one only."""
+    changed = {task.name: task.settings for task in tasks_of(store.head["form"] == "short")}
     return {
         "form": store.head["form"],
         "began": store.head["began"],
         "tasks": {
-            name: {key: entry[key] for key in ("taken", "took_s", "load_before")} for name, entry in store.tasks.items()
+            name: {key: entry[key] for key in ("taken", "took_s", "load_before")} | {"settings": changed.get(name, {})}
+            for name, entry in store.tasks.items()
         },
         "missing": [name for name in works if name not in store.tasks],
         "interval": "95 %: bootstrap-t over replicates A B B A; of consensus, order statistics over rounds",

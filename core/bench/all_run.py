@@ -59,7 +59,7 @@ async def run_task(task: Task, say: Say) -> list[Row]:
             count = len(task.comparisons)
             for number, comparison in enumerate(task.comparisons):
                 part = partial(_say_part, say, comparison.row, number, count)
-                rows += rows_of(comparison, await _compare(client, task, comparison, part))
+                rows += rows_of(task, comparison, await _compare(client, task, comparison, part))
             return rows
         finally:
             await client.close()
@@ -105,10 +105,11 @@ async def _compare(client: SwarmClient, task: Task, comparison: Comparison, say:
     return experiment.result
 
 
-def rows_of(comparison: Comparison, result: Result) -> list[Row]:
+def rows_of(task: Task, comparison: Comparison, result: Result) -> list[Row]:
     """Rates of `all.…` as the contract names them: `all.cycles_per_s.3ms`; times of the rest."""
     first, second = result.cell_ms
-    against = f"{comparison.against}; {result.cycles} cycles"
+    latency_ms = task.settings.get("venue_latency_ms", 0.0)
+    against = f"{comparison.against}; {result.cycles} cycles" + (f"; venue {latency_ms:g} ms" if latency_ms else "")
     head, _, rest = comparison.row.partition(".")
     if not comparison.spans:
         return [_row(comparison.row, "ms a cycle", second, against, first, result.main.ratio)]

@@ -43,6 +43,7 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
     """Send until `seconds` are over (0: for ever); returns the cycles that a collector took. Raises SessionError.
 
     Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out.
+    Durations are of cycles that began after this did: whoever was started again counts none a second time.
     """
     from core.attach import SwarmClient
     from core.otlp import OtlpError, metrics_request, trace_request, traced_cycles
@@ -52,26 +53,32 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
     name, sent, failed = session.directory.name, 0, ""
     began = told = time.monotonic()
     traced = counted = 0
-    since_ns = time.time_ns()
+    began_ns = since_ns = time.time_ns()
     await client.connect()
     try:
         while not seconds or time.monotonic() < began + seconds:
             await asyncio.sleep(INTERVAL_S)
             snapshot = client.snapshot()
             cycles = traced_cycles(await client.trace(), snapshot.cycles, traced)
-            fresh = newer_than(snapshot.cycles, counted)
+            fresh = [record for record in newer_than(snapshot.cycles, counted) if record.started_ns >= began_ns]
             try:
-                if cycles:
-                    await asyncio.to_thread(post, f"{endpoint}/v1/traces", trace_request(name, cycles))
-                    traced, sent = cycles[-1].trace.cycle, sent + len(cycles)
-                if fresh:
-                    body = metrics_request(name, snapshot, fresh, since_ns)
-                    await asyncio.to_thread(post, f"{endpoint}/v1/metrics", body)
-                    counted, since_ns = fresh[-1].cycle, snapshot.taken_ns
+                traces = trace_request(name, cycles) if cycles else b""
+                metrics = metrics_request(name, snapshot, fresh, since_ns) if fresh else b""
             except OtlpError as error:
                 raise SessionError(str(error)) from None
+            # each by itself: a collector may take the one and not the other
+            try:
+                if traces:
+                    await asyncio.to_thread(post, f"{endpoint}/v1/traces", traces)
+                    traced, sent = cycles[-1].trace.cycle, sent + len(cycles)
             except OSError as error:
-                failed = f"{endpoint}: {error}"
+                failed = f"{endpoint}/v1/traces: {error}"
+            try:
+                if metrics:
+                    await asyncio.to_thread(post, f"{endpoint}/v1/metrics", metrics)
+                    counted, since_ns = fresh[-1].cycle, snapshot.taken_ns
+            except OSError as error:
+                failed = f"{endpoint}/v1/metrics: {error}"
             if time.monotonic() > told + TOLD_EVERY_S:
                 told = time.monotonic()
                 console.print(f"{sent:,} cycles sent{f'; last failure: {failed}' if failed else ''}", highlight=False)

@@ -180,14 +180,19 @@ def _projections(report: Report) -> Section:
     rows = tuple(_projection_row(each) for each in report.optimisations)
     reasons = tuple(f"{each.key}: {each.why_different}." for each in report.optimisations if each.why_different)
     missing = [each.key for each in report.optimisations if each.measured is None]
+    columns = (
+        "toggles", "change", "acts on", "at most", "measured", "95 %", "ms before → after", "cycles", "differ",
+        "captions",
+    )  # fmt: skip
     blocks: list[Paragraph | Items | Table | Figure] = [
         Figure("projections", f"Amdahl's limit and the measured ratio with its 95 % interval. {_footing(report)}."),
         Table(
-            ("toggles", "change", "acts on", "at most", "measured", "95 %", "ms before → after", "cycles", "differ"),
+            columns,
             rows,
             "Ratio of cycle times, above 1: faster. At most: Amdahl's law on exclusive time. Measured: interleaved,"
-            " from the settings of this profile.",
+            " from the settings of this profile, under the captions beside it.",
             text_columns=2,
+            wrapped=(9,),
         ),
     ]
     if reasons:
@@ -214,6 +219,7 @@ def _projection_row(each: Optimisation) -> tuple[str, ...]:
         f"{m.first_ms:.2f} → {m.second_ms:.2f}" if m else "",
         f"{m.cycles:,}" if m else "",
         differ,
+        (", ".join(m.captions) or "none") if m else "",
     )
 
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from core.config import Settings
 from core.experiment import WARM_UP_CYCLES
 from core.recorder import recording_file
 from core.recording import Recording
 from core.records import CycleRecord, SwarmSnapshot
+from core.report.captions import CaptionHistory
 from core.session import Session, SessionError
 from core.statistics import by_toggles
 from core.toggles import Toggles, from_dict
@@ -24,13 +27,15 @@ CYCLES_MIN = 20
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One session's data. `cycles` is what ran under `toggles`, without the first cycles after each switch."""
+    """One session's data. `cycles` is what ran under `toggles`, warm-up taken out (`warmed_up`)."""
 
     session: str
     settings: Settings
     machine: dict[str, Any]
     """Empty where the session does not say what it ran on."""
     captions: tuple[str, ...]
+    """Every one that stood while `cycles` ran."""
+    caption_history: CaptionHistory
     market: str
     end: SwarmSnapshot
     toggles: Toggles
@@ -44,11 +49,13 @@ class Evidence:
 
 
 def warmed_up(cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
-    """Without the first 3 cycles after each change of toggles: they pay for the switch itself."""
+    """Without the first 3 cycles after each change of toggles, which pay for the switch itself, and without those that
+    ran in numpy beside the compiler, which say nothing of a kernel."""
+    compiled = [record for record in cycles if not record.numpy_kernels]
     found = []
     since = 0
-    for k, record in enumerate(cycles):
-        since = 0 if k == 0 or record.toggles != cycles[k - 1].toggles else since + 1
+    for k, record in enumerate(compiled):
+        since = 0 if k == 0 or record.toggles != compiled[k - 1].toggles else since + 1
         if since >= WARM_UP_CYCLES:
             found.append(record)
     return found
@@ -65,6 +72,8 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         _, last_ns = recording.span_ns()
         end = recording.snapshot(last_ns, CYCLES_READ, 0, 0)
         recorded = recording.cycle_count()
+        since_ns = end.cycles[0].started_ns if end.cycles else last_ns
+        times, captions = zip(*recording.captions(since_ns), strict=True)
     finally:
         recording.close()
     groups = {setting: tuple(found) for setting, found in by_toggles(warmed_up(end.cycles)).items()}
@@ -76,13 +85,15 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         ran = "; ".join(f"{len(found)} under {setting.label()}" for setting, found in groups.items())
         raise SessionError(
             f"{session.directory.name}: {len(cycles)} cycles under {chosen.label()}, a report wants {CYCLES_MIN} or"
-            f" more (recorded, without the first after each switch: {ran or 'none'})"
+            f" more (recorded, after warm-up and with all kernels compiled: {ran or 'none'})"
         )
+    history = CaptionHistory(np.array(times, np.int64), captions)
     return Evidence(
         session=session.directory.name,
         settings=session.settings(),
         machine=session.machine(),
-        captions=end.captions,
+        captions=history.during(cycles),
+        caption_history=history,
         market=end.market,
         end=end,
         toggles=chosen,

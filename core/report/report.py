@@ -99,7 +99,7 @@ def under_what(evidence: Evidence) -> dict[str, str]:
         "market": evidence.market,
         "toggles": evidence.toggles.label(),
         "cycles": f"{len(evidence.cycles):,} under these toggles, of {evidence.cycles_read:,} read{cut};"
-        " the first 3 after each switch left out",
+        " the first 3 after each switch left out, and those that ran before all kernels were compiled",
         "captions": ", ".join(evidence.captions) or "none",
         "settings": ", ".join(f"{name} = {value}" for name, value in changed.items()) or "all defaults",
         "machine": (

@@ -89,8 +89,8 @@ def test_toggles_are_compared_alone():
 
 
 def test_rows_say_how_many_times_better_the_second_is():
-    comparison = next(c for task in tasks_of(True) for c in task.comparisons if c.row == "all.3ms")
-    rows = {row.name: row for row in rows_of(comparison, finished(comparison))}
+    task, comparison = next((task, c) for task in tasks_of(True) for c in task.comparisons if c.row == "all.3ms")
+    rows = {row.name: row for row in rows_of(task, comparison, finished(comparison))}
     assert set(rows) == {
         f"all.{name}.3ms"
         for name in (
@@ -108,10 +108,20 @@ def test_rows_say_how_many_times_better_the_second_is():
     assert quic.theirs / quic.ours == pytest.approx(quic.ratio, rel=0.2)
 
 
+def test_rows_say_the_venue_latency_that_their_swarm_had():
+    result = None
+    for task in tasks_of(True):
+        comparison = task.comparisons[0]
+        result = result or finished(comparison)
+        slow = "venue_latency_ms" in task.settings
+        assert all((row.against or "").endswith("; venue 3 ms") == slow for row in rows_of(task, comparison, result))
+        assert slow or not task.name.startswith("toggles")
+
+
 Work = Callable[[Callable[[str, float], None]], Awaitable[list[Row]]]
 
 
-def works(done: list[str], failing: set[str]) -> dict[str, Work]:
+def works(done: list[str], failing: set[str], names: tuple[str, ...] = ("one", "two", "three")) -> dict[str, Work]:
     def of(name: str) -> Work:
         async def work(say) -> list[Row]:
             say("at it", 0.5)
@@ -122,7 +132,7 @@ def works(done: list[str], failing: set[str]) -> dict[str, Work]:
 
         return work
 
-    return {name: of(name) for name in ("one", "two", "three")}
+    return {name: of(name) for name in names}
 
 
 def test_what_failed_or_was_broken_off_is_taken_up_and_nothing_twice(tmp_path):
@@ -153,6 +163,13 @@ def test_one_task_can_be_run_alone_and_another_form_is_not_mixed_in(tmp_path):
         asyncio.run(bench_all(False, path, "", QUIET, works(done, set())))
     with pytest.raises(SessionError, match="there are one, two, three"):
         asyncio.run(bench_all(True, path, "four", QUIET, works(done, set())))
+
+
+def test_the_document_holds_the_settings_of_every_swarm(tmp_path):
+    names = ("toggles from all off", "all 0 ms", "pattern libraries")
+    asyncio.run(bench_all(True, tmp_path / "all.json", "", QUIET, works([], set(), names)))
+    tasks = json.loads((tmp_path / "all.json").read_text())["settings"]["tasks"]
+    assert [tasks[name]["settings"] for name in names] == [{"venue_latency_ms": 3.0}, {}, {}]
 
 
 def document_of(tmp_path: Path) -> Path:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
-from core.commands.otlp import post
+import core.attach
+import core.commands.otlp
+from core.commands.otlp import export, post
 from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
 from core.otlp import DURATION_BOUNDS_S, metrics_request, trace_id, trace_request, traced_cycles
+from core.records import SwarmSnapshot
+from core.session import Session
 from core.spans import INDEX, PARENT, ROOT
-from tests.otlp_receiver import otlp_receiver
+from tests.otlp_receiver import KINDS, otlp_receiver
 from tests.tui.fixtures import FakeSession
 
 pytest.importorskip("opentelemetry.proto", reason="pip install 'tradetui[otel]'")
@@ -129,6 +137,54 @@ def test_metrics_count_each_cycle_in_its_bucket():
     (total,) = metrics["tradetui.cycles"].sum.data_points
     assert total.as_int == snapshot.cycles_total
     assert metrics["tradetui.cycles"].sum.is_monotonic
+
+
+class FollowedSwarm:
+    """Stands in for a client: 30 cycles from before it attached, and a new one at each look."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.session = FakeSession(seed=1, cycles=30)
+
+    async def connect(self) -> None:
+        """It is."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def snapshot(self) -> SwarmSnapshot:
+        self.session.now_ns = time.time_ns()
+        self.session.advance(1)
+        last = replace(self.session.cycles.pop(), started_ns=time.time_ns())
+        self.session.cycles.append(last)
+        return replace(self.session.snapshot(), taken_ns=time.time_ns())
+
+    async def trace(self) -> SwarmTrace:
+        return TRACE
+
+
+def test_durations_are_of_cycles_since_the_start_and_do_not_wait_for_traces(tmp_path, monkeypatch):
+    """What a node still keeps of the time before was counted by whoever sent it then."""
+    points = []
+
+    def take(url: str, body: bytes) -> None:
+        if url.endswith("/v1/traces"):
+            raise OSError("no traces here")
+        request = KINDS["/v1/metrics"].FromString(body)
+        for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+            points.extend(metric.histogram.data_points)
+
+    monkeypatch.setattr(core.attach, "SwarmClient", FollowedSwarm)
+    monkeypatch.setattr(core.commands.otlp, "post", take)
+    monkeypatch.setattr(core.commands.otlp, "INTERVAL_S", 0.01)
+    before_ns = time.time_ns()
+    console = Console(record=True, file=io.StringIO(), width=120)
+    assert asyncio.run(export(Session(tmp_path), "http://collector", 0.2, console)) == 0
+    assert "last failure: http://collector/v1/traces: no traces here" in console.export_text()
+    assert len(points) > 1
+    assert [point.count for point in points] == [1] * len(points)
+    assert before_ns <= points[0].start_time_unix_nano
+    for earlier, later in pairwise(points):
+        assert later.start_time_unix_nano == earlier.time_unix_nano
 
 
 def test_a_collector_that_is_away_raises_and_no_more():

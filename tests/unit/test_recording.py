@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
+import core.recording
 from core.profile_export import write_spans
 from core.recorder import Recorder
-from core.recording import Recording, RecordingError
+from core.recording import ARRAYS, Recording, RecordingError
 from core.records import SwarmSnapshot
 from core.replay import Replay, write_csv
 from core.telemetry_messages import cycle_to_dict
@@ -57,6 +59,29 @@ def test_each_moment_is_what_a_monitor_saw_then(tmp_path):
         assert (shown.equity, shown.captions, shown.leader) == (snapshot.equity, snapshot.captions, snapshot.leader)
 
 
+def test_a_seek_shows_what_was_shown_from_the_start_and_reads_no_cycle_twice(tmp_path, monkeypatch):
+    """Forth and back by any distance, with more cycles than are shown."""
+    path, keep = tmp_path / "recording.duckdb", 40
+    live = record(path)
+    recording = Recording(path, read_only=True)
+    read: list[int] = []
+    cycles_of = core.recording._cycles_of
+
+    def counted(columns):
+        read.append(len(columns["cycle"]))
+        return cycles_of(columns)
+
+    monkeypatch.setattr(core.recording, "_cycles_of", counted)
+    for tick, new in ((3, 36), (3, 0), (5, 18), (11, 40), (10, 9), (9, 9), (2, 27), (0, 0), (11, 40)):
+        at_ns = live[tick].taken_ns
+        read.clear()
+        shown = recording.snapshot(at_ns, keep, 100, 100).cycles
+        assert read == [new] or (not new and not sum(read)), tick
+        wanted = live[tick].cycles[-keep:]
+        assert [cycle_to_dict(each) for each in shown] == [cycle_to_dict(each) for each in wanted]
+        assert all(getattr(shown[0], name).flags.c_contiguous for name in ARRAYS)
+
+
 def test_the_csv_is_the_same_byte_for_byte(tmp_path):
     path = tmp_path / "recording.duckdb"
     live = record(path)
@@ -96,15 +121,78 @@ def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
     assert [record.cycle for record in replay.snapshot().cycles] == list(range(1, 41))
 
 
+def test_no_event_is_recorded_twice_by_a_recorder_that_was_started_again(tmp_path):
+    """Whoever attaches is told of the session's events from the first one on."""
+    path = tmp_path / "recording.duckdb"
+    session = FakeSession(seed=5, cycles=30)
+    for sentence in ("node 1 is back", "node 3 is back"):
+        recording = Recording(path)
+        Recorder(recording, 10**9).write(session.snapshot())
+        recording.close()
+        session.now_ns += 1
+        session.event("supervisor", sentence)
+    recording = Recording(path)
+    recorder = Recorder(recording, 10**9)
+    recorder.write(session.snapshot())
+    session.advance(1)
+    recorder.write(session.snapshot())
+    recording.close()
+    replay = opened(path)
+    replay.seek(replay.last_ns)
+    assert replay.snapshot().events == tuple(session.events)
+
+
 def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
     path = tmp_path / "recording.duckdb"
-    live = record(path, ticks=30, bytes_max=1)
+    live = record(path, ticks=10, bytes_max=1)
     replay = opened(path)
     replay.seek(replay.last_ns)
     cycles = [record.cycle for record in replay.snapshot().cycles]
     assert cycles[-1] == live[-1].cycles[-1].cycle
     assert cycles == list(range(cycles[0], cycles[-1] + 1))
     assert len(cycles) < 30
+
+
+def test_at_the_limit_half_goes_and_then_nothing_until_it_is_full_again(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    session, recording, bytes_max = FakeSession(seed=5), Recording(path), 2_000_000
+    recorder = Recorder(recording, bytes_max)
+    dropped, held = [], []
+    for _ in range(34):
+        session.advance(100)
+        before = recording.cycle_count() + 100
+        dropped.append(recorder.write(session.snapshot()))
+        held.append(recording.cycle_count())
+        assert dropped[-1] == 0 or abs(dropped[-1] - before / 2) < 10
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= bytes_max
+    full = [tick for tick, count in enumerate(dropped) if count]
+    assert len(full) >= 2
+    assert all(later - earlier > 3 for earlier, later in pairwise(full)), "it fills before it halves again"
+    recording.close()
+    again = Recording(path)
+    assert again.cycle_count() == held[-1]
+    assert again.last_cycle() == session.cycle
+
+
+def test_a_halted_swarm_does_not_fill_the_disk(tmp_path):
+    """It makes no cycles, but its state is written every second all the same."""
+    session, recording, bytes_max = FakeSession(seed=5, cycles=20), Recording(tmp_path / "recording.duckdb"), 1_500_000
+    recorder = Recorder(recording, bytes_max)
+    for second in range(500):
+        recorder.write(replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
+        assert recording.bytes_on_disk() <= bytes_max
+
+
+def test_a_recorder_that_was_killed_while_it_halved_loses_nothing_and_leaves_nothing(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    record(path)
+    for left in ("recording.duckdb.half", "recording.duckdb.half.wal"):
+        (tmp_path / left).write_text("cut off")
+    recording = Recording(path)
+    assert recording.cycle_count() == 108
+    assert 50 <= recording.drop_older_half() <= 58
+    recording.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["recording.duckdb"]
 
 
 def test_parquet_is_plain_to_read(tmp_path):

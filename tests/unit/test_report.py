@@ -16,6 +16,10 @@ import pytest
 from core.block_bootstrap import median_interval, quotient_intervals
 from core.commands.report import parse_days
 from core.config import ConfigError
+from core.profile_series import load_series
+from core.recorder import recording_file
+from core.recording import Recording
+from core.report.blocks import Table
 from core.report.document import document_of
 from core.report.evidence import read_evidence, warmed_up
 from core.report.html import to_html
@@ -99,6 +103,47 @@ def test_no_figure_mixes_two_settings_and_the_first_cycles_after_a_switch_are_ou
     kept = {record.cycle for record in warmed_up(cycles)}
     assert not kept & {record.cycle for record in cycles[switch : switch + 3]}
     assert cycles[switch + 3].cycle in kept
+
+
+def test_cycles_before_the_kernels_were_compiled_are_left_out(tmp_path):
+    cycles = load()[0].cycles
+    early = tuple(replace(r, numpy_kernels=8, wall_ms=r.wall_ms * 9) for r in cycles[:30])
+    evidence = read_evidence(recorded_session(tmp_path / "cold", early + cycles[30:]), BASELINE)
+    ran = [record.cycle for record in cycles if record.toggles == BASELINE and record.cycle > cycles[29].cycle]
+    assert [record.cycle for record in evidence.cycles] == ran[3:], "and what the first compiled ones pay"
+    assert not any(record.numpy_kernels for found in evidence.by_toggles.values() for record in found)
+
+
+def test_captions_are_of_the_whole_time_of_the_cycles(tmp_path):
+    """A fault that was switched off before the end was there all the same; one of another setting's time was not."""
+    sitting, _, _ = load()
+    session = recorded_session(tmp_path / "fault")
+    optimised = [record for record in sitting.cycles if record.toggles == OPTIMISED]
+    recording = Recording(recording_file(session))
+    for k, faults in ((20, ()), (40, ("fault: node 3 drops",)), (60, ("fault: node 3 drops",)), (80, ())):
+        record = optimised[k]
+        state = replace(sitting, taken_ns=record.started_ns, captions=("durability strict", *faults))
+        recording.append(state, (), (), ())
+    recording.close()
+    assert read_evidence(session, OPTIMISED).captions == ("durability strict", "fault: node 3 drops", *sitting.captions)
+    assert "fault: node 3 drops" in to_markdown(document_of(make_report(read_evidence(session, OPTIMISED), {})))
+    assert read_evidence(session, BASELINE).captions == ("durability strict",)
+    series = load_series(session.directory)
+    assert "fault: node 3 drops" in series[OPTIMISED].captions
+    assert "fault: node 3 drops" not in series[BASELINE].captions
+
+
+def test_what_an_experiment_was_measured_under_stands_beside_it(report):
+    table = next(block for block in _section(report, "Projected and measured") if isinstance(block, Table))
+    under = {row[0]: row[table.columns.index("captions")] for row in table.rows}
+    assert under["b"] == "venue latency 3 ms (injected)"
+    assert under["m"] == "", "not measured"
+    for text in (to_markdown(document_of(report)), to_html(document_of(report), {})):
+        assert "venue latency 3 ms (injected)" in text
+
+
+def _section(report, title):
+    return next(section.blocks for section in document_of(report).sections if section.title == title)
 
 
 def test_where_experiments_began_is_profiled_or_else_what_ran_most(session, tmp_path):

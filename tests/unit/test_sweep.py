@@ -66,6 +66,8 @@ def test_a_specification_is_every_combination_in_an_order_as_drawn(tmp_path):
         ("[factors]\nm=['bft','paxos']", "paxos"),
         ("[factors]\nnodes=[4,40]", "nodes = 40"),
         ("[factors\n", "no TOML"),
+        ("settings = 3\n[factors]\nb=['off','on']", r"settings = 3: want a table"),
+        ("settings = 'x'\n[factors]\nb=['off','on']", r"settings = 'x': want a table"),
         ("replicates = 9999\n[factors]\nb=['off','on']", "at most 10,000"),
     ],
 )
