@@ -186,6 +186,9 @@ class BinanceConnector:
         body = self._signed_body("order.cancel", params)
         self._send(body, lambda reply: answered(self._order_answer(reply, request)))
 
+    def recall_unsent(self, reason: str) -> None:
+        """See `Connector.recall_unsent`: `place` writes at once."""
+
     def advance(self, step: int) -> Future[int]:
         """See `Connector.advance`."""
         future: Future[int] = asyncio.get_running_loop().create_future()

@@ -6,14 +6,17 @@ import asyncio
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from core.gateway import ccxt as ccxt_module
-from core.gateway.ccxt import CcxtConnector, CcxtVenue
+from core.gateway import ccxt_requests
+from core.gateway.ccxt import CcxtConnector
+from core.gateway.ccxt_exchange import CcxtVenue, said
 from core.gateway.ccxt_messages import CcxtMessages, number_of
-from core.gateway.connector import ConnectorError, NoAnswer
+from core.gateway.ccxt_requests import CcxtRequests
+from core.gateway.connector import Answer, ConnectorError, NoAnswer
 from core.gateway.settings import GatewaySettings
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
@@ -22,6 +25,14 @@ from core.venue.credentials import Credentials
 
 SCALE = MarketScale.of(["BTCUSDT"], "0.01", "0.001", "USDT")
 MESSAGES = CcxtMessages(SCALE, ["BTC/USDT"])
+
+
+class Errors(ModuleType):
+    """ccxt's, where it is not installed."""
+
+    class BaseError(Exception): ...
+
+    class OperationFailed(BaseError): ...
 
 
 def order(status: str, filled: str, amount: str = "0.005", **more: object) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def test_ids_that_are_no_numbers_become_some() -> None:
 
 def test_an_error_loses_its_query() -> None:
     error = RuntimeError("binance GET https://x/api/v3/order?timestamp=1&signature=abc request timed out")
-    assert ccxt_module._said(error) == "binance GET https://x/api/v3/order request timed out"
+    assert said(error) == "binance GET https://x/api/v3/order request timed out"
 
 
 def connector(tmp_path: Path, exchange: str) -> CcxtConnector:
@@ -127,3 +138,45 @@ def test_what_cannot_be_connected_is_refused_by_name(tmp_path: Path, monkeypatch
         asyncio.run(fails("nowhere", "knows no exchange"))
     monkeypatch.setitem(sys.modules, "ccxt.pro", None)
     asyncio.run(fails("binance", r"pip install 'tradetui\[ccxt\]'"))
+
+
+@pytest.mark.parametrize("error", [AttributeError("x"), IndexError("x"), RuntimeError("x"), OSError("x?signature=abc")])
+def test_whatever_a_request_raises_it_is_answered(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> Answer:
+        raise error
+
+    async def work() -> list[Answer]:
+        answers: list[Answer] = []
+        requests = CcxtRequests(1_000, lambda: None)
+        requests.start(fails, answers.append, is_order=True)
+        await asyncio.sleep(0.01)
+        requests.fail("the link is gone")
+        return answers
+
+    monkeypatch.setattr(ccxt_requests, "ccxt_pro", lambda: Errors)
+    (answer,) = asyncio.run(work())
+    assert isinstance(answer, NoAnswer)
+    assert type(error).__name__ in answer.reason
+    assert "abc" not in answer.reason
+
+
+def test_a_stream_that_ends_for_any_reason_loses_the_link(tmp_path: Path) -> None:
+    class Exchange:
+        async def watch_orders(self) -> list[object]:
+            raise AttributeError("'NoneType' object has no attribute 'get'")
+
+        async def close(self) -> None: ...
+
+    class Handler:
+        reason = ""
+
+        def lost(self, reason: str) -> None:
+            self.reason = reason
+
+    async def work() -> str:
+        made, handler = connector(tmp_path, "binance"), Handler()
+        made._exchange, made._handler = Exchange(), handler  # type: ignore[assignment]
+        await made._watch(made._exchange)
+        return handler.reason
+
+    assert "AttributeError" in asyncio.run(work())
