@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from core.book_ladder import Level
 from core.gateway.ccxt_exchange import CcxtVenue, ccxt_pro, new_exchange, said
-from core.gateway.ccxt_messages import CcxtMessages, number_of
+from core.gateway.ccxt_messages import CcxtMessages, first_number_after, number_of
 from core.gateway.ccxt_requests import CcxtRequests, watch_wire
 from core.gateway.connector import (
     SKEW_MS_MAX,
@@ -208,33 +208,44 @@ class CcxtConnector:
                 rows = await exchange.fetch_my_trades(symbol, None, TRADES_PAGE)
             found = [self._messages.account_trade(row) for row in rows]
             trades = [each for each in found if each.venue_order_id == number_of(order["id"])]
-        return self._messages.update(order, name, [each.trade for each in trades])
+        return self._messages.update(order, name, sorted((each.trade for each in trades), key=lambda t: t.trade_id))
 
     async def open_orders(self) -> Sequence[VenueUpdate]:
         """See `Connector.open_orders`."""
-        rows = await self._ask(lambda exchange: exchange.fetch_open_orders())
+        updates: list[VenueUpdate] = await self._ask(self._open_orders)
+        return updates
+
+    async def _open_orders(self, exchange: Any) -> list[VenueUpdate]:
         ours = set(self._messages.symbols)
         return [
             self._messages.update(row, row.get("clientOrderId") or str(row["id"]))
-            for row in rows
+            for row in await exchange.fetch_open_orders()
             if row["symbol"] in ours
         ]
 
     async def trades_after(self, instrument: int, trade_id: int) -> Sequence[AccountTrade]:
-        """See `Connector.trades_after`. An exchange whose ids are no numbers gives its last page."""
+        """See `Connector.trades_after`. Only Binance goes on from an id; another exchange gives its last page."""
         symbol, found = self._messages.symbols[instrument], list[AccountTrade]()
         while True:
             params: dict[str, object] = {"fromId": trade_id + 1} if self._venue.exchange.startswith("binance") else {}
-            rows = await self._ask(partial(_my_trades, symbol=symbol, params=params))
-            page = [self._messages.account_trade(row) for row in rows]
-            found += [each for each in page if each.trade.trade_id > trade_id]
+            page: list[AccountTrade] = await self._ask(partial(self._my_trades, symbol=symbol, params=params))
+            first = first_number_after(trade_id)
+            found += [each for each in page if each.trade.trade_id >= first and each.trade.trade_id != trade_id]
             if len(page) < TRADES_PAGE or not params:
                 return sorted(found, key=lambda each: each.trade.trade_id)
             trade_id = page[-1].trade.trade_id
 
+    async def _my_trades(self, exchange: Any, symbol: str, params: dict[str, object]) -> list[AccountTrade]:
+        rows = await exchange.fetch_my_trades(symbol, None, TRADES_PAGE, params)
+        return [self._messages.account_trade(row) for row in rows]
+
     async def balances(self) -> Balances:
         """See `Connector.balances`."""
-        totals = (await self._ask(lambda exchange: exchange.fetch_balance()))["total"]
+        balances: Balances = await self._ask(self._balances)
+        return balances
+
+    async def _balances(self, exchange: Any) -> Balances:
+        totals = (await exchange.fetch_balance())["total"]
         assets = [symbol.partition("/") for symbol in self._messages.symbols]
         cash = self._messages.cash_quanta(totals.get(assets[0][2]))
         lots = [self._scale.lot.count_rounded(totals.get(base) or "0") for base, _, _ in assets]
@@ -242,17 +253,20 @@ class CcxtConnector:
 
     async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
         """See `core.gateway.book_source`."""
-        symbol, scale = self._messages.symbols[instrument], self._scale
-        book = await self._ask(lambda exchange: exchange.fetch_order_book(symbol, levels))
+        symbol = self._messages.symbols[instrument]
+        bids, asks = await self._ask(partial(self._depth, symbol=symbol, levels=levels))
+        return bids, asks
+
+    async def _depth(self, exchange: Any, symbol: str, levels: int) -> list[list[Level]]:
+        book, scale = await exchange.fetch_order_book(symbol, levels), self._scale
         # An order book's numbers are floats whatever `exchange.number` says: they print as they were sent.
-        bids, asks = (
+        return [
             [
                 (scale.tick.count_decimal(Decimal(str(row[0]))), scale.lot.count_decimal(Decimal(str(row[1]))))
-                for row in rows
+                for row in book[side][:levels]
             ]
-            for rows in (book["bids"][:levels], book["asks"][:levels])
-        )
-        return bids, asks
+            for side in ("bids", "asks")
+        ]
 
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
@@ -327,10 +341,6 @@ class CcxtConnector:
         self._requests.fail(f"link lost: {reason}")
         if handler is not None:
             handler.lost(reason)
-
-
-async def _my_trades(exchange: Any, symbol: str, params: dict[str, object]) -> Any:
-    return await exchange.fetch_my_trades(symbol, None, TRADES_PAGE, params)
 
 
 async def _is_watching(exchange: Any, watcher: asyncio.Task[None]) -> None:

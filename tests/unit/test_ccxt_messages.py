@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
+from core.gateway import ccxt as ccxt_module
 from core.gateway import ccxt_requests
 from core.gateway.ccxt import CcxtConnector
 from core.gateway.ccxt_exchange import CcxtVenue, said
-from core.gateway.ccxt_messages import CcxtMessages, number_of
+from core.gateway.ccxt_messages import CcxtMessages, first_number_after, number_of, trade_number
 from core.gateway.ccxt_requests import CcxtRequests
 from core.gateway.connector import Answer, ConnectorError, NoAnswer
 from core.gateway.settings import GatewaySettings
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
+from core.portfolio import Fill, Portfolio
 from core.records import OrderState as S
 from core.venue.credentials import Credentials
 
@@ -112,6 +114,57 @@ def test_ids_that_are_no_numbers_become_some() -> None:
     assert number_of("123") == number_of(123) == 123
     assert number_of("a-b") == number_of("a-b") != number_of("a-c")
     assert 0 < number_of("9" * 30) < 2**62
+
+
+def named(i: int, ms: int) -> dict[str, Any]:
+    """A trade of one lot whose id is no number."""
+    row = {"id": f"TX-{i}", "symbol": "BTC/USDT", "amount": "0.001", "price": "100.00", "order": "77", "side": "buy"}
+    return row | {"timestamp": ms}
+
+
+def test_every_fill_counts_where_ids_are_no_numbers() -> None:
+    """2,000 fills: the portfolio remembers the newest ids only, so they must rise in the order of execution."""
+    portfolio = Portfolio(1, 10**12)
+    rows = [named(i, 1_700_000_000_000 + 7 * i) for i in range(2_000)]
+    for row in rows + rows[-300:]:
+        found = MESSAGES.account_trade(row).trade
+        lots, price = found.quantity_lots, found.price_ticks
+        portfolio.apply([Fill("tt-a", found.trade_id, 0, 1, lots, price, found.fee_quanta, 1)])
+    assert portfolio.positions.tolist() == [2_000]
+    assert portfolio.duplicates_ignored == 300
+
+
+def test_trade_numbers_rise_with_time_and_above_all_that_are_numbers() -> None:
+    first, second = (trade_number(named(i, 1_700_000_000_000 + i)) for i in range(2))
+    assert number_of("TX-0") < 2**62 < first < second < 2**63
+    assert trade_number({"id": "9"}) == 9
+    assert trade_number(named(0, 1_700_000_000_000)) == first != trade_number(named(5, 1_700_000_000_000))
+    assert trade_number(named(5, 1_700_000_000_000)) >= first_number_after(first)
+    assert (first_number_after(9), first_number_after(second) > first) == (10, True)
+    with pytest.raises(ValueError, match="cannot be numbered"):
+        trade_number({"id": "TX-0"})
+
+
+def test_fills_told_with_an_order_count_only_where_their_ids_are_numbers() -> None:
+    told = [named(1, 1_700_000_000_000) | {"fee": {}}]
+    assert MESSAGES.update(order("open", "0.001", trades=told), "tt-a").trades == ()
+    told[0]["id"] = "12"
+    assert [each.trade_id for each in MESSAGES.update(order("open", "0.001", trades=told), "tt-a").trades] == [12]
+
+
+def test_trades_after_one_whose_id_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [named(i, 1_700_000_000_000 + i // 2) for i in range(400)]
+
+    class Exchange:
+        async def fetch_my_trades(self, *args: object) -> list[dict[str, Any]]:
+            return rows
+
+    made = connector(tmp_path, "kraken")
+    made._exchange, made._messages = Exchange(), MESSAGES
+    monkeypatch.setattr(ccxt_module, "ccxt_pro", lambda: Errors)
+    found = asyncio.run(made.trades_after(0, trade_number(rows[100])))
+    expected = {trade_number(row) for row in rows[101:]}
+    assert {each.trade.trade_id for each in found} == expected
 
 
 def test_an_error_loses_its_query() -> None:
