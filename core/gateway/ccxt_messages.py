@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any, Final
 
 from core.gateway.connector import AccountTrade, VenueTrade, VenueUpdate
+from core.gateway.fees import fee_quanta
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
 from core.records import OrderState
@@ -95,17 +96,12 @@ class CcxtMessages:
 
     def cash_quanta(self, text: str | None) -> int:
         """An amount of the quote currency, to the nearest quantum: other people's exchanges are finer."""
-        return _nearest(Decimal(text or "0"), self._scale.quantum.step)
+        return self._scale.quantum.count_nearest(Decimal(text or "0"))
 
     def _fee_quanta(self, row: Mapping[str, Any], price: Decimal) -> int:
-        """Fees in the quote currency, or in the instrument at the trade's price. A third currency is not counted here:
-        the account's balances do not show it either."""
         fee = row.get("fee") or {}
-        cost, currency = Decimal(fee.get("cost") or "0"), fee.get("currency")
         base, _, quote = str(row["symbol"]).partition("/")
-        if currency == base:
-            return _nearest(cost * price, self._scale.quantum.step)
-        return _nearest(cost, self._scale.quantum.step) if currency in (quote, None) else 0
+        return fee_quanta(self._scale, Decimal(fee.get("cost") or "0"), fee.get("currency"), (base, quote), price)
 
     def _lots(self, text: str | None) -> int:
         return self._scale.lot.count_decimal(Decimal(text or "0"))
@@ -144,10 +140,6 @@ def first_number_after(trade_id: int) -> int:
 
 def _hash(text: object) -> int:
     return int.from_bytes(hashlib.sha256(str(text).encode()).digest()[:8], "big")
-
-
-def _nearest(amount: Decimal, step: Decimal) -> int:
-    return int((amount / step).to_integral_value(ROUND_HALF_EVEN))
 
 
 def _ts_ns(row: Mapping[str, Any]) -> int:
