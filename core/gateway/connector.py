@@ -16,7 +16,7 @@ SKEW_MS_MAX: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class VenueTrade:
-    """One fill, as the venue tells it. `trade_id` is unique within an instrument."""
+    """One fill, as the venue tells it. `trade_id` is unique within an instrument, and rises there as trades happen."""
 
     trade_id: int
     quantity_lots: int
