@@ -32,7 +32,8 @@ class Fill:
 
     client_order_id: str
     trade_id: int
-    """The venue's id, which rises within an instrument (as on Binance Spot and in our venue)."""
+    """The venue's id, which rises within an instrument (as on Binance Spot and in our venue; where it is no number, the
+    connector numbers trades by their time). One below the floor of those remembered counts as seen."""
     instrument: int
     side: int
     """core.decision.Side: +1 bought, -1 sold."""

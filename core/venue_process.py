@@ -64,7 +64,7 @@ def write_port(file: Path, port: int) -> None:
 
 
 async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
-    """The body of process `venue`: run until `stopping` is set."""
+    """The body of process `venue`: run until `stopping` is set. Raises JournalError where it can journal no more."""
     settings = session.settings()
     data = load_market(settings.data)
     scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
@@ -74,5 +74,7 @@ async def run_venue_process(session: Session, stopping: asyncio.Event, ready: Ca
     write_port(session.venue_fix_port_file, venue.fix_port)
     write_port(session.venue_port_file, port)
     ready()
-    await stopping.wait()
-    await venue.stop()
+    try:
+        await venue.serve_until(stopping)
+    finally:
+        await venue.stop()

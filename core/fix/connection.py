@@ -13,6 +13,9 @@ from core.fix.session import Deliver, Disconnect, Effect, FixSession, LoggedOn, 
 
 TICK_S: Final = 0.5
 WRITE_BUFFER_BYTES_MAX: Final = 24 << 20
+RESEND_BUFFER_BYTES_MAX: Final = 1 << 20
+"""While so much waits for the other side, no more of what it missed is sent again."""
+RESEND_PAUSE_S: Final = 0.01
 
 
 class FixHandler(Protocol):
@@ -28,7 +31,7 @@ class FixHandler(Protocol):
         """An application message, once and in order; dealt with when this returns."""
 
     def drained(self, connection: FixConnection) -> None:
-        """Every message of one read was handed over."""
+        """Every message of one read was handed over: make durable what follows from them, they do not come again."""
 
     def closed(self, connection: FixConnection, reason: str) -> None:
         """The link is gone. Told exactly once."""
@@ -51,6 +54,7 @@ class FixConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._write = write
         self._timer: asyncio.TimerHandle | None = None
+        self._resend_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.session = session
 
@@ -66,16 +70,19 @@ class FixConnection(asyncio.Protocol):
             for message in self._parser.feed(data):
                 self._receive(message)
                 if self._transport is None or self._transport.is_closing():
-                    return
+                    break
         except FixError as error:
             self.abort(str(error))
-            return
         self._handler.drained(self)
+        if self.session is not None:
+            self.session.settled()
+            self._resend_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._resend_timer):
+            if timer is not None:
+                timer.cancel()
         if self.session is not None:
             self.session.lost()
         self._handler.closed(self, self._reason or (str(exc) if exc else "closed by the other side"))
@@ -134,6 +141,23 @@ class FixConnection(asyncio.Protocol):
                 self._handler.logged_on(self)
             elif isinstance(effect, Disconnect):
                 self._close(effect.reason)
+
+    def _resend_later(self) -> None:
+        """What the other side missed goes out in slices, between everything else, and no faster than it is taken."""
+        if self.session is None or not self.session.is_resending or self._resend_timer is not None:
+            return
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        pause_s = RESEND_PAUSE_S if waiting > RESEND_BUFFER_BYTES_MAX else 0.0
+        self._resend_timer = asyncio.get_running_loop().call_later(pause_s, self._resend)
+
+    def _resend(self) -> None:
+        self._resend_timer = None
+        transport = self._transport
+        if self.session is None or transport is None:
+            return
+        if transport.get_write_buffer_size() <= RESEND_BUFFER_BYTES_MAX:
+            self._perform(self.session.resend_more(self._clock_s()))
+        self._resend_later()
 
     def _put(self, data: bytes) -> None:
         if self._write is not None:

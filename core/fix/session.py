@@ -19,6 +19,8 @@ ADMINISTRATIVE: Final = frozenset({HEARTBEAT, TEST_REQUEST, RESEND_REQUEST, REJE
 CLOCK_TOLERANCE_S: Final = 120.0
 """SendingTime further from ours than this is refused (SessionRejectReason 10)."""
 LOGOUT_WAIT_S: Final = 2.0
+RESEND_SLICE: Final = 256
+"""Messages that are sent again in one go; see `FixSession.resend_more`."""
 TEST_AFTER: Final = 1.2
 """Silence of so many heartbeat intervals brings a TestRequest, of twice as many the end of the link."""
 
@@ -83,6 +85,10 @@ class FixSession:
         self._tested = False
         self._logout_s: float | None = None
         self._gap_until = 0
+        self._resending: tuple[int, int] | None = None
+        """First and last number that are still to be sent again."""
+        self._held = 0
+        """The first message that waits for the end of a resend, since nobody takes it before; 0: none."""
         self.is_logged_on = False
 
     # What the owner does
@@ -90,7 +96,8 @@ class FixSession:
     def connected(self, now: float) -> list[Effect]:
         """A new link is up: an initiator says Logon."""
         self._is_linked, self.is_logged_on, self._tested, self._logout_s = True, False, False, None
-        self._gap_until = 0
+        self._gap_until = self._held = 0
+        self._resending = None
         self._sent_s = self._heard_s = now
         if not self._identity.initiates:
             return []
@@ -101,15 +108,19 @@ class FixSession:
     def lost(self) -> None:
         """The link is gone; numbers and messages stay."""
         self._is_linked = self.is_logged_on = False
+        self._resending = None
 
     def send(self, kind: str, fields: Fields, now: float) -> list[Effect]:
         """An application message. Without a link it is kept, and goes out when the other side asks for the gap; it is
-        dropped where the session does not resend."""
+        dropped where the session does not resend. During a resend it is kept, and goes out after it."""
         sent = timestamp(now)
         if not self.is_logged_on and not self._identity.resends:
             return []
         sequence = self._store.sent(kind, fields if self._identity.resends else None, sent)
         if not self.is_logged_on:
+            return []
+        if self._resending is not None:
+            self._held = self._held or sequence
             return []
         self._sent_s = now
         return [Send(encode(kind, sequence, self._identity.sender, self._identity.target, fields, sent))]
@@ -136,7 +147,7 @@ class FixSession:
         if silent_s > TEST_AFTER * self._heartbeat_s and not self._tested:
             self._tested = True
             effects.append(self._admin(TEST_REQUEST, [(112, timestamp(now))], now))
-        if now - self._sent_s >= self._heartbeat_s:
+        if now - self._sent_s >= self._heartbeat_s and self._resending is None:
             effects.append(self._admin(HEARTBEAT, [], now))
         return effects
 
@@ -256,28 +267,45 @@ class FixSession:
         return effects
 
     def done(self, message: FixMessage) -> None:
-        """A delivered message was dealt with, and what follows from it is durable."""
+        """A delivered message was dealt with. A restart brings it again until `settled`."""
         self._store.received(message.sequence + 1)
 
+    def settled(self) -> None:
+        """What follows from every message that was dealt with is durable."""
+        self._store.keep_received()
+
+    @property
+    def is_resending(self) -> bool:
+        """A slice of what the other side missed went out, and more is left."""
+        return self._resending is not None
+
+    def resend_more(self, now: float) -> list[Effect]:
+        """The next slice; call it while `is_resending`, once the link has taken the last."""
+        return [] if self._resending is None else self._resend_slice(*self._resending, now)
+
     def _resend(self, message: FixMessage, now: float) -> list[Effect]:
-        """Application messages again, marked as duplicates; gap fills over everything else."""
+        """Application messages again, marked as duplicates; gap fills over everything else, and over what is no longer
+        kept."""
         first, last = message.integer(7), message.integer(16)
         newest = self._store.next_out - 1
-        last = newest if last == 0 else min(last, newest)
-        kept = self._store.messages(first, last)
+        return self._resend_slice(max(1, first), newest if last == 0 else min(last, newest), now)
+
+    def _resend_slice(self, first: int, last: int, now: float) -> list[Effect]:
+        kept = self._store.messages(first, last, RESEND_SLICE)
         effects: list[Effect] = []
-        gap: int | None = None
-        for sequence in range(first, last + 1):
-            if sequence not in kept:
-                gap = sequence if gap is None else gap
-                continue
-            if gap is not None:
-                effects.append(self._gap_fill(gap, sequence, now))
-                gap = None
-            kind, sent, fields = kept[sequence]
+        at = first
+        for sequence, kind, sent, fields in kept:
+            if sequence > at:
+                effects.append(self._gap_fill(at, sequence, now))
             effects.append(self._encoded(kind, sequence, fields, now, originally=sent))
-        if gap is not None:
-            effects.append(self._gap_fill(gap, last + 1, now))
+            at = sequence + 1
+        if len(kept) == RESEND_SLICE:
+            self._resending = (at, last)
+            return effects
+        if at <= last:
+            effects.append(self._gap_fill(at, last + 1, now))
+        held, self._held = self._held, 0
+        self._resending = (held, self._store.next_out - 1) if held else None
         return effects
 
     def _gap_fill(self, sequence: int, following: int, now: float) -> Effect:
@@ -303,4 +331,5 @@ class FixSession:
 
     def _end(self, reason: str) -> list[Effect]:
         self._is_linked = self.is_logged_on = False
+        self._resending = None
         return [Disconnect(reason)]

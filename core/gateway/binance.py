@@ -6,10 +6,11 @@ Source: Binance Spot API documentation, "WebSocket API". Answers are matched by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.client import ClientProtocol
@@ -44,6 +45,9 @@ _STATUS_UNKNOWN: Final = (-1006, -1007)
 """Binance: the request was passed on, and what became of it is not known."""
 _NO_SUCH_ORDER: Final = -2013
 _DUPLICATE: Final = "Duplicate order sent."
+
+UNREADABLE: Final = (ValueError, KeyError, AttributeError, TypeError, IndexError, ArithmeticError)
+"""What reading a message that is none raises."""
 
 Reply = dict[str, Any] | NoAnswer
 
@@ -80,7 +84,6 @@ class BinanceConnector:
         self._next_id = 1
         self._heartbeat: asyncio.TimerHandle | None = None
         self._missed = 0
-        self._asset_of: dict[str, int] = {}
         self.clock_skew_ms = 0.0
         """Venue's clock less ours, measured at the last connect."""
         self.captions: tuple[str, ...] = ()
@@ -138,9 +141,13 @@ class BinanceConnector:
     async def _check_market(self) -> None:
         """The venue must trade our instruments in our ticks and lots, else every number would be wrong."""
         info = await self._ask("exchangeInfo", None)
+        with _reading("exchangeInfo"):
+            self._read_market(info)
+
+    def _read_market(self, info: Mapping[str, Any]) -> None:
         symbols = {row["symbol"]: row for row in info["symbols"]}
-        self._asset_of = {}
-        for instrument, name in enumerate(self._scale.instruments):
+        pairs = []
+        for name in self._scale.instruments:
             row = symbols.get(name)
             if row is None:
                 raise ConnectorError(f"venue does not trade {name}; is it the venue of this session?")
@@ -149,7 +156,8 @@ class BinanceConnector:
             ours = self._scale.tick.step, self._scale.lot.step
             if (DecimalScale(tick).step, DecimalScale(lot).step) != ours:
                 raise ConnectorError(f"venue's {name} has tick {tick} and lot {lot}; ours are {ours[0]} and {ours[1]}")
-            self._asset_of[row["baseAsset"]] = instrument
+            pairs.append((row["baseAsset"], row["quoteAsset"]))
+        self._messages = BinanceMessages(self._scale, pairs)
         self.captions = tuple(info.get("captions", ()))
 
     def _beat(self, heard_s: float) -> None:
@@ -186,6 +194,9 @@ class BinanceConnector:
         body = self._signed_body("order.cancel", params)
         self._send(body, lambda reply: answered(self._order_answer(reply, request)))
 
+    def recall_unsent(self, reason: str) -> None:
+        """See `Connector.recall_unsent`: `place` writes at once."""
+
     def advance(self, step: int) -> Future[int]:
         """See `Connector.advance`."""
         future: Future[int] = asyncio.get_running_loop().create_future()
@@ -211,45 +222,44 @@ class BinanceConnector:
                 return None
             raise ConnectorError(f"order.status of {request.client_order_id}: {_error_text(reply)}")
         result = reply["result"]
-        trades: Sequence[AccountTrade] = ()
-        if self._scale.lot.count(result["executedQty"]):
+        with _reading("order.status"):
             params = {"symbol": result["symbol"], "orderId": result["orderId"]}
-            trades = [self._messages.account_trade(row) for row in await self._ask("myTrades", params)]
-        return self._messages.status(result, tuple(t.trade for t in trades))
+            has_traded = self._scale.lot.count(result["executedQty"]) > 0
+        rows = await self._ask("myTrades", params) if has_traded else ()
+        with _reading("order.status"):
+            return self._messages.status(result, tuple(self._messages.account_trade(row).trade for row in rows))
 
     async def open_orders(self) -> Sequence[VenueUpdate]:
-        """See `Connector.open_orders`."""
-        return [self._messages.status(row, ()) for row in await self._ask("openOrders.status", {})]
+        """See `Connector.open_orders`; those of other symbols than ours are nobody's business here."""
+        rows = await self._ask("openOrders.status", {})
+        with _reading("openOrders.status"):
+            return [self._messages.status(row, ()) for row in rows if self._messages.is_ours(row["symbol"])]
 
     async def trades_after(self, instrument: int, trade_id: int) -> Sequence[AccountTrade]:
         """See `Connector.trades_after`."""
         found: list[AccountTrade] = []
         while True:
             params = {"symbol": self._scale.instruments[instrument], "fromId": trade_id + 1, "limit": TRADES_PAGE}
-            page = [self._messages.account_trade(row) for row in await self._ask("myTrades", params)]
-            found += page
-            if len(page) < TRADES_PAGE:
+            rows = await self._ask("myTrades", params)
+            with _reading("myTrades"):
+                found += [self._messages.account_trade(row) for row in rows]
+            if len(rows) < TRADES_PAGE:
                 return found
-            trade_id = page[-1].trade.trade_id
+            trade_id = found[-1].trade.trade_id
 
     async def balances(self) -> Balances:
         """See `Connector.balances`."""
         result = await self._ask("account.status", {})
-        cash, base = 0, [0] * len(self._scale.instruments)
-        for row in result["balances"]:
-            instrument = self._asset_of.get(row["asset"])
-            if row["asset"] == self._scale.quote_asset:
-                cash = self._scale.quantum.count(row["free"]) + self._scale.quantum.count(row["locked"])
-            elif instrument is not None:
-                base[instrument] = self._scale.lot.count(row["free"]) + self._scale.lot.count(row["locked"])
-        return Balances(cash, tuple(base))
+        with _reading("account.status"):
+            return self._messages.balances(result["balances"])
 
     async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
         """See `core.gateway.book_source`."""
         result = await self._ask_publicly("depth", {"symbol": self._scale.instruments[instrument], "limit": levels})
         tick, lot = self._scale.tick, self._scale.lot
-        bids, asks = ([(tick.count(p), lot.count(q)) for p, q in result[side]] for side in ("bids", "asks"))
-        return bids, asks
+        with _reading("depth"):
+            bids, asks = ([(tick.count(p), lot.count(q)) for p, q in result[side]] for side in ("bids", "asks"))
+            return bids, asks
 
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
@@ -320,7 +330,10 @@ class BinanceConnector:
         if isinstance(reply, NoAnswer):
             return reply
         if reply.get("status") == 200:
-            return self._messages.order_result(reply["result"], request)
+            try:
+                return self._messages.order_result(reply["result"], request)
+            except UNREADABLE as odd:
+                return NoAnswer(f"the venue answered what is no order of this market: {odd!r}")
         error = reply.get("error", {})
         code, message = error.get("code", 0), error.get("msg", "")
         if code in _STATUS_UNKNOWN or reply.get("status", 0) >= 500 or message == _DUPLICATE:
@@ -353,7 +366,7 @@ class BinanceConnector:
                     self._handler.updated(update)
                 return
             found = self._pending.pop(value.get("id"), None)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except UNREADABLE as error:
             connection.abort(f"the venue sent what is no message of this protocol: {error!r}")
             return
         if found is not None:
@@ -376,6 +389,15 @@ class BinanceConnector:
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost(reason)
+
+
+@contextlib.contextmanager
+def _reading(method: str) -> Iterator[None]:
+    """What cannot be read ends the link with a reason, not the task that keeps it."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ConnectorError(f"{method}: the venue answered what is no message of this market: {error!r}") from error
 
 
 def _result(method: str, reply: dict[str, Any]) -> Any:

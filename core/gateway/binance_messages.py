@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
-from core.gateway.connector import AccountTrade, VenueTrade, VenueUpdate
+from core.gateway.connector import AccountTrade, Balances, VenueTrade, VenueUpdate
+from core.gateway.fees import fee_quanta
 from core.orders.order import OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
 from core.records import OrderState
@@ -29,10 +32,12 @@ _MS: Final = 1_000_000
 
 
 class BinanceMessages:
-    """Builds parameters and reads results. Readers raise KeyError or ValueError on what is no such message."""
+    """Builds parameters and reads results. Readers raise KeyError, ValueError or ArithmeticError on what is none."""
 
-    def __init__(self, scale: MarketScale) -> None:
+    def __init__(self, scale: MarketScale, pairs: Sequence[tuple[str, str]] = ()) -> None:
+        """`pairs`: base and quote asset of each instrument, as the venue names them; none before it was asked."""
         self._scale = scale
+        self._pairs = tuple(pairs)
 
     def place_params(self, request: OrderRequest) -> dict[str, Any]:
         """Parameters of order.place, unsigned."""
@@ -62,16 +67,8 @@ class BinanceMessages:
         """The result of order.place or order.cancel."""
         scale = self._scale
         ts_ns = result["transactTime"] * _MS
-        trades = tuple(
-            VenueTrade(
-                row["tradeId"],
-                scale.lot.count(row["qty"]),
-                scale.tick.count(row["price"]),
-                scale.quantum.count(row["commission"]),
-                ts_ns,
-            )
-            for row in result.get("fills", ())
-        )
+        fills = result.get("fills", ())
+        trades = tuple(self._trade(row["tradeId"], request.instrument, row, ts_ns) for row in fills)
         return VenueUpdate(
             request.client_order_id,
             result["orderId"],
@@ -96,13 +93,19 @@ class BinanceMessages:
             result["updateTime"] * _MS,
         )
 
-    def execution_report(self, event: dict[str, Any]) -> VenueUpdate:
-        """An event of the user stream."""
+    def is_ours(self, symbol: str) -> bool:
+        """Whether an instrument of ours has this name: an account may trade others beside."""
+        return symbol in self._scale.index
+
+    def execution_report(self, event: dict[str, Any]) -> VenueUpdate | None:
+        """An event of the user stream; None for another symbol than ours."""
         scale = self._scale
+        if not self.is_ours(event["s"]):
+            return None
         trades: tuple[VenueTrade, ...] = ()
         if event["x"] == "TRADE":
-            quantity, price = scale.lot.count(event["l"]), scale.tick.count(event["L"])
-            trades = (VenueTrade(event["t"], quantity, price, scale.quantum.count(event["n"]), event["T"] * _MS),)
+            row = {"qty": event["l"], "price": event["L"], "commission": event["n"], "commissionAsset": event["N"]}
+            trades = (self._trade(event["t"], scale.index[event["s"]], row, event["T"] * _MS),)
         return VenueUpdate(
             # A cancel's own id stands in `c`; the order's then stands in `C`.
             event["C"] or event["c"],
@@ -117,12 +120,18 @@ class BinanceMessages:
 
     def account_trade(self, row: dict[str, Any]) -> AccountTrade:
         """A row of myTrades."""
-        scale = self._scale
-        trade = VenueTrade(
-            row["id"],
-            scale.lot.count(row["qty"]),
-            scale.tick.count(row["price"]),
-            scale.quantum.count(row["commission"]),
-            row["time"] * _MS,
-        )
-        return AccountTrade(row["orderId"], scale.index[row["symbol"]], 1 if row["isBuyer"] else -1, trade)
+        instrument = self._scale.index[row["symbol"]]
+        trade = self._trade(row["id"], instrument, row, row["time"] * _MS)
+        return AccountTrade(row["orderId"], instrument, 1 if row["isBuyer"] else -1, trade)
+
+    def balances(self, rows: Sequence[Mapping[str, Any]]) -> Balances:
+        """The account's `balances`, in whole lots and quanta: it may hold dust."""
+        totals = {row["asset"]: Decimal(row["free"]) + Decimal(row["locked"]) for row in rows}
+        scale, nothing = self._scale, Decimal()
+        lots = tuple(scale.lot.count_rounded(str(totals.get(base, nothing))) for base, _ in self._pairs)
+        return Balances(scale.quantum.count_rounded(str(totals.get(self._pairs[0][1], nothing))), lots)
+
+    def _trade(self, trade_id: int, instrument: int, row: Mapping[str, Any], ts_ns: int) -> VenueTrade:
+        scale, price, asset = self._scale, row["price"], row.get("commissionAsset")
+        fee = fee_quanta(scale, Decimal(row["commission"]), asset, self._pairs[instrument], Decimal(price))
+        return VenueTrade(trade_id, scale.lot.count(row["qty"]), scale.tick.count(price), fee, ts_ns)

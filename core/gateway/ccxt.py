@@ -8,17 +8,17 @@ exchange must keep it.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
 from core.book_ladder import Level
-from core.gateway.ccxt_messages import CcxtMessages, number_of
+from core.gateway.ccxt_exchange import CcxtVenue, ccxt_pro, new_exchange, said
+from core.gateway.ccxt_messages import CcxtMessages, first_number_after, number_of
+from core.gateway.ccxt_requests import CcxtRequests, watch_wire
 from core.gateway.connector import (
     SKEW_MS_MAX,
     AccountTrade,
@@ -28,7 +28,6 @@ from core.gateway.connector import (
     EncodedOrder,
     LinkHandler,
     NoAnswer,
-    Refusal,
     VenueUpdate,
 )
 from core.gateway.settings import GatewaySettings
@@ -36,22 +35,7 @@ from core.orders.order import OrderRequest
 from core.orders.scale import MarketScale
 from core.venue.credentials import Credentials
 
-PENDING_MAX: Final = 4_096
 TRADES_PAGE: Final = 1_000
-_CODE: Final = re.compile(r'"code":\s*"?(-?\d+)')
-_DUPLICATE: Final = "Duplicate order"
-
-
-@dataclass(frozen=True, slots=True)
-class CcxtVenue:
-    """Which exchange, and where."""
-
-    exchange: str = "binance"
-    """Its id in ccxt."""
-    sandbox: bool = True
-    """Its test network. False is the real one."""
-    local: Callable[[], tuple[str, str]] | None = None
-    """Our own venue, which speaks Binance's language, in its place: gives the URLs of its REST and WebSocket."""
 
 
 class CcxtConnector:
@@ -72,7 +56,7 @@ class CcxtConnector:
         self._messages = CcxtMessages(scale, ())
         self._exchange: Any = None
         self._handler: LinkHandler | None = None
-        self._pending: dict[asyncio.Task[None], Callable[[Answer], None]] = {}
+        self._requests = CcxtRequests(settings.answer_timeout_ms, self._drained)
         self._placing: set[str] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._tasks: set[Future[Any]] = set()
@@ -83,8 +67,9 @@ class CcxtConnector:
 
     async def connect(self, handler: LinkHandler) -> None:
         """See `Connector.connect`."""
-        errors = await asyncio.to_thread(_ccxt)  # a second of work: the swarm's links must not wait for it
-        exchange = self._new_exchange()
+        errors = await asyncio.to_thread(ccxt_pro)  # a second of work: the swarm's links must not wait for it
+        exchange = new_exchange(self._venue, self._read_credentials, self._settings)
+        watch_wire(exchange)
         watcher = asyncio.create_task(self._watch(exchange))
         try:
             async with asyncio.timeout(self._settings.answer_timeout_ms / 1e3):
@@ -98,7 +83,7 @@ class CcxtConnector:
             if isinstance(error, TimeoutError):
                 raise ConnectorError(f"{self._venue.exchange} does not answer") from None
             if isinstance(error, errors.BaseError):
-                raise ConnectorError(f"{self._venue.exchange}: {_said(error)}") from None
+                raise ConnectorError(f"{self._venue.exchange}: {said(error)}") from None
             if isinstance(error, ConnectorError | OSError) or not isinstance(error, Exception):
                 raise
             raise ConnectorError(f"{self._venue.exchange} lists markets that cannot be read: {error!r}") from error
@@ -107,40 +92,6 @@ class CcxtConnector:
         self.captions = (f"ccxt: {self._venue.exchange}{where}",)
         if watcher.done():
             raise ConnectorError(f"{self._venue.exchange}: the order stream ended at once")
-
-    def _new_exchange(self) -> Any:
-        library = _ccxt()
-        kind = getattr(library, self._venue.exchange, None)
-        if kind is None:
-            raise ConnectorError(f"ccxt knows no exchange {self._venue.exchange!r}")
-        try:
-            keys = self._read_credentials()
-            local = None if self._venue.local is None else self._venue.local()
-        except (RuntimeError, OSError) as error:
-            raise ConnectorError(str(error)) from error
-        options = {
-            "defaultType": "spot",
-            "recvWindow": self._settings.recv_window_ms,
-            "warnOnFetchOpenOrdersWithoutSymbol": False,
-        }
-        config: dict[str, Any] = {"apiKey": keys.api_key, "secret": keys.secret, "options": options}
-        config["timeout"] = round(self._settings.answer_timeout_ms)
-        if local is not None:
-            options |= {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False}
-            config |= {"enableRateLimit": False, "has": {"fetchCurrencies": False}}
-        exchange = kind(config)
-        exchange.number = str
-        if not exchange.has.get("watchOrders"):
-            raise ConnectorError(f"{self._venue.exchange} has no order stream in ccxt; the gateway needs one")
-        if local is not None:
-            rest, stream = local
-            for name in ("public", "private"):
-                exchange.urls["api"][name] = f"{rest}/api/v3"
-            exchange.urls["api"]["ws"]["ws-api"]["spot"] = f"{stream}/ws-api/v3"
-            exchange.urls["api"]["ws"]["spot"] = f"{stream}/ws"
-        elif self._venue.sandbox:
-            exchange.set_sandbox_mode(True)
-        return exchange
 
     async def _check_clock(self, exchange: Any) -> None:
         if not exchange.has.get("fetchTime"):
@@ -177,7 +128,7 @@ class CcxtConnector:
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
-        self._fail_pending("the gateway closed the link")
+        self._requests.fail("the gateway closed the link")
         if exchange is not None:
             await exchange.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -190,7 +141,7 @@ class CcxtConnector:
 
     def place(self, order: EncodedOrder, answered: Callable[[Answer], None]) -> None:
         """See `Connector.place`."""
-        self._spawn(lambda exchange: self._place(exchange, order.request), answered)
+        self._spawn(lambda exchange: self._place(exchange, order.request), answered, is_order=True)
 
     async def _place(self, exchange: Any, request: OrderRequest) -> Answer:
         self._placing.add(request.client_order_id)
@@ -205,7 +156,11 @@ class CcxtConnector:
 
     def cancel(self, request: OrderRequest, answered: Callable[[Answer], None]) -> None:
         """See `Connector.cancel`."""
-        self._spawn(lambda exchange: self._cancel(exchange, request), answered)
+        self._spawn(lambda exchange: self._cancel(exchange, request), answered, is_order=False)
+
+    def recall_unsent(self, reason: str) -> None:
+        """See `Connector.recall_unsent`: ccxt keeps requests back, in its throttle and while it connects."""
+        self._requests.recall(reason)
 
     async def _cancel(self, exchange: Any, request: OrderRequest) -> Answer:
         name = request.client_order_id
@@ -243,7 +198,7 @@ class CcxtConnector:
         symbol, name = self._messages.symbols[request.instrument], request.client_order_id
         try:
             order = await exchange.fetch_order("", symbol, {"clientOrderId": name})
-        except _ccxt().OrderNotFound:
+        except ccxt_pro().OrderNotFound:
             return None
         trades: list[AccountTrade] = []
         if self._messages.update(order, name).cumulative_quantity:
@@ -253,33 +208,44 @@ class CcxtConnector:
                 rows = await exchange.fetch_my_trades(symbol, None, TRADES_PAGE)
             found = [self._messages.account_trade(row) for row in rows]
             trades = [each for each in found if each.venue_order_id == number_of(order["id"])]
-        return self._messages.update(order, name, [each.trade for each in trades])
+        return self._messages.update(order, name, sorted((each.trade for each in trades), key=lambda t: t.trade_id))
 
     async def open_orders(self) -> Sequence[VenueUpdate]:
         """See `Connector.open_orders`."""
-        rows = await self._ask(lambda exchange: exchange.fetch_open_orders())
+        updates: list[VenueUpdate] = await self._ask(self._open_orders)
+        return updates
+
+    async def _open_orders(self, exchange: Any) -> list[VenueUpdate]:
         ours = set(self._messages.symbols)
         return [
             self._messages.update(row, row.get("clientOrderId") or str(row["id"]))
-            for row in rows
+            for row in await exchange.fetch_open_orders()
             if row["symbol"] in ours
         ]
 
     async def trades_after(self, instrument: int, trade_id: int) -> Sequence[AccountTrade]:
-        """See `Connector.trades_after`. An exchange whose ids are no numbers gives its last page."""
+        """See `Connector.trades_after`. Only Binance goes on from an id; another exchange gives its last page."""
         symbol, found = self._messages.symbols[instrument], list[AccountTrade]()
         while True:
             params: dict[str, object] = {"fromId": trade_id + 1} if self._venue.exchange.startswith("binance") else {}
-            rows = await self._ask(partial(_my_trades, symbol=symbol, params=params))
-            page = [self._messages.account_trade(row) for row in rows]
-            found += [each for each in page if each.trade.trade_id > trade_id]
+            page: list[AccountTrade] = await self._ask(partial(self._my_trades, symbol=symbol, params=params))
+            first = first_number_after(trade_id)
+            found += [each for each in page if each.trade.trade_id >= first and each.trade.trade_id != trade_id]
             if len(page) < TRADES_PAGE or not params:
                 return sorted(found, key=lambda each: each.trade.trade_id)
             trade_id = page[-1].trade.trade_id
 
+    async def _my_trades(self, exchange: Any, symbol: str, params: dict[str, object]) -> list[AccountTrade]:
+        rows = await exchange.fetch_my_trades(symbol, None, TRADES_PAGE, params)
+        return [self._messages.account_trade(row) for row in rows]
+
     async def balances(self) -> Balances:
         """See `Connector.balances`."""
-        totals = (await self._ask(lambda exchange: exchange.fetch_balance()))["total"]
+        balances: Balances = await self._ask(self._balances)
+        return balances
+
+    async def _balances(self, exchange: Any) -> Balances:
+        totals = (await exchange.fetch_balance())["total"]
         assets = [symbol.partition("/") for symbol in self._messages.symbols]
         cash = self._messages.cash_quanta(totals.get(assets[0][2]))
         lots = [self._scale.lot.count_rounded(totals.get(base) or "0") for base, _, _ in assets]
@@ -287,17 +253,20 @@ class CcxtConnector:
 
     async def depth(self, instrument: int, levels: int) -> tuple[list[Level], list[Level]]:
         """See `core.gateway.book_source`."""
-        symbol, scale = self._messages.symbols[instrument], self._scale
-        book = await self._ask(lambda exchange: exchange.fetch_order_book(symbol, levels))
+        symbol = self._messages.symbols[instrument]
+        bids, asks = await self._ask(partial(self._depth, symbol=symbol, levels=levels))
+        return bids, asks
+
+    async def _depth(self, exchange: Any, symbol: str, levels: int) -> list[list[Level]]:
+        book, scale = await exchange.fetch_order_book(symbol, levels), self._scale
         # An order book's numbers are floats whatever `exchange.number` says: they print as they were sent.
-        bids, asks = (
+        return [
             [
                 (scale.tick.count_decimal(Decimal(str(row[0]))), scale.lot.count_decimal(Decimal(str(row[1]))))
-                for row in rows
+                for row in book[side][:levels]
             ]
-            for rows in (book["bids"][:levels], book["asks"][:levels])
-        )
-        return bids, asks
+            for side in ("bids", "asks")
+        ]
 
     async def cannot_arrive(self, signed_until_ms: int) -> None:
         """See `Connector.cannot_arrive`: the venue's own clock must have passed the receive window."""
@@ -316,49 +285,35 @@ class CcxtConnector:
 
     # The wire
 
-    def _spawn(self, work: Callable[[Any], Coroutine[Any, Any, Answer]], answered: Callable[[Answer], None]) -> None:
-        if self._exchange is None:
+    def _spawn(
+        self, work: Callable[[Any], Coroutine[Any, Any, Answer]], answered: Callable[[Answer], None], is_order: bool
+    ) -> None:
+        exchange = self._exchange
+        if exchange is None:
             answered(NoAnswer("no link to the venue", link_lost=True))
             return
-        if len(self._pending) >= PENDING_MAX:
-            raise ConnectorError(f"{PENDING_MAX} requests wait for the venue; it does not keep up")
-        task = asyncio.create_task(self._answer(work(self._exchange)))
-        self._pending[task] = answered
+        self._requests.start(lambda: work(exchange), answered, is_order)
 
-    async def _answer(self, work: Coroutine[Any, Any, Answer]) -> None:
-        errors = _ccxt()
-        answer: Answer
-        try:
-            async with asyncio.timeout(self._settings.answer_timeout_ms / 1e3):
-                answer = await work
-        except TimeoutError:
-            answer = NoAnswer(f"no answer within {self._settings.answer_timeout_ms:g} ms")
-        except errors.OperationFailed as error:
-            answer = NoAnswer(_said(error))
-        except errors.BaseError as error:
-            answer = NoAnswer(_said(error)) if _DUPLICATE in str(error) else Refusal(_code(error), _said(error))
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            answer = NoAnswer(f"the venue answered what is no order of this market: {error!r}")
-        current = asyncio.current_task()
-        answered = self._pending.pop(current, None) if current is not None else None
-        if answered is not None:
-            answered(answer)
-            if self._handler is not None:
-                self._handler.drained()
+    def _drained(self) -> None:
+        if self._handler is not None:
+            self._handler.drained()
 
     async def _ask(self, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-        errors = _ccxt()
         if self._exchange is None:
             raise ConnectorError("no link to the venue")
+        errors = ccxt_pro()
         try:
             async with asyncio.timeout(self._settings.answer_timeout_ms / 1e3):
                 return await work(self._exchange)
         except TimeoutError:
             raise ConnectorError(f"no answer within {self._settings.answer_timeout_ms:g} ms") from None
         except (errors.BaseError, OSError) as error:
-            raise ConnectorError(_said(error)) from None
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise ConnectorError(f"the venue answered what is no message of this market: {error!r}") from error
+            raise ConnectorError(said(error)) from None
+        except ConnectorError:
+            raise
+        except Exception as error:
+            # ccxt and an exchange's odd answers raise anything at all; a link must not die of it for good.
+            raise ConnectorError(f"the venue's answer is of no use: {said(repr(error))}") from error
 
     async def _watch(self, exchange: Any) -> None:
         """The account's orders, until the stream fails: what it then missed only a new connect finds."""
@@ -368,9 +323,9 @@ class CcxtConnector:
                     self._watched(order)
                 if self._handler is not None and exchange is self._exchange:
                     self._handler.drained()
-        except (_ccxt().BaseError, OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except Exception as error:  # whatever it was, nobody reads the stream any more
             if exchange is self._exchange:
-                self._lose(f"order stream: {_said(error)}")
+                self._lose(f"order stream: {said(repr(error))}")
 
     def _watched(self, order: dict[str, Any]) -> None:
         name = order.get("clientOrderId")
@@ -383,28 +338,9 @@ class CcxtConnector:
         exchange, self._exchange = self._exchange, None
         handler, self._handler = self._handler, None
         self._background(asyncio.ensure_future(exchange.close()))
-        self._fail_pending(f"link lost: {reason}")
+        self._requests.fail(f"link lost: {reason}")
         if handler is not None:
             handler.lost(reason)
-
-    def _fail_pending(self, reason: str) -> None:
-        pending, self._pending = self._pending, {}
-        for task, answered in pending.items():
-            task.cancel()
-            answered(NoAnswer(reason, link_lost=True))
-
-
-def _ccxt() -> Any:
-    """The library, which takes a second to import and is optional. Raises ConnectorError where it is not installed."""
-    try:
-        import ccxt.pro
-    except ImportError:
-        raise ConnectorError("ccxt is not installed; pip install 'tradetui[ccxt]'") from None
-    return ccxt.pro
-
-
-async def _my_trades(exchange: Any, symbol: str, params: dict[str, object]) -> Any:
-    return await exchange.fetch_my_trades(symbol, None, TRADES_PAGE, params)
 
 
 async def _is_watching(exchange: Any, watcher: asyncio.Task[None]) -> None:
@@ -413,13 +349,3 @@ async def _is_watching(exchange: Any, watcher: asyncio.Task[None]) -> None:
         if watcher.done():
             raise ConnectorError("the order stream ended before it began; see whether the keys may read orders")
         await asyncio.sleep(0.005)
-
-
-def _said(error: BaseException) -> str:
-    """An error without what follows a question mark: requests carry their signature there."""
-    return re.sub(r"\?\S*", "", str(error))[:200] or type(error).__name__
-
-
-def _code(error: BaseException) -> int:
-    found = _CODE.search(str(error))
-    return int(found[1]) if found else 0

@@ -16,7 +16,7 @@ SKEW_MS_MAX: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class VenueTrade:
-    """One fill, as the venue tells it. `trade_id` is unique within an instrument."""
+    """One fill, as the venue tells it. `trade_id` is unique within an instrument, and rises there as trades happen."""
 
     trade_id: int
     quantity_lots: int
@@ -130,6 +130,13 @@ class Connector(Protocol):
 
     def cancel(self, request: OrderRequest, answered: Callable[[Answer], None]) -> None:
         """Ask for a cancel; as `place`."""
+
+    def recall_unsent(self, reason: str) -> None:
+        """The kill switch: when this returns no order leaves any more, not even one that was placed before.
+
+        Orders that are held back before the wire are answered with NoAnswer; those on it stay as they are. Nothing to
+        do where `place` writes at once.
+        """
 
     async def query(self, request: OrderRequest) -> VenueUpdate | None:
         """How an order stands, with all its trades; None where the venue knows no such order. Raises ConnectorError."""

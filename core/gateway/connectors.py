@@ -6,7 +6,8 @@ import os
 
 from core.config import Settings
 from core.gateway.binance import BinanceConnector
-from core.gateway.ccxt import CcxtConnector, CcxtVenue
+from core.gateway.ccxt import CcxtConnector
+from core.gateway.ccxt_exchange import CcxtVenue
 from core.gateway.connector import Connector
 from core.gateway.fix import FixConnector
 from core.gateway.settings import GatewaySettings

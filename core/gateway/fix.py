@@ -165,6 +165,9 @@ class FixConnector:
         self._cancels[cancel_id] = (request.client_order_id, answered, timer)
         self._send("F", self._messages.cancel(request, cancel_id, timestamp(time.time())))
 
+    def recall_unsent(self, reason: str) -> None:
+        """See `Connector.recall_unsent`: `place` writes at once."""
+
     def advance(self, step: int) -> Future[int]:
         """See `Connector.advance`."""
         future: Future[int] = asyncio.get_running_loop().create_future()

@@ -252,6 +252,7 @@ class Gateway(Generic[CertificateT]):
         """
         self._halted = self._placement.cancels_all_for = reason
         self._placement.expire_queued(reason)
+        self._connector.recall_unsent(reason)
         if self._link.is_connected:
             self._placement.cancel_open(reason)
         self._placement.commit()

@@ -2,9 +2,11 @@
 
 Each difference is shown and resolved, and says by which rule. The rules: on orders and trades the venue's word stands
 and becomes reports. An order that the venue does not know, and that can no longer arrive, has expired and never reached
-it; it is never sent again. An open order with our prefix that the journal does not hold (a lost journal) is cancelled;
-anybody else's is left alone. Balances that differ once all trades are counted are taken from the venue, and the
-difference moves into the journal's baseline. Positions are the balances of the instruments.
+it; it is never sent again. One that the venue had acknowledged and does not know any more has ended there: it expires
+with what was filled, and a trade of it that is found still counts. An open order with our prefix that the journal does
+not hold (a lost journal) is cancelled; anybody else's is left alone. Balances that differ once all trades are counted
+are taken from the venue, and the difference moves into the journal's baseline. Positions are the balances of the
+instruments.
 
 Beside trading the same rules hold, with care for what is under way: an order that waits for its answer is left to that
 answer, and a balance is taken from the venue only where two comparisons in a row, with nothing under way, found the
@@ -22,11 +24,14 @@ from core.gateway.connector import AccountTrade, Answer, Balances, Connector, Co
 from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
 from core.orders.identity import PREFIX
-from core.orders.life_cycle import FINAL, RefusedTransition
+from core.orders.life_cycle import FINAL, OPEN, RefusedTransition
 from core.orders.order import ExecutionReport, Order, OrderRequest, TimeInForce
 from core.records import OrderState as S
 
 NEVER_REACHED: Final = "never reached the venue"
+FORGOTTEN: Final = "the venue took it and does not know it any more"
+_ACKNOWLEDGED: Final = frozenset({S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL})
+"""Only what the venue acknowledged is asked to be cancelled."""
 _BALANCE_TRIES: Final = 3
 _AT_ONCE: Final = 256
 _REPORTS_MAX: Final = 10_000
@@ -122,9 +127,13 @@ class Reconciler:
         self._commit()
 
     def _expire(self, order: Order) -> None:
-        if order.state in (S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL):
-            self._tell(_difference(order, "does not know it", f"expired: {NEVER_REACHED}"))
-            self._ledger.mark(order, S.EXPIRED, NEVER_REACHED)
+        """The venue does not know it, asked twice, and no request of it can still arrive."""
+        if order.state not in OPEN:
+            return
+        was_there = order.venue_order_id or order.cumulative_quantity or order.state in _ACKNOWLEDGED
+        reason = FORGOTTEN if was_there else NEVER_REACHED
+        self._tell(_difference(order, "does not know it", f"expired: {reason}"))
+        self._ledger.mark(order, S.EXPIRED, reason)
 
     def _take(self, order: Order, update: VenueUpdate) -> None:
         before = order
@@ -183,6 +192,19 @@ class Reconciler:
         current = self._ledger.get(order.request.client_order_id)
         if current is not None and found.trade.trade_id not in current.trade_ids:
             await self.resolve(current, self._clock_ms())
+            self._take_trade(current.request.client_order_id, found)
+
+    def _take_trade(self, name: str, found: AccountTrade) -> None:
+        """A trade of an order that the venue itself does not know any more: of others it told all trades."""
+        order, trade = self._ledger.get(name), found.trade
+        if order is None or order.reason != FORGOTTEN or trade.trade_id in order.trade_ids:
+            return
+        cumulative = order.cumulative_quantity + trade.quantity_lots
+        told = VenueUpdate(
+            name, found.venue_order_id, found.instrument, order.state, cumulative, (trade,), order.reason, trade.ts_ns
+        )
+        self._take(order, told)
+        self._commit()
 
     async def _balances(self, under_way: Callable[[], frozenset[str]] | None) -> None:
         if self._journal.baseline() is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 
 class DecimalScale:
@@ -55,6 +55,10 @@ class DecimalScale:
     def count_rounded(self, text: str) -> int:
         """How many whole steps there are in `text`, towards zero: an account may hold dust. Raises ArithmeticError."""
         return int(Decimal(text) / self.step)
+
+    def count_nearest(self, value: Decimal) -> int:
+        """How many steps are nearest to a number, half to even: other people's venues are finer."""
+        return int((value / self.step).to_integral_value(ROUND_HALF_EVEN))
 
 
 @dataclass(frozen=True, slots=True)

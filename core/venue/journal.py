@@ -2,7 +2,7 @@
 
 Layout: an 8-byte magic, then frames of length (uint32), CRC-32 of the body (uint32), body. A frame holds all events of
 one request, so that half a request never comes back. A torn tail, as a crash during a write leaves it, is cut at the
-last whole frame; damage with whole bytes after it refuses to open.
+last whole frame; damage with whole bytes after it refuses to open. So nothing is written after a write that failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FRAME: Final = struct.Struct("<II")
 
 
 class JournalError(RuntimeError):
-    """The file is no venue journal, or is damaged before its tail."""
+    """The file is no venue journal, is damaged before its tail, or cannot be written."""
 
 
 class VenueJournal:
@@ -44,6 +44,7 @@ class VenueJournal:
             os.write(self._file, MAGIC)
         self.cut_bytes = 0
         """Bytes of a torn tail that were cut at opening."""
+        self._failed = ""
 
     def recover(self) -> Iterator[VenueEvent]:
         """Every event from the first on; at the end the torn tail, if any, is cut. Raises JournalError."""
@@ -54,9 +55,21 @@ class VenueJournal:
             os.ftruncate(self._file, end)
 
     def append(self, events: Sequence[VenueEvent]) -> None:
-        """Write the events of one request as one frame, safe from the death of this process once it returns."""
+        """Write the events of one request as one frame, safe from the death of this process once it returns.
+
+        Raises JournalError where it cannot, and from then on always: what happened is then not in the journal.
+        """
+        if self._failed:
+            raise JournalError(self._failed)
         if not events:
             return
+        try:
+            self._write(events)
+        except OSError as error:
+            self._failed = f"{self.path} cannot be written: {error}"
+            raise JournalError(self._failed) from error
+
+    def _write(self, events: Sequence[VenueEvent]) -> None:
         body = pack_events(events)
         data = _FRAME.pack(len(body), zlib.crc32(body)) + body
         written = os.write(self._file, data)

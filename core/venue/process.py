@@ -15,7 +15,7 @@ from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
 from core.venue.faults import FaultSource
 from core.venue.fix_server import FixServer
-from core.venue.journal import VenueJournal
+from core.venue.journal import JournalError, VenueJournal
 from core.venue.rest import RestServer
 from core.venue.server import VenueServer, unix_ms
 from core.venue.settings import VenueSettings
@@ -43,6 +43,8 @@ class Venue:
         """Recovers from the journal. Raises JournalError, CredentialsError, OSError."""
         self.settings = settings
         self._stopping = False
+        self._failure: JournalError | None = None
+        self._failed = asyncio.Event()
         self._prices = prices
         settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         credentials = load_or_create_credentials(settings.keys_file)
@@ -72,6 +74,7 @@ class Venue:
         """Where REST requests are answered, once started."""
         self.fix_port = 0
         """Where FIX sessions are accepted, once started."""
+        self.server.on_failed = self._fail
         self.server.add_listener(self.fix.published)
         self.server.on_unlinked = self.fix.on_unlinked = self._unlinked
         if TRADER not in self.exchange.accounts:
@@ -92,6 +95,25 @@ class Venue:
             cancel_id = f"disconnect-{self.exchange.events_total + 1}"
             self.exchange.cancel(owner, order.order_id, None, cancel_id, unix_ms())
         self.server.publish()
+
+    def _fail(self, failure: JournalError) -> None:
+        """The journal lacks what happened: nobody hears another word, and the process ends. It comes back without."""
+        self._stopping = True
+        self._failure = failure
+        self._failed.set()
+        self.server.abort_links(str(failure))
+        self.fix.drop_links()
+
+    async def serve_until(self, stopping: asyncio.Event) -> None:
+        """Returns once `stopping` is set. Raises JournalError where the journal cannot be written any more."""
+        waiting = [asyncio.create_task(event.wait()) for event in (stopping, self._failed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     def advance_to(self, step: int) -> int:
         """Move the recorded price. Returns the step that the venue is at; one that is past changes nothing."""
@@ -119,14 +141,17 @@ def journal_path(directory: Path) -> Path:
 
 
 async def serve(venue: Venue, ready: Callable[[int], None]) -> None:
-    """Run until SIGTERM or SIGINT. `ready` is called once with the port when requests are taken."""
+    """Run until SIGTERM or SIGINT. `ready` is called once with the port when requests are taken.
+
+    Raises JournalError where the journal cannot be written any more.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
         ready(await venue.start())
-        await stopping.wait()
+        await venue.serve_until(stopping)
     finally:
         await venue.stop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,7 +13,7 @@ from websockets.server import ServerProtocol
 from core.venue.api import PATH, ApiSession, SpotApi
 from core.venue.exchange import Happened
 from core.venue.faults import CUT_REASON, FaultSource
-from core.venue.journal import VenueJournal
+from core.venue.journal import JournalError, VenueJournal
 from core.venue.streams import MarketStreams
 from core.venue.websocket import REQUEST_BYTES_MAX, WebSocketConnection
 
@@ -55,6 +55,9 @@ class VenueServer:
         self._server: asyncio.Server | None = None
         self.on_unlinked: Callable[[int], None] = lambda owner: None
         """Told which account lost a link that it subscribed on."""
+        self.on_failed: Callable[[JournalError], None] = lambda failure: None
+        """Told once, when something happened that the journal does not hold: the venue must end."""
+        self._failure: JournalError | None = None
         self._listeners: list[Callable[[list[Happened]], None]] = []
 
     async def start(self, host: str, port: int) -> int:
@@ -90,16 +93,35 @@ class VenueServer:
         self._listeners.append(listener)
 
     def publish(self) -> None:
-        """Journal what happened, then tell the subscribers. Called before any answer that depends on it leaves."""
+        """Journal what happened, then tell the subscribers. Called before any answer that depends on it leaves.
+
+        Raises JournalError where the journal does not take it, and from then on always: what the exchange then holds in
+        memory never was, so nobody may be told of it, not even in answer to a question.
+        """
+        if self._failure is not None:
+            raise self._failure
         # Telling may quote a book anew, and so fill an order that rests there.
         while happened := self._api.exchange.take_happened():
-            self._journal.append([item.event for item in happened])
+            self._write(happened)
             self._streams.published(happened)
             for listener in self._listeners:
                 listener(happened)
             subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
             for item in happened if subscribers else ():
                 self._push(item, subscribers)
+
+    def _write(self, happened: list[Happened]) -> None:
+        try:
+            self._journal.append([item.event for item in happened])
+        except JournalError as failure:
+            self._failure = failure
+            self.on_failed(failure)
+            raise
+
+    def abort_links(self, reason: str) -> None:
+        """Cut every connection now."""
+        for connection in list(self._connections):
+            connection.abort(reason)
 
     def _push(self, item: Happened, subscribers: list[_Client]) -> None:
         report = self._api.answers.execution_report(item)

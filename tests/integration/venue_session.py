@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from core.gateway.binance import BinanceConnector
-from core.gateway.ccxt import CcxtConnector, CcxtVenue
+from core.gateway.ccxt import CcxtConnector
+from core.gateway.ccxt_exchange import CcxtVenue
 from core.gateway.fix import FixConnector
 from core.gateway.gateway import Gateway
 from core.gateway.journal import OrderJournal

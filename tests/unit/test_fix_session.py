@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 
 from core.fix.message import Fields, FixError, FixMessage, FixParser, encode, timestamp, unix_of
-from core.fix.session import Deliver, Disconnect, Effect, FixSession, LoggedOn, Send, SessionIdentity
+from core.fix.session import (
+    RESEND_SLICE,
+    Deliver,
+    Disconnect,
+    Effect,
+    FixSession,
+    LoggedOn,
+    Send,
+    SessionIdentity,
+)
 from core.fix.store import MessageStore
 
 NOW = 1_700_000_000.0
@@ -38,12 +47,16 @@ class Side:
         return out
 
     def hear(self, data: list[bytes], now: float = NOW) -> list[bytes]:
-        return [
+        out = [
             reply
             for each in data
             for message in self.parser.feed(each)
             for reply in self.take(self.session.receive(message, now))
         ]
+        self.session.settled()
+        while self.session.is_resending:
+            out += self.take(self.session.resend_more(now))
+        return out
 
 
 def pump(a: Side, b: Side, out: list[bytes], now: float = NOW) -> None:
@@ -261,6 +274,71 @@ def test_each_message_arrives_once_and_in_order_whatever_the_link_does(script: l
     pump(venue, client, say(venue, "last"))
     assert venue.delivered == [*said["client"], "last"]
     assert client.delivered == [*said["venue"], "last"]
+
+
+def test_a_store_keeps_so_many_messages_and_what_is_older_is_filled_over(tmp_path: Path) -> None:
+    client, venue = logged_on()
+    venue.store._kept_max = 10
+    venue.session.lost()
+    client.session.lost()
+    for i in range(50):
+        say(venue, f"news {i}")
+    assert len(venue.store.messages(1, 1_000, 1_000)) == 10
+    link(client, venue)
+    assert client.delivered == [f"news {i}" for i in range(40, 50)]
+    pump(venue, client, say(venue, "after"))
+    assert client.delivered[-1] == "after"
+
+
+def test_a_long_gap_is_sent_in_slices_and_what_is_new_comes_after_it() -> None:
+    client, venue = logged_on()
+    said = [f"news {i}" for i in range(3 * RESEND_SLICE)]
+    for text in said:
+        say(venue, text)
+    asked = client.hear(say(venue, "last"))
+    (request,) = parsed(asked)
+    first = venue.take(venue.session.receive(request, NOW))
+    assert len(first) == RESEND_SLICE
+    assert say(venue, "new") == [], "it must not overtake what is sent again"
+    assert venue.take(venue.session.tick(NOW + 31)) == []
+    assert client.hear(first) == []
+    slices = 0
+    while venue.session.is_resending:
+        part = venue.take(venue.session.resend_more(NOW))
+        assert len(part) <= RESEND_SLICE + 1
+        assert client.hear(part) == []
+        slices += 1
+    assert slices == 4
+    assert client.delivered == [*said, "last", "new"]
+    pump(venue, client, say(venue, "at once"))
+    assert client.delivered[-1] == "at once"
+
+
+def test_a_link_lost_amid_a_resend_begins_it_anew() -> None:
+    client, venue = logged_on()
+    said = [f"news {i}" for i in range(2 * RESEND_SLICE)]
+    for text in said:
+        say(venue, text)
+    (request,) = parsed(client.hear(say(venue, "last")))
+    client.hear(venue.take(venue.session.receive(request, NOW)))
+    client.session.lost()
+    venue.session.lost()
+    assert not venue.session.is_resending
+    link(client, venue)
+    assert client.delivered == [*said, "last"]
+
+
+def test_what_was_dealt_with_comes_again_after_a_crash_before_it_was_durable(tmp_path: Path) -> None:
+    client, venue = logged_on(tmp_path)
+    for message in parsed(say(venue, "one")):
+        client.take(client.session.receive(message, NOW))
+    assert client.store.next_in == 3
+    client.store.close()
+    venue.session.lost()
+    again = Side("C", "V", initiates=True, path=tmp_path / "c")
+    assert again.store.next_in == 2
+    link(again, venue)
+    assert again.delivered == ["one"]
 
 
 def test_timestamps_and_fields_are_read_or_refused() -> None:
