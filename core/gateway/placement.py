@@ -99,8 +99,11 @@ class Placement:
         orders = [order for order in self._ledger.unfinished() if order.state in _CANCELLABLE]
         for order in orders:
             self._ledger.stage(move(order, OrderState.PENDING_CANCEL, reason))
-        self.commit()
-        self.cancel(orders)
+        try:
+            self.commit()
+        finally:
+            # A journal that cannot be written keeps no order at the venue: after a restart the venue's word stands.
+            self.cancel(orders)
 
     def expire_queued(self, reason: str) -> None:
         """What waits for its turn never leaves."""

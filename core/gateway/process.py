@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from core.gateway.connectors import make_connector
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.kill_switch import KillSwitch
 from core.gateway.ladders import Ladders
 from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
@@ -23,22 +23,18 @@ from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
-from core.limits_change import LimitsChange
 from core.market.load import load_market
 from core.orders.order import ExecutionReport
 from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
-from core.payload import decode as decode_payload
 from core.records import OrderState, Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
-from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
 from core.transport import listen_address, transport_settings
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, CommittedEntries, Message
-from net.payload_batch import payloads_of
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 from net.wire.codec import decode
@@ -63,8 +59,8 @@ class GatewayProcess:
         state = genesis_state(settings, data.spec, roster)
         self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
         operators = {each.id: each.public_key for each in roster.of_role("operator")}
-        self._limits = LimitsGate(operators, state.limits, session.folder("gateway") / "limits")
-        self._guard = OrderGuard(self._members.membership, self._limits.limits, state.portfolio)
+        limits = LimitsGate(operators, state.limits, session.folder("gateway") / "limits")
+        self._guard = OrderGuard(self._members.membership, limits.limits, state.portfolio)
         self._endpoint = Endpoint(
             self._identity,
             roster,
@@ -94,11 +90,18 @@ class GatewayProcess:
             on_difference=self._on_difference,
         )
         self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
-        self._gate = TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading")
+        self._switch = KillSwitch(
+            TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading"),
+            limits,
+            self._gateway,
+            self._guard,
+            self._feed,
+            self._endpoint,
+            sign=self._identity.sign,
+            nodes=lambda: self._members.membership.nodes,
+            link_loss_s=settings.kill_after_link_loss_s,
+        )
         self._drain_s = settings.gateway_drain_s
-        self._link_loss_s = settings.kill_after_link_loss_s
-        self._link_loss: asyncio.TimerHandle | None = None
-        self._was_connected = False
         self._asked_by: dict[str, int] = {}
         self._prepared: dict[str, int] = {}
         self._outcomes: list[tuple[int, str, OrderState]] = []
@@ -114,14 +117,13 @@ class GatewayProcess:
                     self._guard.reported(report, order.request.step)
                     self._feed.restored(order)
             sequence = reports[-1].sequence
-        self._obey_gate()
+        self._switch.obey()
         await self._endpoint.start()
         self._feed.start()
         await self._gateway.start(wait=False)
 
     async def close(self) -> None:
-        if self._link_loss is not None:
-            self._link_loss.cancel()
+        self._switch.close()
         for order in await self._gateway.drain(self._drain_s):
             text = f"order {order.request.client_order_id} is {order.state}: the venue's word did not come in time"
             print(f"{text}; the next start asks for it", file=sys.stderr)
@@ -150,7 +152,7 @@ class GatewayProcess:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE and sender >= OPERATOR_ID:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
-            self._on_operator(sender, message)
+            self._switch.on_operator(sender, message)
         elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
             self._ladders.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
@@ -165,7 +167,7 @@ class GatewayProcess:
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
-            self._on_operators_word(sender, bytes(values["proof"]))
+            self._switch.on_committed(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
 
@@ -179,77 +181,6 @@ class GatewayProcess:
         self._guard.set_members(self._members.membership, epoch)
         voters = ", ".join(map(str, self._members.membership.voters))
         self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
-
-    # The kill switch
-
-    def _on_operator(self, sender: int, message: Application) -> None:
-        """An operator's change: obeyed at once where it is stricter; a looser one is the swarm's to commit."""
-        try:
-            change = decode_trading(bytes(unpack(message.body)["change"]))
-            if change.signer != sender:
-                raise ValueError(f"operator {sender} brought the word of {change.signer}")
-            if self._gate.hear(change):
-                self._obey_gate()
-            waits = "" if self._gate.state is change.state else ", until the swarm has committed this"
-            text = f"the gateway is {self._gate.state}{waits}"
-        except (ValueError, KeyError, TypeError) as error:
-            text = f"refused: {error}"
-        gateway = self._gateway
-        body = {"text": text, "orders_sent": gateway.orders_sent, "cancels_sent": gateway.cancels_sent}
-        answer = application(Channel.CONTROL, Control.REPLY, body, request_id=message.request_id)
-        self._endpoint.send(sender, answer)
-
-    def _on_operators_word(self, sender: int, proof: bytes) -> None:
-        """A committed change of the trading state or of the limits."""
-        try:
-            message = decode(proof)
-            if not isinstance(message, CommittedEntries) or len(message.entries) != 1:
-                raise GuardError("the proof is not one committed entry")
-            entry = message.entries[0]
-            self._guard.verify_certificate(entry)
-            values = [decode_payload(payload) for payload in payloads_of(entry.entry)]
-            if not any(isinstance(value, TradingChange | LimitsChange) for value in values):
-                raise GuardError(f"entry {entry.entry.index} holds no operator's word")
-            for change in values:
-                if isinstance(change, LimitsChange) and self._limits.committed(change):
-                    self._guard.set_limits(change.limits)
-                    self._feed.event(Severity.WARNING, f"obeys the limits of entry {entry.entry.index}")
-            if any(isinstance(value, TradingChange) for value in values) and self._gate.committed(entry):
-                self._obey_gate()
-        except (ValueError, OSError) as error:
-            self._feed.event(Severity.ERROR, f"refused an operator's word from node {sender}: {error}")
-
-    def _obey_gate(self) -> None:
-        state, reason = self._gate.state, self._gate.reason
-        if state is TradingState.HALTED:
-            self._gateway.halt(f"kill switch: {reason}")
-        else:
-            self._gateway.resume()
-        self._guard.trading = state
-        self._feed.trading, self._feed.trading_reason = state, reason
-        if state is not TradingState.ACTIVE or self._was_connected:
-            severity = Severity.INFO if state is TradingState.ACTIVE else Severity.WARNING
-            self._feed.event(severity, f"trading is {state}{': ' if reason else ''}{reason}")
-
-    def _watch_link(self, state: VenueState) -> None:
-        """A venue that stays away pulls the kill switch: nobody knows what its orders do meanwhile."""
-        if state is VenueState.CONNECTED:
-            self._was_connected = True
-            if self._link_loss is not None:
-                self._link_loss.cancel()
-                self._link_loss = None
-        elif self._was_connected and self._link_loss is None and self._link_loss_s:
-            loop = asyncio.get_running_loop()
-            self._link_loss = loop.call_later(self._link_loss_s, self._halt_by_link_loss)
-
-    def _halt_by_link_loss(self) -> None:
-        reason = f"no link to the venue for {self._link_loss_s:g} s"
-        change = sign_trading(TradingState.HALTED, time.time_ns(), GATEWAY_ID, reason, self._identity.sign)
-        if self._gate.hear(change):
-            self._obey_gate()
-            body = {"change": encode_trading(change)}
-            for node in self._members.membership.nodes:
-                self._endpoint.send(node, application(Channel.ORDER, OrderKind.TRADING, body))
 
     # Orders
 
@@ -400,7 +331,7 @@ class GatewayProcess:
         severity = Severity.WARNING if state is VenueState.DOWN else Severity.INFO
         self._feed.event(severity, f"venue is {state.value}{': ' if reason else ''}{reason}")
         self._feed.venue = state
-        self._watch_link(state)
+        self._switch.watch_link(state)
         if state is not VenueState.CONNECTED:
             self._step = -1
         for node in self._members.membership.nodes:
