@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic
@@ -37,6 +38,10 @@ from core.records import OrderState, VenueState
 REPORTS_PAGE: Final = 1_000
 
 
+def _print_error(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 class Gateway(Generic[CertificateT]):
     """One gateway over one venue account. All calls from one event loop."""
 
@@ -50,12 +55,13 @@ class Gateway(Generic[CertificateT]):
         on_report: Callable[[ExecutionReport], None],
         on_venue_state: Callable[[VenueState, str], None],
         on_difference: Callable[[Difference], None],
+        on_error: Callable[[str], None] = _print_error,
     ) -> None:
         """Opens the journal. Raises GatewayJournalError.
 
         `verify(certificate, payload)` raises where the certificate does not hold; that error goes to the caller of
         `release`. The other callables hear reports (journalled, in sequence), the venue's state with its reason in
-        words, and every difference between journal and venue. They must not raise.
+        words, every difference between journal and venue, and what went wrong inside. They must not raise.
         """
         self.settings = settings
         self._scale = scale
@@ -72,6 +78,7 @@ class Gateway(Generic[CertificateT]):
             give_up_link=lambda reason: self._link.give_up(reason),
             on_report=on_report,
             on_difference=on_difference,
+            on_error=on_error,
         )
         reconciler = Reconciler(
             connector,
@@ -83,7 +90,7 @@ class Gateway(Generic[CertificateT]):
             lambda: time.time_ns() // 1_000_000,
         )
         self._placement.reconciler = reconciler
-        self._link = VenueLink(settings, connector, self._placement, reconciler, on_venue_state)
+        self._link = VenueLink(settings, connector, self._placement, reconciler, on_venue_state, on_error)
         self._halted = ""
         self._is_stopping = False
         self._encoded: dict[str, EncodedOrder] = {}

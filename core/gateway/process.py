@@ -88,6 +88,7 @@ class GatewayProcess:
             on_report=self._on_report,
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
+            on_error=lambda text: self._feed.event(Severity.ERROR, text),
         )
         self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._switch = KillSwitch(
