@@ -79,7 +79,7 @@ class OrderJournal:
         fence: tuple[int, int] | None = None,
         baseline: Balances | None = None,
     ) -> None:
-        """One transaction; on disk when it returns. Raises sqlite3.Error, and then nothing was written."""
+        """One transaction; on disk when it returns. Whatever it raises (sqlite3.Error, mostly), nothing was written."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(_PUT_ORDER, [_order_row(order) for order in orders])
@@ -90,7 +90,8 @@ class OrderJournal:
             if baseline is not None:
                 self._db.execute(_PUT_META, ("baseline", json.dumps([baseline.cash_quanta, *baseline.base_lots])))
             self._db.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
+            # A number that SQLite cannot hold is an OverflowError; a transaction left open would refuse all others.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
