@@ -32,7 +32,7 @@ class OrderLedger:
         self._dirty: dict[str, Order] = {}
         self._reports: list[ExecutionReport] = []
         self._sequence = journal.last_sequence()
-        for order in [*journal.open_orders(), *journal.orders_in([S.INITIALISED])]:
+        for order in journal.open_orders():
             self._open[order.request.client_order_id] = order
 
     def get(self, client_order_id: str) -> Order | None:
@@ -41,7 +41,7 @@ class OrderLedger:
         return order if order is not None else self._journal.order(client_order_id)
 
     def unfinished(self) -> list[Order]:
-        """Orders that are not final, oldest first; those only initialised too."""
+        """Orders that are not final, oldest first."""
         return list(self._open.values())
 
     def stage(self, order: Order) -> None:
@@ -53,6 +53,11 @@ class OrderLedger:
             self._recent[name] = order
         else:
             self._open[name] = order
+
+    def unstage(self, client_order_id: str) -> None:
+        """Forget a new order whose commit failed: it is as if it had never been staged."""
+        self._dirty.pop(client_order_id, None)
+        self._open.pop(client_order_id, None)
 
     def mark(self, order: Order, state: S, reason: str) -> Order:
         """Move an order on our own account, and report it. Raises RefusedTransition."""

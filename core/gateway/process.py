@@ -5,44 +5,37 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from core.gateway.connectors import make_connector
-from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
-from core.gateway.guard import GuardError, OrderGuard
+from core.gateway.guard import OrderGuard
 from core.gateway.kill_switch import KillSwitch
 from core.gateway.ladders import Ladders
 from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
+from core.gateway.order_desk import OrderDesk
 from core.gateway.reconcile import Difference
-from core.gateway.release import Authority
 from core.gateway.settings import GatewaySettings
 from core.gateway.trading_gate import TradingGate
 from core.genesis import genesis_state
 from core.market.load import load_market
-from core.orders.order import ExecutionReport
 from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
-from core.records import OrderState, Severity, VenueState
+from core.records import Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
-from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
 from core.transport import listen_address, transport_settings
 from net.identity import Identity
 from net.membership import MembershipError
-from net.messages import Application, Channel, Committed, CommittedEntries, Message
+from net.messages import Application, Channel, Committed, Message
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
-from net.wire.codec import decode
 
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
-ORDERS_REMEMBERED = 10_000
-NEVER_COMMITTED = "prepared, and never committed in this place"
 
 
 class GatewayProcess:
@@ -79,17 +72,17 @@ class GatewayProcess:
             reconcile_interval_s=settings.reconcile_interval_s,
         )
         connector = make_connector(session, settings, scale, chosen)
-        self._replays = connector.replays
         self._gateway: Gateway[Committed] = Gateway(
             chosen,
             scale,
             connector,
             verify=lambda committed, payload: self._guard.verify(committed),
-            on_report=self._on_report,
+            on_report=lambda report: self._desk.reported(report),
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
             on_error=lambda text: self._feed.event(Severity.ERROR, text),
         )
+        self._desk = OrderDesk(self._gateway, self._guard, self._feed, self._endpoint, connector.replays)
         self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._switch = KillSwitch(
             TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading"),
@@ -103,10 +96,6 @@ class GatewayProcess:
             link_loss_s=settings.kill_after_link_loss_s,
         )
         self._drain_s = settings.gateway_drain_s
-        self._asked_by: dict[str, int] = {}
-        self._prepared: dict[str, int] = {}
-        self._outcomes: list[tuple[int, str, OrderState]] = []
-        self._step = -1
 
     async def start(self) -> None:
         """Read the journal into the books, bind, and connect to the venue in the background."""
@@ -150,6 +139,14 @@ class GatewayProcess:
     def _on_message(self, sender: int, message: Message) -> None:
         if not isinstance(message, Application):
             return
+        try:
+            self._dispatch(sender, message)
+        except Exception as error:
+            # Whatever a sender gets wrong, or the journal: it is shown, and everybody else is served on.
+            text = f"message {message.channel.name.lower()} {message.kind} of {sender} failed: {error!r}"
+            self._feed.event(Severity.ERROR, text)
+
+    def _dispatch(self, sender: int, message: Application) -> None:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE and sender >= OPERATOR_ID:
             self._feed.subscribe(sender)
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
@@ -162,9 +159,9 @@ class GatewayProcess:
     def _on_order(self, sender: int, message: Application) -> None:
         values = unpack(message.body)
         if message.kind == OrderKind.EXECUTE:
-            self._execute(sender, values)
+            self._desk.execute(sender, values)
         elif message.kind == OrderKind.PREPARE:
-            self._prepare(values)
+            self._desk.prepare(sender, values)
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
@@ -182,132 +179,6 @@ class GatewayProcess:
         self._guard.set_members(self._members.membership, epoch)
         voters = ", ".join(map(str, self._members.membership.voters))
         self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
-
-    # Orders
-
-    def _prepare(self, values: dict[str, Any]) -> None:
-        """Optimistic execution: build, sign, encode and journal; nothing leaves before the certificate."""
-        try:
-            epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])
-            requests = self._guard.requests(epoch, index, payload)
-            self._discard_before(max((request.step for request in requests), default=0))
-            self._gateway.prepare(requests)
-            self._prepared |= {request.client_order_id: request.step for request in requests}
-        except (GuardError, GatewayError, ValueError) as error:
-            self._feed.event(Severity.WARNING, f"nothing prepared: {error}")
-
-    def _discard_before(self, step: int) -> None:
-        """What was prepared for an earlier step and never released was denied, or committed at another index."""
-        stale = [name for name, prepared_step in self._prepared.items() if prepared_step < step]
-        if stale:
-            self._gateway.discard(stale, NEVER_COMMITTED)
-            for name in stale:
-                del self._prepared[name]
-
-    def _execute(self, sender: int, values: dict[str, Any]) -> None:
-        names = [str(name) for name in values["ids"]]
-        try:
-            self._release(sender, values, names)
-        except (GuardError, GatewayError, ValueError) as error:
-            self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {error}")
-            body = {"ids": names, "reason": str(error)}
-            self._endpoint.send(sender, application(Channel.ORDER, OrderKind.REFUSED, body))
-            return
-        self._endpoint.send(sender, application(Channel.ORDER, OrderKind.JOURNALED, {"ids": names}))
-        closed = [name for name in names if self._is_closed(name)]
-        if closed:
-            self._tell_closed(sender, closed)
-
-    def _release(self, sender: int, values: dict[str, Any], names: list[str]) -> None:
-        """Check, journal and send what is new. Orders that are known already keep their outcome."""
-        proof = decode(bytes(values["proof"]))
-        if not isinstance(proof, CommittedEntries) or len(proof.entries) != 1:
-            raise GuardError("the proof is not one committed entry")
-        committed = proof.entries[0]
-        positions, part = [int(position) for position in values["positions"]], int(values["part"])
-        self._guard.verify(committed)
-        requests = self._guard.requests_at(committed, positions, part)
-        if [request.client_order_id for request in requests] != names:
-            raise GuardError("the client order ids are not those of the decisions")
-        for name in names:
-            self._asked_by[name] = sender
-            self._prepared.pop(name, None)
-        while len(self._asked_by) > ORDERS_REMEMBERED:
-            del self._asked_by[next(iter(self._asked_by))]
-        fresh = [request for request in requests if self._is_new(request.client_order_id)]
-        if not fresh:
-            return
-        denials = self._guard.check(committed, fresh, part)
-        sendable = [request for request in fresh if request.client_order_id not in denials]
-        for request in fresh:
-            if request.client_order_id in denials:
-                self._gateway.deny([request], denials[request.client_order_id])
-        if not sendable:
-            return
-        self._advance_venue(max(request.step for request in sendable))
-        authority = Authority(
-            int(values["epoch"]), int(values["term"]), committed, self._guard.payload(committed, part)
-        )
-        self._guard.reserve(sendable)
-        try:
-            self._gateway.submit(sendable, authority, int(values["in_flight"]))
-        except Exception:
-            self._guard.release(sendable)
-            raise
-        for request in sendable:
-            self._feed.sent(request)
-
-    def _is_new(self, name: str) -> bool:
-        order = self._gateway.order(name)
-        return order is None or order.state is OrderState.INITIALISED
-
-    def _is_closed(self, name: str) -> bool:
-        order = self._gateway.order(name)
-        return order is not None and order.state in CLOSED_STATES
-
-    def _advance_venue(self, step: int) -> None:
-        """The swarm drives the replay clock: the venue's prices follow the step of the orders."""
-        if step <= self._step or not self._replays:
-            return
-        self._step = step
-        self._gateway.advance(step).add_done_callback(self._advanced)
-
-    def _advanced(self, future: asyncio.Future[int]) -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self._step = -1
-            self._feed.event(Severity.WARNING, f"the venue's replay clock did not move: {future.exception()}")
-
-    # What became of them
-
-    def _on_report(self, report: ExecutionReport) -> None:
-        order = self._gateway.order(report.client_order_id)
-        step = order.request.step if order is not None else 0
-        self._guard.reported(report, step)
-        if order is not None:
-            self._feed.reported(order)
-        node = self._asked_by.get(report.client_order_id)
-        if node is None:
-            return
-        if not self._outcomes:
-            asyncio.get_running_loop().call_soon(self._tell_outcomes)
-        self._outcomes.append((node, report.client_order_id, report.state))
-
-    def _tell_outcomes(self) -> None:
-        """One message a node for everything that one read from the venue brought."""
-        outcomes, self._outcomes = self._outcomes, []
-        for node in {node for node, _, _ in outcomes}:
-            mine = {name: state for asked, name, state in outcomes if asked == node}
-            placed = [name for name, state in mine.items() if state not in CLOSED_STATES]
-            if placed:
-                self._endpoint.send(node, application(Channel.ORDER, OrderKind.PLACED, {"ids": placed}))
-            closed = [name for name, state in mine.items() if state in CLOSED_STATES]
-            if closed:
-                self._tell_closed(node, closed)
-
-    def _tell_closed(self, node: int, names: list[str]) -> None:
-        orders = [self._gateway.order(name) for name in names]
-        states = [order.state.value for order in orders if order is not None]
-        self._endpoint.send(node, application(Channel.ORDER, OrderKind.CLOSED, {"ids": names, "states": states}))
 
     def _answer_reports(self, sender: int, sequence: int) -> None:
         reports = self._gateway.reports_since(sequence, REPORTS_MAX)
@@ -334,7 +205,7 @@ class GatewayProcess:
         self._feed.venue = state
         self._switch.watch_link(state)
         if state is not VenueState.CONNECTED:
-            self._step = -1
+            self._desk.forget_step()
         for node in self._members.membership.nodes:
             self._tell_venue(node)
 

@@ -102,8 +102,9 @@ class FakeTrader:
         )
 
 
-def authority(epoch: int = 1, term: int = 1) -> Authority[bytes]:
-    return Authority(epoch, term, b"certificate", b"payload")
+def authority(epoch: int = 1, term: int = 1, proven: tuple[int, int] | None = None) -> Authority[bytes]:
+    """The office of a leader; its certificate proves as much, unless `proven` says otherwise."""
+    return Authority(epoch, term, b"certificate", b"payload", (epoch, term) if proven is None else proven)
 
 
 def request(name: str, instrument: int = 0, side: int = 1, lots: int = 10, step: int = 1) -> OrderRequest:
