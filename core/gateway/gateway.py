@@ -28,7 +28,7 @@ from core.gateway.ledger import OrderLedger
 from core.gateway.link import VenueLink
 from core.gateway.placement import Placement
 from core.gateway.preparations import Preparations
-from core.gateway.reconcile import Difference, Reconciler
+from core.gateway.reconcile import Difference, Reconciler, repeated_trade
 from core.gateway.release import Authority, CertificateT, Outcome, Prepared, Release
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import is_client_order_id
@@ -72,7 +72,7 @@ class Gateway(Generic[CertificateT]):
         self._connector = connector
         self._verify = verify
         self._journal = OrderJournal(settings.directory, settings.synchronous)
-        self._ledger = OrderLedger(self._journal)
+        self._ledger = OrderLedger(self._journal, on_taken=lambda *taken: on_difference(repeated_trade(*taken)))
         self._latest_asked = self._fence = self._journal.fence()
         self._placement = Placement(
             connector,

@@ -171,6 +171,14 @@ class OrderJournal:
         )
         return found.fetchone()[0] or 0
 
+    def trade_owner(self, instrument: int, trade_id: int) -> str | None:
+        """The client order id under which a trade is reported, or None."""
+        found = self._db.execute(
+            "SELECT client_order_id FROM reports WHERE instrument = ? AND trade_id = ? AND trade_id > 0",
+            (instrument, trade_id),
+        ).fetchone()
+        return None if found is None else str(found[0])
+
     def reports_since(self, sequence: int, limit: int) -> list[ExecutionReport]:
         """Reports numbered above `sequence`, in order, at most `limit`."""
         rows = self._db.execute(

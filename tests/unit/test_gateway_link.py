@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.gateway.connector import NoAnswer, VenueUpdate
+from core.gateway.connector import NoAnswer, VenueTrade, VenueUpdate
 from core.records import OrderState as S
 from core.records import VenueState
 from tests.unit.fake_connector import FakeTrader, authority, request
@@ -88,5 +88,22 @@ def test_a_halt_cancels_what_rests_though_the_journal_cannot_be_written(
             with pytest.raises(sqlite3.OperationalError):
                 gateway.halt("kill switch")
             assert [each.client_order_id for each in connector.cancelled] == ["tt-a"]
+
+    run(tmp_path, work)
+
+
+def test_a_trade_told_of_two_orders_is_shown_and_counted_once(tmp_path: Path) -> None:
+    async def work(trader: FakeTrader) -> None:
+        gateway, connector = trader.gateway, trader.connector
+        await gateway.start()
+        gateway.submit([request("tt-a"), request("tt-b")], authority(), in_flight=8)
+        fills = (VenueTrade(5, 10, 100, 1, 1),)
+        connector.answers["tt-a"](VenueUpdate("tt-a", 7, 0, S.FILLED, 10, fills, "", 1))
+        connector.answers["tt-b"](VenueUpdate("tt-b", 8, 0, S.FILLED, 10, fills, "", 1))
+        gateway.submit([request("tt-c", 1)], authority())  # commits what was staged
+        assert gateway.order("tt-a").state is S.FILLED  # type: ignore[union-attr]
+        assert gateway.order("tt-b").state is S.EXPIRED  # type: ignore[union-attr]
+        assert [(each.kind, each.journal) for each in trader.differences] == [("repeated trade", "a fill of tt-a")]
+        assert gateway.state is VenueState.CONNECTED
 
     run(tmp_path, work)
