@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 from core.gateway.journal import JOURNAL_NAME, OrderJournal
-from core.gateway.process import NEVER_COMMITTED
 from core.gateway.reconcile import NEVER_REACHED
 from core.market.load import load_market
 from core.market.spec import MarketSpec
@@ -47,6 +46,8 @@ STATE_OF: Final = {
     OrderStatus.EXPIRED: S.EXPIRED,
     OrderStatus.EXPIRED_IN_MATCH: S.EXPIRED,
 }
+NEVER_COMMITTED: Final = "prepared, and never committed in this place"
+"""Why journals of earlier versions deny orders that were prepared before their decision; now nothing is journalled."""
 _UNSENT: Final = (S.INITIALISED, S.DENIED)
 _UNSETTLED: Final = (S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL)
 

@@ -1,13 +1,15 @@
 """The gateway: the only one that sends orders. Journal first, send once, know what became of each.
 
-`prepare` does everything up to the wire and `release` lets it go; `execute` is both. An order is identified by its
-client order id alone: asking again, by the same leader or the next, gives the recorded outcome and sends nothing.
+`prepare` does everything up to the wire, in memory; `release` journals and lets go; `execute` is both. An order is
+identified by its client order id alone: asking again, by the same leader or the next, gives the recorded outcome and
+sends nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic
@@ -25,7 +27,8 @@ from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
 from core.gateway.link import VenueLink
 from core.gateway.placement import Placement
-from core.gateway.reconcile import Difference, Reconciler
+from core.gateway.preparations import Preparations
+from core.gateway.reconcile import Difference, Reconciler, repeated_trade
 from core.gateway.release import Authority, CertificateT, Outcome, Prepared, Release
 from core.gateway.settings import GatewaySettings
 from core.orders.identity import is_client_order_id
@@ -35,6 +38,12 @@ from core.orders.scale import MarketScale
 from core.records import OrderState, VenueState
 
 REPORTS_PAGE: Final = 1_000
+IN_FLIGHT_ASKED_MAX: Final = 1_000
+"""More than anybody means."""
+
+
+def _print_error(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 class Gateway(Generic[CertificateT]):
@@ -50,20 +59,21 @@ class Gateway(Generic[CertificateT]):
         on_report: Callable[[ExecutionReport], None],
         on_venue_state: Callable[[VenueState, str], None],
         on_difference: Callable[[Difference], None],
+        on_error: Callable[[str], None] = _print_error,
     ) -> None:
         """Opens the journal. Raises GatewayJournalError.
 
         `verify(certificate, payload)` raises where the certificate does not hold; that error goes to the caller of
         `release`. The other callables hear reports (journalled, in sequence), the venue's state with its reason in
-        words, and every difference between journal and venue. They must not raise.
+        words, every difference between journal and venue, and what went wrong inside. They must not raise.
         """
         self.settings = settings
         self._scale = scale
         self._connector = connector
         self._verify = verify
         self._journal = OrderJournal(settings.directory, settings.synchronous)
-        self._ledger = OrderLedger(self._journal)
-        self._fence = self._journal.fence()
+        self._ledger = OrderLedger(self._journal, on_taken=lambda *taken: on_difference(repeated_trade(*taken)))
+        self._latest_asked = self._fence = self._journal.fence()
         self._placement = Placement(
             connector,
             self._ledger,
@@ -72,6 +82,7 @@ class Gateway(Generic[CertificateT]):
             give_up_link=lambda reason: self._link.give_up(reason),
             on_report=on_report,
             on_difference=on_difference,
+            on_error=on_error,
         )
         reconciler = Reconciler(
             connector,
@@ -83,10 +94,10 @@ class Gateway(Generic[CertificateT]):
             lambda: time.time_ns() // 1_000_000,
         )
         self._placement.reconciler = reconciler
-        self._link = VenueLink(settings, connector, self._placement, reconciler, on_venue_state)
+        self._link = VenueLink(settings, connector, self._placement, reconciler, on_venue_state, on_error)
         self._halted = ""
         self._is_stopping = False
-        self._encoded: dict[str, EncodedOrder] = {}
+        self._preparations = Preparations(settings.prepared_max)
 
     # Life
 
@@ -142,14 +153,25 @@ class Gateway(Generic[CertificateT]):
 
     # What a leader asks
 
-    def prepare(self, requests: Sequence[OrderRequest]) -> list[Prepared]:
-        """Validate, journal as initialised, sign and encode. Nothing leaves the process.
+    def prepare(self, requests: Sequence[OrderRequest], sender: int = 0) -> list[Prepared]:
+        """Validate, sign and encode, for a release that may come. Nothing is journalled and nothing leaves the process.
 
-        All or nothing: raises InvalidOrder naming the bad field, OtherTerms for a known id with other terms,
-        GatewayFull, VenueUnavailable.
+        Each `sender` has room for `settings.prepared_max`; its newest push out its oldest. All or nothing: raises
+        InvalidOrder naming the bad field, OtherTerms for a known id with other terms, GatewayFull, VenueUnavailable.
         """
-        prepared = self._prepare(requests)
-        self._placement.commit()
+        self._refuse_unavailable()
+        if len(requests) > self.settings.prepared_max:
+            raise GatewayFull(f"{len(requests)} orders to prepare at once, {self.settings.prepared_max} at most")
+        encoded: list[EncodedOrder] = []
+        prepared = []
+        for order in self._orders(requests):
+            before = self._preparations.encoded(order.request)
+            is_new = order.state is OrderState.INITIALISED
+            prepared.append(Prepared(order.request.client_order_id, order.state, before is not None or not is_new))
+            if is_new:
+                # Kept for each sender that asks: one that was first could let it be pushed out.
+                encoded.append(before or self._connector.encode(order.request))
+        self._preparations.keep(sender, encoded)
         return prepared
 
     def release(
@@ -161,32 +183,10 @@ class Gateway(Generic[CertificateT]):
         `settings.in_flight_max`) wait for the venue's answer at once, one at a time for each instrument, in the order
         given; 1 is strictly one after another. Await `Release.answered` for the outcomes. Where it raises, nothing was
         journalled or sent: what `verify` raises, FencedError, UnknownOrder (never prepared), VenueUnavailable,
-        GatewayFull, sqlite3.Error (the journal cannot be written).
+        GatewayFull, ValueError (`in_flight`), sqlite3.Error (the journal cannot be written).
         """
-        self._refuse_unavailable()
-        self._check_authority(authority)
-        orders = [self._placement.known(name) for name in dict.fromkeys(client_order_ids)]
-        fresh = [order for order in orders if order.state is OrderState.INITIALISED]
-        if len(fresh) > self._placement.room():
-            raise GatewayFull(f"{self.settings.queued_max} orders wait for the venue; slow down")
-        names = {order.request.client_order_id for order in fresh}
-        encoded = [self._encoded.get(o.request.client_order_id) or self._connector.encode(o.request) for o in fresh]
-        for order in fresh:
-            self._ledger.stage(move(order, OrderState.SUBMITTED))
-        try:
-            reports = self._ledger.commit(self._raised_fence(authority))
-        except Exception:
-            for order in fresh:
-                self._ledger.stage(order)
-            raise
-        self._raise_fence(authority)
-        for name in names:
-            self._encoded.pop(name, None)
-            self._placement.await_answer(name)
-        outcomes = [self._placement.outcome(name, name not in names) for name in client_order_ids]
-        self._placement.put(encoded, min(in_flight, self.settings.in_flight_max))
-        self._placement.tell(reports)
-        return Release(outcomes)
+        self._refuse_release(authority, in_flight)
+        return self._release([self._known(name) for name in client_order_ids], authority, in_flight)
 
     async def execute(
         self, requests: Sequence[OrderRequest], authority: Authority[CertificateT], in_flight: int = 1
@@ -200,31 +200,27 @@ class Gateway(Generic[CertificateT]):
     def submit(
         self, requests: Sequence[OrderRequest], authority: Authority[CertificateT], in_flight: int = 1
     ) -> Release:
-        """Prepare and release with one commit before the first byte, without waiting for answers. Raises as both."""
-        self._prepare(requests)
-        return self.release([request.client_order_id for request in requests], authority, in_flight)
+        """Prepare what is not, and release, with one commit before the first byte, without waiting for answers.
 
-    def discard(self, client_order_ids: Sequence[str], reason: str) -> None:
-        """Give up prepared orders whose decision was denied: they become DENIED and can never be sent.
-
-        Those that are released already, or unknown, stay as they are.
+        Raises as both, except that what others prepared leaves these no less room.
         """
-        for name in client_order_ids:
-            order = self._ledger.get(name)
-            if order is not None and order.state is OrderState.INITIALISED:
-                self._ledger.mark(order, OrderState.DENIED, reason)
-                self._encoded.pop(name, None)
-        self._placement.commit()
+        self._refuse_release(authority, in_flight)
+        return self._release(self._orders(requests), authority, in_flight)
+
+    @staticmethod
+    def refuse_in_flight(in_flight: int) -> None:
+        """Raises ValueError for a number that makes no sense: below one, no order would ever leave again."""
+        if not 1 <= in_flight <= IN_FLIGHT_ASKED_MAX:
+            raise ValueError(f"in_flight = {in_flight}; want 1 to {IN_FLIGHT_ASKED_MAX}")
 
     def deny(self, requests: Sequence[OrderRequest], reason: str) -> None:
         """Journal orders that must not be sent as DENIED; those that are known beyond INITIALISED stay as they are.
 
-        Raises InvalidOrder that names the bad field; nothing is then journalled.
+        Raises InvalidOrder that names the bad field, OtherTerms; nothing is then journalled.
         """
-        orders = [self._ledger.get(request.client_order_id) or initialise(request) for request in requests]
-        for order in orders:
+        for order in self._orders(requests):
             if order.state is OrderState.INITIALISED:
-                self._encoded.pop(order.request.client_order_id, None)
+                self._preparations.drop(order.request.client_order_id)
                 self._ledger.mark(order, OrderState.DENIED, reason)
         self._placement.commit()
 
@@ -239,7 +235,13 @@ class Gateway(Generic[CertificateT]):
         open_orders = [o for o in orders if o.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)]
         for order in open_orders:
             self._ledger.stage(move(order, OrderState.PENDING_CANCEL))
-        self._placement.tell(self._ledger.commit(self._raised_fence(authority)))
+        try:
+            reports = self._ledger.commit(self._raised_fence(authority))
+        except BaseException:
+            for order in open_orders:
+                self._ledger.stage(order)
+            raise
+        self._placement.tell(reports)
         self._raise_fence(authority)
         self._placement.cancel(open_orders)
 
@@ -283,7 +285,7 @@ class Gateway(Generic[CertificateT]):
 
     @property
     def fence(self) -> tuple[int, int]:
-        """The highest (epoch, term) that was let through."""
+        """The highest (epoch, term) that a certificate proved; who asks for a lower one has lost its office."""
         return self._fence
 
     # Inside
@@ -299,6 +301,11 @@ class Gateway(Generic[CertificateT]):
         if not self._link.is_connected:
             raise VenueUnavailable(self.state, self.state_reason)
 
+    def _refuse_release(self, authority: Authority[CertificateT], in_flight: int) -> None:
+        self._refuse_unavailable()
+        self.refuse_in_flight(in_flight)
+        self._check_authority(authority)
+
     def _check_authority(self, authority: Authority[CertificateT]) -> None:
         asked = (authority.epoch, authority.term)
         if asked < self._fence:
@@ -306,36 +313,63 @@ class Gateway(Generic[CertificateT]):
         self._verify(authority.certificate, authority.payload)
 
     def _raised_fence(self, authority: Authority[CertificateT]) -> tuple[int, int] | None:
-        asked = (authority.epoch, authority.term)
-        return asked if asked > self._fence else None
+        """What the certificate proves, where that is later: a bare claim would lock out every leader after it."""
+        return authority.proven if authority.proven > self._fence else None
 
     def _raise_fence(self, authority: Authority[CertificateT]) -> None:
-        """A later leader has come: journal and venue are compared, as at every failover."""
-        if self._raised_fence(authority) is not None:
-            self._fence = (authority.epoch, authority.term)
+        """A later leader has come, or says so: journal and venue are compared, as at every failover."""
+        self._fence = self._raised_fence(authority) or self._fence
+        asked = max((authority.epoch, authority.term), self._fence)
+        if asked > self._latest_asked:
+            self._latest_asked = asked
             self._link.reconcile_soon()
 
-    def _prepare(self, requests: Sequence[OrderRequest]) -> list[Prepared]:
-        self._refuse_unavailable()
-        fresh: dict[str, Order] = {}
-        prepared = []
+    def _orders(self, requests: Sequence[OrderRequest]) -> list[Order]:
+        """Each order as it stands, or as a new one; nothing is staged. Raises InvalidOrder, OtherTerms."""
+        found: dict[str, Order] = {}
         for request in requests:
             name = request.client_order_id
-            known = self._ledger.get(name) or fresh.get(name)
+            known = found.get(name) or self._ledger.get(name)
             if known is not None and known.request != request:
                 raise OtherTerms(f"order {name} is known with other terms: {known.request}")
             if known is None:
                 self._refuse_bad(request)
-                fresh[name] = initialise(request)
-            state = OrderState.INITIALISED if known is None else known.state
-            prepared.append(Prepared(name, state, known is not None))
-        if len(self._encoded) + len(fresh) > self.settings.prepared_max:
-            raise GatewayFull(f"{self.settings.prepared_max} orders are prepared; release or discard some")
-        encoded = {name: self._connector.encode(order.request) for name, order in fresh.items()}
-        for order in fresh.values():
-            self._ledger.stage(order)
-        self._encoded |= encoded
-        return prepared
+            found[name] = known or initialise(request)
+        return [found[request.client_order_id] for request in requests]
+
+    def _known(self, name: str) -> Order:
+        """The order as it stands, or as it was prepared. Raises UnknownOrder."""
+        order = self._ledger.get(name)
+        prepared = self._preparations.find(name)
+        return initialise(prepared[0].request) if order is None and prepared else self._placement.known(name)
+
+    def _release(self, orders: Sequence[Order], authority: Authority[CertificateT], in_flight: int) -> Release:
+        names = [order.request.client_order_id for order in orders]
+        fresh = {n: o for n, o in zip(names, orders, strict=True) if o.state is OrderState.INITIALISED}
+        if len(fresh) > self._placement.room():
+            raise GatewayFull(f"{self.settings.queued_max} orders wait for the venue; slow down")
+        requests = [order.request for order in fresh.values()]
+        encoded = [self._preparations.encoded(request) or self._connector.encode(request) for request in requests]
+        reports = self._journal_submitted(list(fresh.values()), authority)
+        self._raise_fence(authority)
+        for name in fresh:
+            self._preparations.drop(name)
+            self._placement.await_answer(name)
+        outcomes = [self._placement.outcome(name, name not in fresh) for name in names]
+        self._placement.put(encoded, min(in_flight, self.settings.in_flight_max))
+        self._placement.tell(reports)
+        return Release(outcomes)
+
+    def _journal_submitted(self, fresh: Sequence[Order], authority: Authority[CertificateT]) -> list[ExecutionReport]:
+        """On disk when this returns; where it raises, no later commit writes them either."""
+        for order in fresh:
+            self._ledger.stage(move(order, OrderState.SUBMITTED))
+        try:
+            return self._ledger.commit(self._raised_fence(authority))
+        except BaseException:
+            for order in fresh:
+                self._ledger.unstage(order.request.client_order_id)
+            raise
 
     def _refuse_bad(self, request: OrderRequest) -> None:
         if not is_client_order_id(request.client_order_id):

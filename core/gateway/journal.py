@@ -79,7 +79,7 @@ class OrderJournal:
         fence: tuple[int, int] | None = None,
         baseline: Balances | None = None,
     ) -> None:
-        """One transaction; on disk when it returns. Raises sqlite3.Error, and then nothing was written."""
+        """One transaction; on disk when it returns. Whatever it raises (sqlite3.Error, mostly), nothing was written."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(_PUT_ORDER, [_order_row(order) for order in orders])
@@ -90,7 +90,8 @@ class OrderJournal:
             if baseline is not None:
                 self._db.execute(_PUT_META, ("baseline", json.dumps([baseline.cash_quanta, *baseline.base_lots])))
             self._db.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
+            # A number that SQLite cannot hold is an OverflowError; a transaction left open would refuse all others.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -169,6 +170,14 @@ class OrderJournal:
             "SELECT MAX(trade_id) FROM reports WHERE instrument = ? AND trade_id > 0", (instrument,)
         )
         return found.fetchone()[0] or 0
+
+    def trade_owner(self, instrument: int, trade_id: int) -> str | None:
+        """The client order id under which a trade is reported, or None."""
+        found = self._db.execute(
+            "SELECT client_order_id FROM reports WHERE instrument = ? AND trade_id = ? AND trade_id > 0",
+            (instrument, trade_id),
+        ).fetchone()
+        return None if found is None else str(found[0])
 
     def reports_since(self, sequence: int, limit: int) -> list[ExecutionReport]:
         """Reports numbered above `sequence`, in order, at most `limit`."""

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from core.gateway.connector import VenueUpdate
+from core.gateway.connector import VenueTrade, VenueUpdate
 from core.gateway.journal import OrderJournal
 from core.orders.life_cycle import FINAL, fill, move
 from core.orders.order import ExecutionReport, Order
@@ -24,15 +24,24 @@ RECENT_MAX: Final = 4_096
 class OrderLedger:
     """Orders over their journal."""
 
-    def __init__(self, journal: OrderJournal, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        journal: OrderJournal,
+        clock_ns: Callable[[], int] = time.time_ns,
+        on_taken: Callable[[Order, VenueTrade, str], None] = lambda order, trade, owner: None,
+    ) -> None:
+        """`on_taken` hears of a trade that the venue tells of an order, and that is counted under another, `owner`."""
         self._journal = journal
+        self._on_taken = on_taken
         self._clock_ns = clock_ns
         self._open: dict[str, Order] = {}
         self._recent: OrderedDict[str, Order] = OrderedDict()
         self._dirty: dict[str, Order] = {}
         self._reports: list[ExecutionReport] = []
+        self._traded: dict[tuple[int, int], str] = {}
+        """Whose the staged trades are, by instrument and trade id."""
         self._sequence = journal.last_sequence()
-        for order in [*journal.open_orders(), *journal.orders_in([S.INITIALISED])]:
+        for order in journal.open_orders():
             self._open[order.request.client_order_id] = order
 
     def get(self, client_order_id: str) -> Order | None:
@@ -41,7 +50,7 @@ class OrderLedger:
         return order if order is not None else self._journal.order(client_order_id)
 
     def unfinished(self) -> list[Order]:
-        """Orders that are not final, oldest first; those only initialised too."""
+        """Orders that are not final, oldest first."""
         return list(self._open.values())
 
     def stage(self, order: Order) -> None:
@@ -53,6 +62,11 @@ class OrderLedger:
             self._recent[name] = order
         else:
             self._open[name] = order
+
+    def unstage(self, client_order_id: str) -> None:
+        """Forget a new order whose commit failed: it is as if it had never been staged."""
+        self._dirty.pop(client_order_id, None)
+        self._open.pop(client_order_id, None)
 
     def mark(self, order: Order, state: S, reason: str) -> Order:
         """Move an order on our own account, and report it. Raises RefusedTransition."""
@@ -71,21 +85,40 @@ class OrderLedger:
         order = self.get(update.client_order_id)
         if order is None:
             raise KeyError(update.client_order_id)
+        skipped = 0
         for trade in update.trades:
+            if self._is_taken(order, trade):
+                skipped += trade.quantity_lots
+                continue
             args = trade.trade_id, trade.quantity_lots, trade.price_ticks, trade.fee_quanta
             after = fill(order, *args, venue_order_id=update.venue_order_id)
             if after is not None:
                 order = after
                 self.stage(order)
+                self._traded[order.request.instrument, trade.trade_id] = order.request.client_order_id
                 self._report(order, trade.ts_ns, *args)
-        if update.cumulative_quantity > order.cumulative_quantity:
+        if update.cumulative_quantity - skipped > order.cumulative_quantity:
             return order
-        state = self._next_state(order, update, asked)
+        state, reason = self._next_state(order, update, asked), update.reason
+        if skipped and update.state is S.FILLED and order.state not in FINAL:
+            # Else it would stay open for ever: no fill that we may count is left.
+            state, reason = S.EXPIRED, f"{skipped} of its lots are trades of another order"
         if state is not None:
-            after = move(order, state, update.reason, update.venue_order_id)
+            after = move(order, state, reason, update.venue_order_id)
             self.stage(after)
             self._report(after, update.ts_ns)
         return None
+
+    def _is_taken(self, order: Order, trade: VenueTrade) -> bool:
+        """Whether the trade is another order's: an instrument's trade counts once, and the journal refuses it twice."""
+        place, name = (order.request.instrument, trade.trade_id), order.request.client_order_id
+        if trade.trade_id in order.trade_ids:
+            return False
+        owner = self._traded.get(place) or self._journal.trade_owner(*place)
+        if owner is None or owner == name:
+            return False
+        self._on_taken(order, trade, owner)
+        return True
 
     @staticmethod
     def _next_state(order: Order, update: VenueUpdate, asked: bool) -> S | None:
@@ -110,6 +143,7 @@ class OrderLedger:
         self._journal.write(self._dirty.values(), self._reports, fence)
         told, self._reports = self._reports, []
         self._dirty.clear()
+        self._traded.clear()
         # Only now: an order that is not in the journal yet must not be read back from it.
         while len(self._recent) > RECENT_MAX:
             self._recent.popitem(last=False)

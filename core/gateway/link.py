@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from core.essential import essential
 from core.gateway.connector import Connector, ConnectorError, VenueUpdate
 from core.gateway.placement import Placement
 from core.gateway.reconcile import Reconciler
@@ -23,7 +24,11 @@ class VenueLink:
         placement: Placement,
         reconciler: Reconciler,
         on_state: Callable[[VenueState, str], None],
+        on_error: Callable[[str], None],
     ) -> None:
+        """`on_error` hears what no venue should bring about: a message that nobody understood, a journal on a full
+        disk. The link is then closed and opened again; it must not raise, nor must `on_state`.
+        """
         self.state = VenueState.UNKNOWN
         self.reason = "not connected yet"
         self._settings = settings
@@ -31,6 +36,7 @@ class VenueLink:
         self._placement = placement
         self._reconciler = reconciler
         self._on_state = on_state
+        self._on_error = on_error
         self._is_lost = False
         self._wake = asyncio.Event()
         self._connected = asyncio.Event()
@@ -42,7 +48,7 @@ class VenueLink:
         return self.state is VenueState.CONNECTED
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._stay_connected())
+        self._task = essential(self._stay_connected())
 
     async def connected(self) -> None:
         """Returns once the venue is connected and reconciled. Raises what ended the link for good."""
@@ -69,7 +75,7 @@ class VenueLink:
     async def give_up(self, reason: str) -> None:
         """This link is of no use any more: close it and connect anew."""
         if self.is_connected:
-            await self._connector.close()
+            await self._close()
             self.lost(reason)
 
     async def _stay_connected(self) -> None:
@@ -89,12 +95,25 @@ class VenueLink:
                 self._set_state(VenueState.CONNECTED, "")
                 self._placement.commit()  # halted meanwhile: what the venue still holds is cancelled now
                 await self._reconcile_until_lost()
-            except (ConnectorError, OSError) as error:
-                await self._connector.close()
-                if not self._is_lost:
-                    self.lost(str(error))
+            except Exception as error:
+                await self._end_link(error)
                 await asyncio.sleep(backoff_ms / 1e3)
                 backoff_ms = min(2 * backoff_ms, settings.backoff_max_ms)
+
+    async def _end_link(self, error: Exception) -> None:
+        """Whatever it was: a venue that is not connected is DOWN, and is tried again."""
+        is_usual = isinstance(error, ConnectorError | OSError)
+        if not is_usual:
+            self._on_error(f"the link to the venue failed and is opened anew: {error!r}")
+        await self._close()
+        if not self._is_lost:
+            self.lost(str(error) if is_usual else repr(error))
+
+    async def _close(self) -> None:
+        try:
+            await self._connector.close()
+        except Exception as error:
+            self._on_error(f"the link to the venue did not close: {error!r}")
 
     async def _reconcile_until_lost(self) -> None:
         """Each interval and when asked, beside trading. Raises ConnectorError where the venue does not answer."""
@@ -121,12 +140,18 @@ class VenueLink:
         self._placement.updated(update)
 
     def drained(self) -> None:
-        """One commit for everything that one read brought."""
-        self._placement.commit()
+        """One commit for everything that one read brought. Where it fails, all of it waits for the next one."""
+        try:
+            self._placement.commit()
+        except Exception as error:
+            self._on_error(f"the venue's news could not be journalled: {error!r}")
 
     def lost(self, reason: str) -> None:
         """The link is gone: DOWN at once; what was never sent expires, what was sent is unknown."""
         self._is_lost = True
         self._wake.set()
         self._set_state(VenueState.DOWN, reason)
-        self._placement.link_lost(reason)
+        try:
+            self._placement.link_lost(reason)
+        except Exception as error:
+            self._on_error(f"the loss of the link could not be journalled: {error!r}")

@@ -40,6 +40,7 @@ class Placement:
         give_up_link: Callable[[str], Awaitable[None]],
         on_report: Callable[[ExecutionReport], None],
         on_difference: Callable[[Difference], None],
+        on_error: Callable[[str], None],
     ) -> None:
         """`give_up_link` closes a link on which a question stayed without answer: connecting anew asks after all."""
         self._connector = connector
@@ -48,6 +49,7 @@ class Placement:
         self._give_up_link = give_up_link
         self._on_report = on_report
         self._on_difference = on_difference
+        self._on_error = on_error
         self.reconciler: Reconciler | None = None
         """Who is asked after an order; set once, before the first order."""
         self.orders_sent = 0
@@ -99,8 +101,11 @@ class Placement:
         orders = [order for order in self._ledger.unfinished() if order.state in _CANCELLABLE]
         for order in orders:
             self._ledger.stage(move(order, OrderState.PENDING_CANCEL, reason))
-        self.commit()
-        self.cancel(orders)
+        try:
+            self.commit()
+        finally:
+            # A journal that cannot be written keeps no order at the venue: after a restart the venue's word stands.
+            self.cancel(orders)
 
     def expire_queued(self, reason: str) -> None:
         """What waits for its turn never leaves."""
@@ -192,12 +197,16 @@ class Placement:
         assert self.reconciler is not None
         try:
             await self.reconciler.resolve(order, time.time_ns() // 1_000_000)
+            self._settle(order.request.client_order_id)
+            self.commit()
         except ConnectorError as error:
             # Not answered either: the link is of no use, and connecting anew asks after every open order.
             await self._give_up_link(str(error))
-            return
-        self._settle(order.request.client_order_id)
-        self.commit()
+        except Exception as error:
+            name = order.request.client_order_id
+            self._on_error(f"order {name} could not be asked after: {error!r}")
+            # Else its place before the wire would never be free again.
+            await self._give_up_link(repr(error))
 
     def _settle(self, name: str) -> None:
         self._settled.append(name)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.gateway.connector import AccountTrade, Answer, Balances, Connector, ConnectorError, VenueUpdate
+from core.gateway.connector import AccountTrade, Answer, Balances, Connector, ConnectorError, VenueTrade, VenueUpdate
 from core.gateway.journal import OrderJournal
 from core.gateway.ledger import OrderLedger
 from core.orders.identity import PREFIX
@@ -42,7 +42,7 @@ class Difference:
     """Where journal and venue did not agree, and what was done about it."""
 
     kind: str
-    """`order`, `foreign order`, `foreign trade`, `balance` or `life cycle`."""
+    """`order`, `foreign order`, `foreign trade`, `repeated trade`, `balance` or `life cycle`."""
     subject: str
     journal: str
     venue: str
@@ -50,6 +50,13 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}: journal {self.journal}, venue {self.venue}; {self.resolution}"
+
+
+def repeated_trade(order: Order, trade: VenueTrade, owner: str) -> Difference:
+    """A trade that the venue tells of `order`, and that was counted under `owner` before."""
+    subject = f"{trade.trade_id} of instrument {order.request.instrument}"
+    venue = f"{trade.quantity_lots} lots of {order.request.client_order_id}"
+    return Difference("repeated trade", subject, f"a fill of {owner}", venue, "left with the first")
 
 
 class Reconciler:

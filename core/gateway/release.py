@@ -13,13 +13,15 @@ CertificateT = TypeVar("CertificateT")
 
 @dataclass(frozen=True, slots=True)
 class Authority(Generic[CertificateT]):
-    """By what right orders are released. `epoch` and `term` are the office of the leader that asks (the fence);
-    `certificate` proves that `payload`, the entry that the orders come from, is committed."""
+    """By what right orders are released. `epoch` and `term` are the office that the sender says it holds, and must not
+    be lower than the fence; `certificate` proves that `payload`, the entry that the orders come from, is committed."""
 
     epoch: int
     term: int
     certificate: CertificateT
     payload: bytes
+    proven: tuple[int, int] = (0, 0)
+    """Epoch and term in which the certificate says that the entry was decided: as far as it may raise the fence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ class GatewaySettings:
     """Orders that wait for the venue's answer at once, at most, whatever a caller asks."""
     queued_max: int = 10_000
     """Orders released and not yet sent."""
-    prepared_max: int = 10_000
-    """Orders prepared and neither released nor discarded."""
+    prepared_max: int = 1_000
+    """Orders that one node has prepared, and that nobody released yet; older ones are dropped."""
     answer_timeout_ms: float = 5_000.0
     """An order without an answer after this time is unknown, and asked after. Keep it above the venue's latency."""
     recv_window_ms: int = 2_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from core.payload import PayloadError, decode
@@ -32,19 +33,23 @@ class TradingGate:
     def hear(self, change: TradingChange) -> bool:
         """A signed change, not committed yet: obeyed where it is stricter. Returns whether the state changed.
 
-        Raises ValueError where the signer may not, OSError where it cannot be kept (it is obeyed all the same).
+        To be called only with what its signer itself brought, over its own link: it counts whatever its clock says, as
+        the machine that presses may be behind, and so an old one counts again. Raises ValueError where the signer may
+        not, OSError where it cannot be kept (it is obeyed all the same).
         """
         if not change.is_signed(self._keys):
             raise ValueError(f"a change of the trading state by {change.signer}, who may not")
-        if change.pressed_ns <= self._pressed_ns or STRICTNESS[change.state] <= STRICTNESS[self.state]:
+        if STRICTNESS[change.state] <= STRICTNESS[self.state]:
             return False
         self._obey(change)
+        self._keep(change)
         return True
 
     def committed(self, committed: Committed) -> bool:
         """A change whose certificate was checked: obeyed where it is the latest. Returns whether the state changed.
 
-        Raises ValueError where the entry holds none, or its signer may not; OSError as `hear`.
+        Raises ValueError where the entry holds none, or where a signer may not (the others are obeyed all the same);
+        OSError as `hear`.
         """
         try:
             values = [decode(payload) for payload in payloads_of(committed.entry)]
@@ -53,20 +58,30 @@ class TradingGate:
         changes = [value for value in values if isinstance(value, TradingChange)]
         if not changes:
             raise ValueError(f"entry {committed.entry.index} holds no change of the trading state")
-        before = self.state
+        before, obeyed, strangers = self.state, None, []
         for change in changes:
             loosens = STRICTNESS[change.state] < STRICTNESS[self.state]
             if not change.is_signed(self._keys) or (loosens and change.signer == self._gateway_id):
-                raise ValueError(f"a change of the trading state by {change.signer}, who may not")
-            if change.pressed_ns > self._pressed_ns:
+                strangers.append(change.signer)
+            elif change.pressed_ns > self._pressed_ns:
                 self._obey(change)
+                obeyed = change
+        if obeyed is not None:
+            self._keep(obeyed)
+        if strangers:
+            raise ValueError(f"a change of the trading state by {', '.join(map(str, strangers))}, who may not")
         return self.state is not before
 
     def _obey(self, change: TradingChange) -> None:
-        self.state, self.reason, self._pressed_ns = change.state, change.reason, change.pressed_ns
+        self.state, self.reason = change.state, change.reason
+        # Never back: else what was committed before the latest change would count again.
+        self._pressed_ns = max(change.pressed_ns, self._pressed_ns)
+
+    def _keep(self, change: TradingChange) -> None:
+        """The file is our own, nobody checks the signature in it: so its time may be that of the latest change."""
         temporary = self._file.with_suffix(".tmp")
         with temporary.open("wb") as file:
-            file.write(encode_trading(change))
+            file.write(encode_trading(replace(change, pressed_ns=self._pressed_ns)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._file)

@@ -39,6 +39,9 @@ FINAL: Final = frozenset({S.FILLED, S.CANCELLED, S.REJECTED, S.EXPIRED, S.DENIED
 OPEN: Final = frozenset({S.SUBMITTED, S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL, S.UNKNOWN})
 """The venue may hold it."""
 
+NUMBER_MAX: Final = 2**63 - 1
+"""The journal holds no larger number."""
+
 
 class RefusedTransition(ValueError):
     """A state jump that the life cycle does not hold; the order is unchanged."""
@@ -62,6 +65,9 @@ def initialise(request: OrderRequest) -> Order:
         raise InvalidOrder(f"order {request.client_order_id}: quantity {request.quantity_lots} lots; want >= 1")
     if request.limit_ticks < 0:
         raise InvalidOrder(f"order {request.client_order_id}: limit {request.limit_ticks} ticks; want >= 0")
+    for name in ("quantity_lots", "limit_ticks", "step", "epoch", "index", "position"):
+        if not 0 <= getattr(request, name) <= NUMBER_MAX:
+            raise InvalidOrder(f"order {request.client_order_id}: {name} {getattr(request, name)} fits no journal")
     if request.limit_ticks == 0 and request.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK):
         raise InvalidOrder(
             f"order {request.client_order_id}: a market order must be IOC or FOK, not {request.time_in_force}"

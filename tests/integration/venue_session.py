@@ -144,7 +144,7 @@ async def running_gateway(
 
 
 def authority(epoch: int = 1, term: int = 1, payload: bytes = b"entry") -> Authority[bytes]:
-    return Authority(epoch, term, b"certificate of " + payload, payload)
+    return Authority(epoch, term, b"certificate of " + payload, payload, proven=(epoch, term))
 
 
 def request(index: int, position: int = 0, **terms: int | TimeInForce) -> OrderRequest:

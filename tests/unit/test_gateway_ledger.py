@@ -78,6 +78,36 @@ def test_missing_fills_are_asked_for_and_not_guessed(tmp_path: Path) -> None:
     assert order.state is S.FILLED
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_trade_that_another_order_has_is_told_and_stops_no_commit(tmp_path: Path, committed: bool) -> None:
+    journal = OrderJournal(tmp_path)
+    taken: list[tuple[str, int, str]] = []
+    ledger = OrderLedger(
+        journal, on_taken=lambda o, t, owner: taken.append((o.request.client_order_id, t.trade_id, owner))
+    )
+    for name in ("tt-a", "tt-b", "tt-c"):
+        instrument = 1 if name == "tt-c" else 0
+        request = replace(REQUEST, client_order_id=name, instrument=instrument)
+        ledger.stage(move(initialise(request), S.SUBMITTED))
+    ledger.absorb(update(S.PARTIALLY_FILLED, 4, trade(1, 4)))
+    if committed:
+        ledger.commit()
+    assert ledger.absorb(update(S.FILLED, 10, trade(1, 4), trade(2, 6), name="tt-b")) is None
+    assert ledger.absorb(update(S.FILLED, 10, trade(1, 10), name="tt-c")) is None, "another instrument's own"
+    ledger.commit()
+    assert taken == [("tt-b", 1, "tt-a")]
+    found = {name: journal.order(name) for name in ("tt-a", "tt-b", "tt-c")}
+    assert {n: (o.state, o.cumulative_quantity) for n, o in found.items() if o is not None} == {
+        "tt-a": (S.PARTIALLY_FILLED, 4),
+        "tt-b": (S.EXPIRED, 6),
+        "tt-c": (S.FILLED, 10),
+    }
+    # Once more, and with news that does not repeat the trade: fills are asked for as before.
+    assert ledger.absorb(update(S.FILLED, 10, trade(1, 4), trade(2, 6), name="tt-b")) is None
+    assert ledger.absorb(update(S.FILLED, 10, trade(2, 6), name="tt-b")) is not None
+    assert ledger.commit() == []
+
+
 def test_a_cancel_on_its_way_is_undone_only_by_an_answer_to_a_question(tmp_path: Path) -> None:
     ledger, _ = submitted(tmp_path)
     ledger.absorb(update(S.ACCEPTED, 0))

@@ -60,6 +60,15 @@ def test_a_refused_row_takes_its_whole_transaction_back(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_number_that_sqlite_cannot_hold_leaves_no_transaction_open(tmp_path: Path) -> None:
+    journal = OrderJournal(tmp_path)
+    with pytest.raises(OverflowError):
+        journal.write([replace(ORDER, request=replace(REQUEST, step=2**63))])
+    journal.write([ORDER])
+    assert journal.order("tt-a") is not None
+    journal.close()
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     journal = OrderJournal(tmp_path)
     with pytest.raises(GatewayJournalError, match="another gateway process"):

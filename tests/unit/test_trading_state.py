@@ -18,6 +18,7 @@ from core.swarm_state import ContentVerdict, SwarmState
 from core.toggles import Serialization
 from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
 from net.messages import Committed, EntryKind
+from net.payload_batch import encode_payloads
 from tests.unit.test_guard import byzantine, led, make_guard, payload_of
 from tests.unit.test_swarm_state import KEYS, batch, committed, make_state, proposals
 
@@ -125,8 +126,37 @@ def test_the_gate_obeys_a_stricter_word_at_once_and_a_looser_one_by_the_log_alon
     assert found.state is HALTED
     assert found.committed(entry(press(ACTIVE, 15)))
     assert found.state is ACTIVE
-    assert not found.hear(press(HALTED, 11)), "an old press, replayed, changes nothing"
+    assert not found.committed(entry(press(HALTED, 11))), "an old entry, replayed, changes nothing"
     assert gate(tmp_path).state is ACTIVE
+
+
+def test_a_halt_from_a_clock_that_is_behind_is_obeyed_and_makes_no_older_entry_count_again(tmp_path: Path) -> None:
+    found = gate(tmp_path)
+    assert found.hear(press(HALTED, 20))
+    assert found.committed(entry(press(ACTIVE, 30)))
+    assert found.hear(press(HALTED, 11))
+    again = gate(tmp_path)
+    assert again.state is HALTED
+    for each in (found, again):
+        assert not each.committed(entry(press(ACTIVE, 25))), "older than the latest change"
+        assert each.committed(entry(press(ACTIVE, 31)))
+
+
+def test_a_word_that_cannot_be_kept_is_obeyed_all_the_same(tmp_path: Path) -> None:
+    for word in ("hear", "committed"):
+        found = TradingGate(TRADING_KEYS, GATEWAY_ID, tmp_path / "missing" / "trading")
+        with pytest.raises(OSError, match="missing"):
+            found.hear(press(HALTED, 10)) if word == "hear" else found.committed(entry(press(HALTED, 10)))
+        assert found.state is HALTED
+
+
+def test_a_strangers_word_keeps_no_other_of_its_entry_from_being_obeyed(tmp_path: Path) -> None:
+    found = gate(tmp_path)
+    words = [encode_trading_change(press(HALTED, 10, key=KEYS[0])), encode_trading_change(press(HALTED, 11))]
+    with pytest.raises(ValueError, match="may not"):
+        found.committed(byzantine(encode_payloads(words), kind=EntryKind.BATCH))
+    assert found.state is HALTED
+    assert gate(tmp_path).state is HALTED
 
 
 def test_the_gate_refuses_strangers_other_entries_and_a_damaged_file(tmp_path: Path) -> None:

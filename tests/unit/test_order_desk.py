@@ -1,0 +1,235 @@
+"""Decisions at the gateway's desk: whatever is wrong with one, the leader hears of it and the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.decision import Side
+from core.gateway.connector import ConnectorError
+from core.gateway.gateway import Gateway
+from core.gateway.order_desk import OrderDesk
+from core.gateway.settings import GatewaySettings
+from core.payload import encode_decisions
+from core.records import OrderState as S
+from core.records import Severity
+from core.telemetry_messages import OrderKind, unpack
+from core.toggles import Serialization
+from net.messages import Committed, CommittedEntries
+from net.wire.codec import encode
+from net.wire.kinds import CodecKind
+from tests.unit.fake_connector import SCALE, FakeConnector
+from tests.unit.test_guard import byzantine, make_guard, payload_of
+from tests.unit.test_kill_switch import FakeFeed, FakeWire
+from tests.unit.test_swarm_state import batch, proposals
+
+LEADER, OTHER = 0, 2
+
+
+class DeskFeed(FakeFeed):
+    def sent(self, request: object) -> None:
+        pass
+
+    def reported(self, order: object) -> None:
+        pass
+
+
+class Desk:
+    """A desk at a real gateway over a fake venue."""
+
+    def __init__(self, directory: Path) -> None:
+        self.connector, self.feed, self.wire, self.guard = FakeConnector(), DeskFeed(), FakeWire(), make_guard()
+        self.gateway: Gateway[Committed] = Gateway(
+            GatewaySettings(directory, synchronous="NORMAL"),
+            SCALE,
+            self.connector,
+            verify=lambda committed, payload: self.guard.verify(committed),
+            on_report=lambda report: self.desk.reported(report),
+            on_venue_state=lambda state, reason: None,
+            on_difference=lambda difference: None,
+        )
+        parts: tuple[Any, ...] = (self.gateway, self.guard, self.feed, self.wire)
+        self.desk = OrderDesk(*parts, replays=False)
+
+    def message(self, payload: bytes, **changes: Any) -> dict[str, Any]:
+        """EXECUTE of the first order of `payload`."""
+        committed = byzantine(payload)
+        (order,) = self.guard.requests_at(committed, [0])
+        values: dict[str, Any] = {
+            "epoch": 1,
+            "term": 4,
+            "in_flight": 1,
+            "part": 0,
+            "positions": [0],
+            "ids": [order.client_order_id],
+            "proof": encode(CommittedEntries(1, 1, (committed,)), CodecKind.CAPNP),
+        }
+        return values | changes
+
+    def answer(self) -> tuple[int, Any]:
+        node, message = self.wire.sent[-1]
+        assert node == LEADER
+        return message.kind, unpack(message.body)
+
+
+PAYLOAD = payload_of((0, Side.BUY, 10, 5_000))
+
+
+def run(directory: Path, work: Callable[[Desk], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        desk = Desk(directory)
+        await desk.gateway.start()
+        try:
+            async with asyncio.timeout(10):
+                await work(desk)
+        finally:
+            await desk.gateway.stop()
+
+    asyncio.run(bounded())
+
+
+def test_a_decided_order_is_journalled_and_sent_once(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        values = desk.message(PAYLOAD)
+        for _ in range(2):
+            desk.desk.execute(LEADER, values)
+            assert desk.answer() == (OrderKind.JOURNALED, {"ids": values["ids"]})
+        assert [each.client_order_id for each in desk.connector.placed] == values["ids"]
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("disk full"),
+        ConnectorError("no credentials"),
+        OverflowError("too large"),
+        KeyError("x"),
+        TypeError("y"),
+    ],
+)
+def test_whatever_fails_the_leader_is_refused_and_not_left_waiting(tmp_path: Path, error: Exception) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    async def work(desk: Desk) -> None:
+        values = desk.message(PAYLOAD)
+        desk.connector.encode = fail  # type: ignore[method-assign, assignment]
+        desk.desk.execute(LEADER, values)
+        kind, body = desk.answer()
+        assert (kind, body["ids"]) == (OrderKind.REFUSED, values["ids"])
+        assert repr(error) == body["reason"]
+        assert desk.feed.errors() == [f"refused orders of node {LEADER}: {error!r}"]
+        assert not desk.guard.portfolio.reserved_buy.any()
+        del desk.connector.encode
+        desk.desk.execute(LEADER, values)
+        assert desk.answer()[0] == OrderKind.JOURNALED
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": None},
+        {"ids": ["tt-other"]},
+        {"proof": b"junk"},
+        {"proof": None},
+        {"positions": ["x"]},
+        {"positions": [5]},
+        {"epoch": None},
+        {"part": 2**70},
+        {"in_flight": 0},
+        {"in_flight": 2**40},
+    ],
+)
+def test_malformed_words_are_shown_and_refused_and_nothing_is_journalled(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async def work(desk: Desk) -> None:
+        good = desk.message(PAYLOAD)
+        desk.desk.execute(LEADER, good | changes)
+        assert desk.answer()[0] == OrderKind.REFUSED
+        assert len(desk.feed.errors()) == 1
+        assert not desk.connector.placed
+        assert desk.gateway.order(good["ids"][0]) is None
+        desk.desk.execute(LEADER, good)
+        assert desk.answer()[0] == OrderKind.JOURNALED
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("missing", ["ids", "epoch", "term", "in_flight", "part", "positions", "proof"])
+def test_a_missing_field_is_refused(tmp_path: Path, missing: str) -> None:
+    async def work(desk: Desk) -> None:
+        values = desk.message(PAYLOAD)
+        del values[missing]
+        desk.desk.execute(LEADER, values)
+        assert desk.answer()[0] == OrderKind.REFUSED
+        assert missing in desk.feed.errors()[0]
+
+    run(tmp_path, work)
+
+
+def test_an_in_flight_of_nothing_journals_no_denial_either(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        too_much = payload_of((0, Side.BUY, 10**9, 5_000))
+        desk.desk.execute(LEADER, desk.message(too_much, in_flight=0))
+        assert desk.answer()[0] == OrderKind.REFUSED
+        assert not desk.gateway.reports_since(0)
+
+    run(tmp_path, work)
+
+
+def test_one_certificate_fences_as_far_as_it_proves(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.desk.execute(LEADER, desk.message(PAYLOAD, epoch=2**62, term=2**62))
+        assert desk.answer()[0] == OrderKind.JOURNALED
+        assert desk.gateway.fence == (1, 4)
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"epoch": 1, "index": 1, "payload": b"junk"},
+        {"epoch": 2**63, "index": 1, "payload": PAYLOAD},
+        {"epoch": 1, "index": 2**63, "payload": PAYLOAD},
+        {"epoch": -1, "index": 2**80, "payload": PAYLOAD},
+        {"epoch": None, "index": 1, "payload": PAYLOAD},
+    ],
+)
+def test_what_cannot_be_prepared_is_shown_and_stops_nobody(tmp_path: Path, values: dict[str, Any]) -> None:
+    async def work(desk: Desk) -> None:
+        desk.desk.prepare(OTHER, values)
+        ((severity, text),) = desk.feed.events
+        assert severity is Severity.WARNING
+        assert f"nothing prepared for node {OTHER}" in text
+        desk.desk.execute(LEADER, desk.message(PAYLOAD))
+        assert desk.answer()[0] == OrderKind.JOURNALED
+
+    run(tmp_path, work)
+
+
+def test_a_later_step_of_another_node_denies_nothing_that_was_prepared(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        values = desk.message(PAYLOAD)
+        desk.desk.prepare(LEADER, {"epoch": 1, "index": 1, "payload": PAYLOAD})
+        later = encode_decisions(batch(proposals(2**40, (0, Side.BUY, 10, 5_000))), Serialization.CAPNP)
+        desk.desk.prepare(OTHER, {"epoch": 1, "index": 2, "payload": later})
+        encoded = desk.connector.encoded
+        desk.desk.execute(LEADER, values)
+        assert desk.answer()[0] == OrderKind.JOURNALED
+        assert desk.connector.encoded == encoded, "it was built before the commit"
+        assert desk.gateway.order(values["ids"][0]).state is S.SUBMITTED  # type: ignore[union-attr]
+        assert not desk.gateway.reports_since(0)
+
+    run(tmp_path, work)
