@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import msgpack
 import pytest
 
 from net.auto_queue import AutoQueue
@@ -21,7 +22,7 @@ from net.durable import (
     encode_record,
 )
 from net.epoch import decode_switch, encode_switch, first_epoch
-from net.membership import all_voters
+from net.membership import all_voters, encode_membership
 from net.messages import (
     AppendEntries,
     Certificate,
@@ -239,6 +240,44 @@ def test_messages_kept_for_the_next_epoch_are_bounded() -> None:
     for number in range(50):
         node.step(0, AppendEntries(2, 1, 0, number, 0, 0, 0, ()), 0.1)
     assert len(node._future) == 5
+
+
+def impossible_change() -> bytes:
+    return msgpack.packb((1, encode_membership(all_voters(roster_of(4))), 1.0, 2, bytes(64)))
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_change_of_membership_that_begins_no_epoch_is_not_ordered(mode: Mode) -> None:
+    cluster = run_cluster(mode, [b"before"])
+    leader = cluster.leader
+    assert leader is not None
+    before = len(cluster.truth)
+    cluster._deliver((leader + 1) % 4, leader, Forward(1, EntryKind.MEMBERSHIP, (impossible_change(),)))
+    cluster._deliver((leader + 1) % 4, (leader + 2) % 4, Forward(1, EntryKind.MEMBERSHIP, (impossible_change(),)))
+    cluster.run(cluster.now + 2.0)
+    assert [each.entry.kind for each in cluster.truth[before:]] == []
+    cluster.propose(0, [b"after"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"after"]))
+    assert {node.replica.epoch for node in cluster.nodes if node.replica is not None} == {1}
+
+
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
+def test_a_change_of_membership_that_begins_no_epoch_is_denied_where_it_is_in_the_log(mode: Mode) -> None:
+    """A Raft leader that does not look ordered it: every node denies it, and again when it starts from its log."""
+    cluster = run_cluster(mode, [b"before"])
+    leader = cluster.nodes[cluster.leader or 0]
+    assert leader.replica is not None
+    leader.replica._order([(EntryKind.MEMBERSHIP, impossible_change())], cluster.clock(leader))
+    cluster.propose(leader.id, [b"after"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"after"]))
+    (index,) = (each.entry.index for each in cluster.truth if each.entry.kind is EntryKind.MEMBERSHIP)
+    assert all(index in node.denied for node in cluster.nodes)
+    for node in cluster.nodes:
+        cluster.crash(node.id)
+        cluster.boot(node.id)
+    cluster.propose(0, [b"again"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"again"]))
+    assert all(index in node.denied for node in cluster.nodes)
 
 
 def test_strangers_are_ignored() -> None:
