@@ -215,7 +215,8 @@ class ReplicaLog:
         if entry.kind not in _SINGLE or not self._critical(entry.payload):
             return entry, witness, entry.kind is EntryKind.WITNESSED
         auto = self._auto
-        if witness is None or auto is None:
+        # The epoch of a certificate is not signed, and goes along with the entry as its proof.
+        if witness is None or auto is None or witness.epoch != self._epoch.number:
             return entry, witness, True
         return entry, witness, not auto.use_witness(witness, entry)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import msgpack
 import pytest
@@ -20,13 +21,16 @@ from net.durable import (
     VoteRecord,
     decode_record,
     encode_record,
+    encode_witness,
 )
 from net.epoch import decode_switch, encode_switch, first_epoch
 from net.membership import all_voters, encode_membership
 from net.messages import (
     AppendEntries,
     Certificate,
+    CertificateNotice,
     CommittedEntries,
+    ConsensusMessage,
     Entry,
     EntryKind,
     FetchEntries,
@@ -36,6 +40,7 @@ from net.messages import (
 )
 from net.replica import Replica
 from net.settings import ConsensusSettings
+from net.simulation.byzantine import Adversary
 from net.simulation.cluster import Cluster
 from net.simulation.keys import roster_of, signer
 from net.submissions import Submissions, TooManySubmissions
@@ -186,6 +191,60 @@ def test_a_witness_counts_once_and_only_for_its_payload_and_epoch() -> None:
     assert not queue.use_witness(replace(witness, signers=(0, 1), signatures=witness.signatures[:2]), entry)
     assert queue.use_witness(witness, entry)
     assert not queue.use_witness(witness, entry), "a leader may not order a witnessed decision twice"
+
+
+@pytest.mark.parametrize(("false", "denied"), [({}, ()), ({"epoch": 99}, (1,)), ({"term": 4.0}, (1,))])
+def test_a_witness_with_a_false_field_lets_nothing_pass_and_breaks_nobody(
+    false: dict[str, Any], denied: tuple[int, ...]
+) -> None:
+    """A lying Raft leader of AUTO writes what it likes into the wrapping of a critical entry."""
+    follower = Replica(1, roster_of(4), signer(1), Random(1), mode=Mode.AUTO, leader_hint=0, critical=is_critical)
+    follower.start(0.0)
+    payload = encode_witness(replace(witness_for(b"critical one"), **false), EntryKind.DATA, b"critical one")
+    entries = (Entry(1, 1, EntryKind.WITNESSED, payload),)
+    effects = follower.step(0, AppendEntries(1, 1, 0, 0, 0, 1, 0, entries), 0.1)
+    (commit,) = [effect for effect in effects if isinstance(effect, Commit)]
+    assert commit.denied == denied
+
+
+def test_a_byzantine_epoch_takes_no_witness_from_a_peer() -> None:
+    """It has none: what a peer gives along with a decided entry would be handed on as a part of its proof."""
+    cluster = run_cluster(Mode.BFT, [b"one"])
+    source = cluster.nodes[0].replica
+    assert source is not None
+    committed = source.history.slice(1, 1, 1 << 20)[0]
+    laggard = replica(3, mode=Mode.BFT)
+    laggard.start(0.0)
+    padded = replace(committed, witness=witness_for(b"one"))
+    effects = laggard.step(0, CommittedEntries(1, 1, (padded,)), 0.1)
+    assert [effect.entries for effect in effects if isinstance(effect, Commit)] == [(committed,)]
+    assert laggard.history.slice(1, 1, 1 << 20) == (committed,)
+
+
+@pytest.mark.parametrize("false", [{"epoch": 99}, {"epoch": 0}, {"parent": b"false"}])
+def test_a_leader_that_passes_on_certificates_with_a_false_field_keeps_nobody_from_starting_again(
+    false: dict[str, Any],
+) -> None:
+    class Liar(Adversary):
+        def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+            if isinstance(message, CertificateNotice):
+                return [replace(message, certificate=replace(message.certificate, **false))]
+            return [message]
+
+    cluster = Cluster(4, 1, Mode.BFT, byzantine=(0,), adversary=Liar((0,), 4), keep_unsynced=True)
+    for number in range(3):
+        cluster.propose(1, [b"%d" % number])
+        cluster.run(cluster.now + 1.0)
+    cluster.run(cluster.now + 20.0, lambda: cluster.all_decided([b"0", b"1", b"2"]))
+    for node in (1, 2, 3):
+        before = cluster.nodes[node].replica
+        assert before is not None
+        assert {each.certificate.epoch for each in before.history.between(1, before.commit_index)} == {1}
+        cluster.crash(node)
+        cluster.boot(node)
+        after = cluster.nodes[node].replica
+        assert after is not None
+        assert after.commit_index == before.commit_index >= 3
 
 
 @pytest.mark.parametrize("mode", [Mode.BFT, Mode.RAFT])
