@@ -330,8 +330,7 @@ class BftCore(BftVoting):
             or certificate.index <= self.committed_height
         ):
             return
-        if certificate.epoch != self.epoch.number or certificate.mode is not Mode.BFT:
-            # The context covers both, and is right: no honest node sends that on.
+        if self._is_mislabelled(certificate):
             self._out.append(Evidence(sender, "passed on a certificate under another epoch or mode", b""))
             return
         slot = self.slots.get((certificate.term, certificate.index))
@@ -355,6 +354,13 @@ class BftCore(BftVoting):
         else:
             self._on_finalization(slot, certificate, now)
         self._vote_where_possible(now)
+
+    def _is_mislabelled(self, certificate: Certificate) -> bool:
+        """Whether the epoch or mode, which nobody signs, contradict the context, which all sign and which covers both.
+
+        No honest node sends that on; a record of another epoch would keep this node from starting again.
+        """
+        return certificate.epoch != self.epoch.number or certificate.mode is not Mode.BFT
 
     def _as_signed(self, certificate: Certificate) -> Certificate:
         """`certificate` without what nobody signed or checked: it goes on disk, into the history and to others.

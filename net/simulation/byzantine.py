@@ -23,11 +23,13 @@ from net.messages import (
     Vote,
 )
 from net.simulation.keys import context_of, roster_of, signer
+from net.simulation.malformed import malformed
 
 
 class Adversary:
     """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages, start
-    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed.
+    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed, and say what
+    has no honest form (`net.simulation.malformed`).
     """
 
     def __init__(self, liars: tuple[int, ...], n: int, fast_path: bool = False) -> None:
@@ -51,6 +53,9 @@ class Adversary:
         """What `sender` really sends to `to` in place of `message`."""
         if len(self._said) < 200:
             self._said.append(message)
+        odd = malformed(to, message, self.n, random)
+        if odd is not None:
+            return [odd, message] if random.random() < 0.5 else [odd]
         draw = random.random()
         if draw < 0.1:
             return []

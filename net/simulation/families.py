@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -42,7 +43,16 @@ FAMILIES: dict[str, dict[str, Kind]] = {
     },
 }
 KINDS: dict[str, Kind] = {name: kind for family in FAMILIES.values() for name, kind in family.items()}
-BROKEN = (InvariantBroken, CertificateError, RuntimeError, ValueError, KeyError, IndexError, AttributeError)
+BROKEN = (
+    InvariantBroken,
+    CertificateError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    struct.error,
+)
 """What a violation may show as: an invariant, or a core that finds itself where it can never be."""
 
 

@@ -47,6 +47,8 @@ QUICK_BUGS = (
     "order behind a switch",
     "keep the lease in a transfer",
     "fast: ignore reports",
+    "believe the epoch of a certificate",
+    "take a change of any type",
 )
 
 
