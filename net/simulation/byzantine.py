@@ -10,12 +10,16 @@ from net.checkpoint import Checkpoint, sign_checkpoint
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
+    CertificateNotice,
     CheckpointCertificate,
     CheckpointVote,
     CommittedEntries,
     ConsensusMessage,
     Entry,
     EntryKind,
+    EvidenceNotice,
+    FetchBlock,
+    Forward,
     Mode,
     Phase,
     Propose,
@@ -24,6 +28,8 @@ from net.messages import (
 )
 from net.simulation.keys import context_of, roster_of, signer
 from net.simulation.malformed import malformed
+
+_WITNESSING = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice, Forward)
 
 
 class Adversary:
@@ -139,3 +145,15 @@ class Adversary:
         certificate = CheckpointCertificate(index, signed.digest, (sender,), (signed.signature,))
         data = checkpoint.encode()
         return SnapshotChunk(vote.epoch, 0, len(data), certificate, data)
+
+
+class WitnessAdversary(Adversary):
+    """Lies in the Byzantine log beside an AUTO epoch, and in what it forwards; whoever lies to Raft can halt it."""
+
+    def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+        if not isinstance(message, _WITNESSING):
+            return [message]
+        return [each for each in super().rewrite(sender, to, message, random) if isinstance(each, _WITNESSING)]
+
+    def _context(self, epoch: int) -> bytes:
+        return context_of(epoch, witness=True)

@@ -31,7 +31,11 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "fast, n = 5, one liar": Kind(5, Mode.BFT, fast=True, liars=1),
         "fast, n = 4, switching": Kind(4, Mode.BFT, fast=True, switching=True),
     },
-    "auto": {"auto, n = 4": Kind(4, Mode.AUTO), "auto, n = 5": Kind(5, Mode.AUTO)},
+    "auto": {
+        "auto, n = 4": Kind(4, Mode.AUTO),
+        "auto, n = 4, one liar": Kind(4, Mode.AUTO, liars=1),
+        "auto, n = 5": Kind(5, Mode.AUTO),
+    },
     "switching": {
         "switching, n = 4": Kind(4, Mode.RAFT, switching=True),
         "switching, n = 5": Kind(5, Mode.BFT, switching=True),

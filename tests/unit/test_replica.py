@@ -161,6 +161,25 @@ def test_a_critical_entry_without_a_witness_is_denied_and_blocks_nothing() -> No
     assert [each.entry.payload for each in commit.entries] == [b"critical one", b"two"]
 
 
+def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
+    """Found as `auto, n = 4, one liar`, seed 23: one malformed switch in a forward, and the log stood still."""
+
+    def critical(payload: bytes) -> bool:
+        return payload.startswith((b"critical", b"\1"))
+
+    cluster = Cluster(
+        4, 3, Mode.AUTO, critical=critical, validate=lambda kind, payload: payload != b"critical, and refused"
+    )
+    cluster.run(1.0)
+    assert cluster.leader is not None
+    follower = (cluster.leader + 1) % 4
+    for kind, payload in ((EntryKind.SWITCH, b"\1\0\0\xff"), (EntryKind.DATA, b"critical, and refused")):
+        cluster._deliver(follower, cluster.leader, Forward(1, kind, (payload,)))
+    cluster.propose(cluster.leader, [b"critical, and refused", b"critical"])
+    cluster.propose(follower, [b"plain"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"critical", b"plain"]))
+
+
 def witness_for(payload: bytes, height: int = 1) -> Certificate:
     context = first_epoch(Mode.AUTO, 0, all_voters(roster_of(4))).witness_context
     digest = entry_digest(GENESIS_DIGEST, Entry(height, 4, EntryKind.DATA, payload))
