@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 
 def essential(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -20,5 +20,10 @@ def _end_process_on_failure(task: asyncio.Task[None]) -> None:
         return
     error = task.exception()
     if error is not None:
-        traceback.print_exception(error)
-        raise SystemExit(1)
+        end_process(error)
+
+
+def end_process(error: BaseException) -> NoReturn:
+    """End this process with code 1, from a callback of the loop or a task; the supervisor shows the traceback's end."""
+    traceback.print_exception(error)
+    raise SystemExit(1)

@@ -6,7 +6,7 @@ import asyncio
 
 from core.agreement import LeadershipLostError
 from core.decision import Veto
-from core.essential import essential
+from core.essential import end_process, essential
 from core.limits_change import LimitsChange
 from core.node_commands import CommandedNode
 from core.payload import CODEC_OF, ToggleChange
@@ -118,6 +118,10 @@ class ObservingNode(CommandedNode):
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
         if self._accusations.add(culprit, reason, proof):
             self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
+
+    def failed(self, error: Exception) -> None:
+        """What is on disk is all that this node can vouch for: the process that is started next recovers from it."""
+        end_process(error)
 
     def _on_disagreement(self, peer: int, index: int) -> None:
         self.event(Severity.ERROR, f"node {peer} holds another state than this node behind entry {index}")

@@ -17,8 +17,16 @@ _WITNESSES_KEPT = 8192
 class AutoQueue:
     """The order of one leader's contents in an AUTO epoch, and the epoch's witnesses."""
 
-    def __init__(self, context: bytes, verifier: Verifier, settings: ConsensusSettings) -> None:
+    def __init__(
+        self,
+        context: bytes,
+        verifier: Verifier,
+        settings: ConsensusSettings,
+        may_pass: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+    ) -> None:
+        """`may_pass`: whether a content needs no witness, or is one that replicas give a witness to."""
         self._context = context
+        self._may_pass = may_pass
         self._verifier = verifier
         self._limit = settings.pending_limit * 2
         self._queue: deque[Content] = deque()
@@ -35,11 +43,15 @@ class AutoQueue:
         return content in self._queue
 
     def add(self, contents: Iterable[Content]) -> None:
-        """Queue `contents`; past the bound they are dropped, and whoever submitted them hands them over again."""
+        """Queue `contents`; past the bound they are dropped, and whoever submitted them hands them over again.
+
+        What never gets a witness is dropped, too: it would hold back all behind it for as long as this node leads.
+        """
         for content in contents:
             if len(self._queue) >= self._limit:
                 return
-            self._queue.append(content)
+            if self._may_pass(*content):
+                self._queue.append(content)
 
     def clear(self) -> None:
         """This node begins to lead, or its submissions are handed over again from the start."""

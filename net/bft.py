@@ -52,9 +52,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from net import bft_repeat
+from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.bft_voting import BftVoting
-from net.certificate import CertificateError
+from net.certificate import CertificateError, first_quorum
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send
 from net.durable import CertificateRecord, InstallRecord, encode_record
 from net.messages import (
@@ -196,9 +197,14 @@ class BftCore(BftVoting):
         return min(due) if due else None
 
     def install(self, committed: Committed, now: float) -> list[Effect]:
-        """Take the next decided entry from a peer; the replica has verified its certificate."""
+        """Take the next decided entry from a peer; the replica has verified its certificate.
+
+        No more of it: a Byzantine epoch has no witnesses, so what the peer gives for one proves nothing.
+        """
         if committed.entry.index == self.committed_height + 1 and not self.sealed:
-            self._out.append(Persist(encode_record(InstallRecord(committed.entry, committed.certificate))))
+            certificate = first_quorum(committed.certificate, self.quorum)
+            committed = Committed(self.epoch.number, committed.entry, certificate)
+            self._out.append(Persist(encode_record(InstallRecord(committed.entry, certificate))))
             self._decide(committed, None)
             self.far_behind = False
             self._after_decision(now)
@@ -318,12 +324,14 @@ class BftCore(BftVoting):
 
     def _on_certificate(self, sender: int, certificate: Certificate, now: float) -> None:
         """A notarization or finalization passed on. Its `parent` is not signed, so only the block's own counts."""
-        wrong = certificate.mode is not Mode.BFT or certificate.context != self.context
         if (
-            wrong
+            certificate.context != self.context
             or certificate.phase not in (self.vote_phase, Phase.FINALIZE)
             or certificate.index <= self.committed_height
         ):
+            return
+        if self._is_mislabelled(certificate):
+            self._out.append(Evidence(sender, "passed on a certificate under another epoch or mode", b""))
             return
         slot = self.slots.get((certificate.term, certificate.index))
         if slot is not None:
@@ -339,12 +347,28 @@ class BftCore(BftVoting):
             self.far_behind = True
             if not self.witness or certificate.phase not in DECIDING:
                 return
+        certificate = self._as_signed(certificate)
         slot = self._slot(certificate.term, certificate.index)
         if certificate.phase is Phase.NOTARIZE:
             self._on_notarization(slot, certificate, now)
         else:
             self._on_finalization(slot, certificate, now)
         self._vote_where_possible(now)
+
+    def _is_mislabelled(self, certificate: Certificate) -> bool:
+        """Whether the epoch or mode, which nobody signs, contradict the context, which all sign and which covers both.
+
+        No honest node sends that on; a record of another epoch would keep this node from starting again.
+        """
+        return certificate.epoch != self.epoch.number or certificate.mode is not Mode.BFT
+
+    def _as_signed(self, certificate: Certificate) -> Certificate:
+        """`certificate` without what nobody signed or checked: it goes on disk, into the history and to others.
+
+        The parent is the block's own, none where the block is not here yet; signatures past the quorum are left out.
+        """
+        block = self.blocks.get(certificate.digest)
+        return replace(first_quorum(certificate, self.quorum), parent=NO_DIGEST if block is None else block.parent)
 
     def _verified_votes(self, slot: Slot | None, certificate: Certificate) -> Mapping[int, bytes]:
         """Signatures of the same statement that this node has checked already, or made, by voter."""

@@ -170,6 +170,13 @@ class Verifier:
                 raise UnknownSigner(f"entry {certificate.index}: node {node} is not in the roster")
 
 
+def first_quorum(certificate: Certificate, quorum: int) -> Certificate:
+    """`certificate` with the signatures that `Verifier.check_quorum` checks, and none of those behind them."""
+    if len(certificate.signers) <= quorum:
+        return certificate
+    return replace(certificate, signers=certificate.signers[:quorum], signatures=certificate.signatures[:quorum])
+
+
 def verify_certificate(certificate: Certificate, entry: Entry, verifier: Verifier) -> None:
     """Check that `certificate` proves `entry` committed; raises a subclass of `CertificateError` that says why not.
 
@@ -201,6 +208,8 @@ def verify_committed(committed: Committed, verifier: Verifier) -> None:
         )
     verify_certificate(certificate, wrapped(committed.entry, committed.witness), verifier)
     if committed.witness is not None:
+        if committed.witness.epoch != committed.epoch:
+            raise WrongMode(f"entry {committed.entry.index}: a witness of epoch {committed.witness.epoch}")
         verify_witness(committed.witness, committed.entry, verifier)
 
 

@@ -172,6 +172,7 @@ Record = (
     | NullifyRecord
 )
 
+_UINT64_MAX: Final = (1 << 64) - 1
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
@@ -201,6 +202,12 @@ def _certificate_fields(certificate: Certificate) -> tuple[Any, ...]:
 
 def _certificate(fields: Any) -> Certificate:
     mode, epoch, context, phase, term, index, parent, digest, signers, signatures = fields
+    # A witness comes from a leader that may lie: what is of another type or size would break whoever checks it.
+    numbers, texts = (epoch, term, index, *signers), (context, parent, digest, *signatures)
+    if any(type(each) is not int or not 0 <= each <= _UINT64_MAX for each in numbers):
+        raise RecordError("a certificate with a number out of range")
+    if any(type(each) is not bytes for each in texts) or len(parent) != 32 or len(digest) != 32:
+        raise RecordError("a certificate without its digests and signatures")
     return Certificate(
         Mode(mode), epoch, context, Phase(phase), term, index, parent, digest, tuple(signers), tuple(signatures)
     )

@@ -33,6 +33,10 @@ class DurableLog:
     `durability="none"` never syncs: a power cut may then lose what was acknowledged. Raises `LogLocked` when another
     process has the file, `LogDamaged` when a record in the middle is damaged. A torn tail is cut on opening;
     `torn_bytes` says how much.
+
+    After a write or sync that failed nobody knows what is on disk: the kernel may have dropped the pages, and calls the
+    next sync a success (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So the log refuses
+    everything from then on (`LogError`); what is whole is found when it is opened again.
     """
 
     def __init__(self, path: Path, durability: Durability = "fdatasync") -> None:
@@ -41,6 +45,7 @@ class DurableLog:
         self.path = path
         self.durability: Durability = durability
         self.torn_bytes = 0
+        self._failure: LogError | None = None
         self._pending: list[bytes] = []
         self._unsynced = False
         self._batch = 1
@@ -92,12 +97,14 @@ class DurableLog:
 
     def append(self, record: bytes) -> None:
         """Add `record`; it is on disk after the next `sync`. Raises `ValueError` above 64 MiB."""
+        self._refuse_after_a_failure()
         self._pending.append(encode(record, self._batch))
         if len(self._pending) >= 1024:
             self.flush()
 
     def flush(self) -> None:
         """Hand everything appended to the operating system: it survives a killed process, not a power cut."""
+        self._refuse_after_a_failure()
         if self._pending:
             data = b"".join(self._pending)
             self._pending.clear()
@@ -117,10 +124,12 @@ class DurableLog:
 
         A crash leaves the old log or the new one. The rewritten log is on disk when this returns (`durability`).
         """
+        self._refuse_after_a_failure()
         fresh = self.path.with_name(self.path.name + ".new")
+        # Opened first: where that fails, this log is still the old one at its old place.
+        opened = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         old, place = self._fd, (self._end, self._room)
-        self._end = self._room = 0
-        self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._fd, self._end, self._room = opened, 0, 0
         pending, self._pending = self._pending, []
         try:
             self._lock()
@@ -139,7 +148,7 @@ class DurableLog:
         self._unsynced = False
         self._batch += 1
         if self.durability == "fdatasync":
-            _sync_folder(self.path.parent)
+            self._sync_name()
 
     def read_all(self) -> list[bytes]:
         """Every record, oldest first."""
@@ -147,10 +156,11 @@ class DurableLog:
         return [record.body for record in self._records()]
 
     def close(self) -> None:
-        """Sync, give back the room that was not used, and let go of the file and its lock."""
+        """Sync, give back the room that was not used, and let go of the file and its lock. No sync after a failure."""
         if self._fd >= 0:
-            self.sync()
-            os.ftruncate(self._fd, self._end)
+            if self._failure is None:
+                self.sync()
+                os.ftruncate(self._fd, self._end)
             os.close(self._fd)
             self._fd = -1
 
@@ -172,7 +182,7 @@ class DurableLog:
                 self._end += written
                 view = view[written:]
         except OSError as error:
-            raise LogError(f"{self.path}: cannot write: {error.strerror}; free space or check the disk") from error
+            raise self._failed(f"cannot write: {error.strerror}; free space or check the disk") from error
 
     def _make_room(self, size: int) -> None:
         self._room = self._end + max(size, ROOM_BYTES)
@@ -186,8 +196,22 @@ class DurableLog:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages: going on would promise what is not there.
-            raise LogError(f"{self.path}: cannot sync: {error.strerror}; the node must stop") from error
+            raise self._failed(f"cannot sync: {error.strerror}; the node must stop") from error
+
+    def _sync_name(self) -> None:
+        """Which file the log's name stands for is on disk."""
+        try:
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._failed(f"cannot sync its folder: {error.strerror}; the node must stop") from error
+
+    def _failed(self, why: str) -> LogError:
+        self._failure = LogError(f"{self.path}: {why}")
+        return self._failure
+
+    def _refuse_after_a_failure(self) -> None:
+        if self._failure is not None:
+            raise LogError(f"refused after a failure: {self._failure}") from self._failure
 
 
 def _sync_folder(folder: Path) -> None:

@@ -100,7 +100,7 @@ def decode_membership(payload: bytes) -> Membership:
         if type(member.incarnation) is not bytes or len(member.incarnation) not in (0, INCARNATION_BYTES):
             raise MembershipError(f"member {member.node}: not an incarnation")
     nodes = [member.node for member in members]
-    if version != 1 or not 0 < len(members) <= MEMBERS_MAX or nodes != sorted(set(nodes)):
+    if type(version) is not int or version != 1 or not 0 < len(members) <= MEMBERS_MAX or nodes != sorted(set(nodes)):
         raise MembershipError(f"members {nodes!r:.80} are not 1 to {MEMBERS_MAX} ids in ascending order")
     if not any(member.voter for member in members):
         raise MembershipError("nobody votes")

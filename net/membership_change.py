@@ -55,7 +55,9 @@ def decode_change(payload: bytes) -> MembershipChange:
         version, members, hint, author, signature = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise MembershipError(f"{len(payload)} bytes are no change of membership: {error}") from error
-    if version != 1 or type(author) is not int or type(signature) is not bytes or type(members) is not bytes:
+    fields = ((version, int), (members, bytes), (author, int), (signature, bytes), (0 if hint is None else hint, int))
+    # Exact types: 1.0 and True equal 1, would pass for a voter's id, and fail where the signed bytes are packed.
+    if any(type(value) is not kind for value, kind in fields) or version != 1:
         raise MembershipError("a change of membership of another version or form")
     membership = decode_membership(members)
     if hint is not None and hint not in membership.voters:

@@ -24,6 +24,7 @@ Submissions are ordered at least once (`net.submissions`); the state machine abo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 
 from net.consensus import Commit, Effect, EpochStarted, ReadReady, ReplicaStatus, RestoreState, Send
@@ -329,6 +330,8 @@ class Replica(ReplicaCatchUp):
                 self._keep_for_later(sender, message)
             self._fetch(sender, now)
         elif isinstance(message, Forward):
+            if message.kind is EntryKind.MEMBERSHIP:
+                message = self._with_possible_changes(message)
             self._on_forward(message, now)
         elif isinstance(message, _RAFT_MESSAGES):
             if self._raft is not None:
@@ -344,6 +347,14 @@ class Replica(ReplicaCatchUp):
         theirs = sum(1 for peer, _ in self._future if peer == sender)
         if theirs < self._settings.buffered_messages // len(self.nodes):
             self._future.append((sender, message))
+
+    def _with_possible_changes(self, message: Forward) -> Forward:
+        """Without the changes of membership that begin no epoch: a Raft leader, too, would order them for nothing.
+
+        It is the judgement of a Byzantine vote and of the commit: it depends on the epoch and the payload alone.
+        """
+        payloads = tuple(each for each in message.payloads if self._judge_content(EntryKind.MEMBERSHIP, each))
+        return replace(message, payloads=payloads)
 
     def _finish(self, now: float) -> list[Effect]:
         """Take what came early for an epoch that began just now, hand over what waits, give out the effects."""

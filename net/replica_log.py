@@ -154,7 +154,11 @@ class ReplicaLog:
                 self.node, epoch, witness, self._sign, self.verifier, self._settings, self._judge_content, self.voting
             )
             if witness:
-                self._auto = AutoQueue(epoch.witness_context, self.verifier, self._settings)
+                self._auto = AutoQueue(epoch.witness_context, self.verifier, self._settings, self._may_pass)
+
+    def _may_pass(self, kind: EntryKind, payload: bytes) -> bool:
+        """AUTO: whether this node would vote for the witness that `payload` needs, if it needs one."""
+        return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
 
     def _judge_content(self, kind: EntryKind, payload: bytes) -> bool:
         """What a Byzantine vote asks: of the epoch's own kinds here, of payloads above."""
@@ -215,7 +219,8 @@ class ReplicaLog:
         if entry.kind not in _SINGLE or not self._critical(entry.payload):
             return entry, witness, entry.kind is EntryKind.WITNESSED
         auto = self._auto
-        if witness is None or auto is None:
+        # The epoch of a certificate is not signed, and goes along with the entry as its proof.
+        if witness is None or auto is None or witness.epoch != self._epoch.number:
             return entry, witness, True
         return entry, witness, not auto.use_witness(witness, entry)
 

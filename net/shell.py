@@ -2,6 +2,10 @@
 
 Effects are applied in the order given. Messages to several peers in a row are encoded once. All messages that arrive in
 one turn of the event loop share one sync (group commit): their replies wait until the turn's records are on disk.
+
+It fails as a whole (fail-stop, Schlichting and Schneider 1983): where the core finds what can never be, the disk does
+not take a record, or the observer cannot apply an entry, the core knows of effects that nobody carried out. So nothing
+more is asked or applied, and the owner ends the process; the next one recovers from what is on disk.
 """
 
 from __future__ import annotations
@@ -25,8 +29,9 @@ from net.consensus import (
     Sync,
     TakeCheckpoint,
 )
-from net.membership import Membership
+from net.membership import Membership, MembershipError
 from net.messages import Committed, ConsensusMessage, Mode
+from net.submissions import TooManySubmissions
 
 
 class Wire(Protocol):
@@ -86,6 +91,9 @@ class Observer(Protocol):
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
+    def failed(self, error: Exception) -> None:
+        """The shell has stopped for good: the process must end and say why."""
+
 
 class ReplicaShell:
     """Runs one replica on the current event loop."""
@@ -113,7 +121,7 @@ class ReplicaShell:
         self.syncs = 0
 
     def start(self) -> None:
-        self._apply(self._core.start(self._clock()))
+        self._ask(lambda: self._core.start(self._clock()))
 
     def stop(self) -> None:
         self._stopped = True
@@ -124,48 +132,80 @@ class ReplicaShell:
 
     def deliver(self, sender: int, message: ConsensusMessage) -> None:
         """A message that the transport authenticated; handled at the end of this turn of the loop."""
+        if self._stopped:
+            return
         if not self._inbox:
             self._loop.call_soon(self._drain)
         self._inbox.append((sender, message))
 
     def propose(self, payloads: Sequence[bytes]) -> None:
-        self._apply(self._core.propose(payloads, self._clock()))
+        """Raises `TooManySubmissions`."""
+        self._ask(lambda: self._core.propose(payloads, self._clock()), TooManySubmissions)
 
     def switch_mode(self, mode: Mode) -> None:
-        self._apply(self._core.switch_mode(mode, self._clock()))
+        """Raises `ValueError` where the mode needs more voters."""
+        self._ask(lambda: self._core.switch_mode(mode, self._clock()), ValueError)
 
     def transfer_leadership(self, to: int) -> None:
-        self._apply(self._core.transfer_leadership(to, self._clock()))
+        """Raises `RuntimeError` where this node does not lead, `ValueError` for no other voter."""
+        self._ask(lambda: self._core.transfer_leadership(to, self._clock()), RuntimeError, ValueError)
 
     async def read_index(self) -> int | None:
         """From which index on a read of the applied state is linearizable; None: no leader confirmed it, ask again."""
+        if self._stopped:
+            return None
         self._last_read += 1
         read: asyncio.Future[int | None] = self._loop.create_future()
         self._reads[self._last_read] = read
-        self._apply(self._core.read_index(self._last_read, self._clock()))
+        self._ask(lambda: self._core.read_index(self._last_read, self._clock()))
         return await read
 
     def change_membership(self, change: bytes) -> None:
-        self._apply(self._core.change_membership(change, self._clock()))
+        """Raises `MembershipError` where the change is not allowed."""
+        self._ask(lambda: self._core.change_membership(change, self._clock()), MembershipError)
 
     def _drain(self) -> None:
         inbox, self._inbox = self._inbox, []
+        self._ask(lambda: self._stepped(inbox))
+
+    def _stepped(self, inbox: list[tuple[int, ConsensusMessage]]) -> list[Effect]:
         effects: list[Effect] = []
         for sender, message in inbox:
             effects += self._core.step(sender, message, self._clock())
-        self._apply(effects)
+        return effects
 
     def _tick(self) -> None:
         self._timer = None
-        self._apply(self._core.tick(self._clock()))
+        self._ask(lambda: self._core.tick(self._clock()))
 
-    def _apply(self, effects: list[Effect]) -> None:
+    def _ask(self, ask: Callable[[], list[Effect]], *refusals: type[Exception]) -> None:
+        """Apply what the core answers. `refusals`, these very types, mean that it did nothing: they are the caller's.
+
+        Where a later message of a turn fails, those before it count as never received: nothing of them was sent.
+        """
         if self._stopped:
             return
+        try:
+            effects = ask()
+        except Exception as error:
+            if type(error) in refusals:
+                raise
+            self._fail(error)
+            return
+        try:
+            self._apply(effects)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.stop()
+        self._observer.failed(error)
+
+    def _apply(self, effects: list[Effect]) -> None:
         self._written(effects)
         synced = False
         position = 0
-        while position < len(effects):
+        while position < len(effects) and not self._stopped:
             effect = effects[position]
             if isinstance(effect, Send):
                 position = self._send_run(effects, position)
@@ -233,7 +273,7 @@ class ReplicaShell:
 
     def _arm(self) -> None:
         deadline = self._core.next_deadline()
-        if deadline is None:
+        if deadline is None or self._stopped:
             return
         if self._timer is not None:
             if self._timer_at <= deadline:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from core.essential import end_process
 from core.garbage_collection import tune_garbage_collection
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
@@ -196,6 +197,9 @@ class BenchNode:
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
         print(f"evidence against node {culprit}: {reason}", file=sys.stderr, flush=True)
+
+    def failed(self, error: Exception) -> None:
+        end_process(error)
 
     # Commands.
 

@@ -10,12 +10,16 @@ from net.checkpoint import Checkpoint, sign_checkpoint
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
+    CertificateNotice,
     CheckpointCertificate,
     CheckpointVote,
     CommittedEntries,
     ConsensusMessage,
     Entry,
     EntryKind,
+    EvidenceNotice,
+    FetchBlock,
+    Forward,
     Mode,
     Phase,
     Propose,
@@ -23,11 +27,15 @@ from net.messages import (
     Vote,
 )
 from net.simulation.keys import context_of, roster_of, signer
+from net.simulation.malformed import malformed
+
+_WITNESSING = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice, Forward)
 
 
 class Adversary:
     """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages, start
-    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed.
+    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed, and say what
+    has no honest form (`net.simulation.malformed`).
     """
 
     def __init__(self, liars: tuple[int, ...], n: int, fast_path: bool = False) -> None:
@@ -51,6 +59,9 @@ class Adversary:
         """What `sender` really sends to `to` in place of `message`."""
         if len(self._said) < 200:
             self._said.append(message)
+        odd = malformed(to, message, self.n, random)
+        if odd is not None:
+            return [odd, message] if random.random() < 0.5 else [odd]
         draw = random.random()
         if draw < 0.1:
             return []
@@ -134,3 +145,15 @@ class Adversary:
         certificate = CheckpointCertificate(index, signed.digest, (sender,), (signed.signature,))
         data = checkpoint.encode()
         return SnapshotChunk(vote.epoch, 0, len(data), certificate, data)
+
+
+class WitnessAdversary(Adversary):
+    """Lies in the Byzantine log beside an AUTO epoch, and in what it forwards; whoever lies to Raft can halt it."""
+
+    def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+        if not isinstance(message, _WITNESSING):
+            return [message]
+        return [each for each in super().rewrite(sender, to, message, random) if isinstance(each, _WITNESSING)]
+
+    def _context(self, epoch: int) -> bytes:
+        return context_of(epoch, witness=True)

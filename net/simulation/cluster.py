@@ -419,10 +419,14 @@ class Cluster(Truth):
         if node.armed_at is not None and self.now <= node.armed_at <= due:
             return
         node.armed_at = due
-        self.at(due, lambda: self._tick(node, incarnation))
+        self.at(due, lambda: self._tick(node, incarnation, due))
 
-    def _tick(self, node: SimulatedNode, incarnation: int) -> None:
+    def _tick(self, node: SimulatedNode, incarnation: int, due: float) -> None:
         if node.replica is None or node.incarnation != incarnation:
+            return
+        # An earlier deadline took this one's place, which stays in the queue: were it to arm again, each such change
+        # would begin one more chain of ticks that never ends.
+        if node.armed_at != due:
             return
         node.armed_at = None
         deadline = node.replica.next_deadline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +31,11 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "fast, n = 5, one liar": Kind(5, Mode.BFT, fast=True, liars=1),
         "fast, n = 4, switching": Kind(4, Mode.BFT, fast=True, switching=True),
     },
-    "auto": {"auto, n = 4": Kind(4, Mode.AUTO), "auto, n = 5": Kind(5, Mode.AUTO)},
+    "auto": {
+        "auto, n = 4": Kind(4, Mode.AUTO),
+        "auto, n = 4, one liar": Kind(4, Mode.AUTO, liars=1),
+        "auto, n = 5": Kind(5, Mode.AUTO),
+    },
     "switching": {
         "switching, n = 4": Kind(4, Mode.RAFT, switching=True),
         "switching, n = 5": Kind(5, Mode.BFT, switching=True),
@@ -42,7 +47,16 @@ FAMILIES: dict[str, dict[str, Kind]] = {
     },
 }
 KINDS: dict[str, Kind] = {name: kind for family in FAMILIES.values() for name, kind in family.items()}
-BROKEN = (InvariantBroken, CertificateError, RuntimeError, ValueError, KeyError, IndexError, AttributeError)
+BROKEN = (
+    InvariantBroken,
+    CertificateError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    struct.error,
+)
 """What a violation may show as: an invariant, or a core that finds itself where it can never be."""
 
 

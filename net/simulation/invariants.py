@@ -163,7 +163,8 @@ class Truth:
             if entry_digest(certificate.parent, wrapped(committed.entry, committed.witness)) != certificate.digest:
                 raise InvariantBroken(f"node {node.id}: the certificate of {index} is about another entry")
             if certificate.signers or certificate.mode is Mode.BFT:
-                mark = b"".join(certificate.signatures) + certificate.digest
+                said = (certificate.epoch, certificate.mode, certificate.signers)
+                mark = b"".join(certificate.signatures) + certificate.digest + repr(said).encode()
                 if mark not in self._certified:
                     verify_committed(committed, self._verifiers[committed.epoch])
                     self._certified.add(mark)

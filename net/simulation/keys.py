@@ -26,9 +26,14 @@ def roster_of(n: int) -> dict[int, bytes]:
     return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
 
 
-def context_of(epoch: int, fast_path: bool = False) -> bytes:
-    """The context of the first Byzantine epoch of a simulated cluster; adversaries lie only there."""
+def context_of(epoch: int, fast_path: bool = False, witness: bool = False) -> bytes:
+    """The context of the first Byzantine epoch of a simulated cluster; adversaries lie only there.
+
+    `witness`: of the side log of a cluster that begins in AUTO.
+    """
     if epoch != 1:
         raise ValueError(f"adversaries know the context of epoch 1 only, not {epoch}")
+    if witness:
+        return first_epoch(Mode.AUTO, 0, Membership(())).witness_context
     first = first_epoch(Mode.BFT, 0, Membership(()))
     return (with_fast_path(first) if fast_path else first).context

@@ -16,7 +16,7 @@ from net.membership import Member, Membership
 from net.messages import Mode
 from net.replica import Replica
 from net.settings import ConsensusSettings
-from net.simulation.byzantine import Adversary
+from net.simulation.byzantine import Adversary, WitnessAdversary
 from net.simulation.byzantine_fast import FastAdversary
 from net.simulation.cluster import Cluster, Faults
 from net.simulation.invariants import InvariantBroken
@@ -137,6 +137,12 @@ def _values(random: Random, kind: Kind, action: str, name: str) -> tuple[Any, ..
     return ()
 
 
+def _adversary(kind: Kind, liars: tuple[int, ...]) -> Adversary:
+    if kind.fast:
+        return FastAdversary(liars, kind.nodes)
+    return (WitnessAdversary if kind.mode is Mode.AUTO else Adversary)(liars, kind.nodes)
+
+
 class Scenario:
     """One cluster, the steps done to it, and what must hold in the end."""
 
@@ -154,7 +160,7 @@ class Scenario:
             replace(self.random.choice((SETTINGS, CHECKPOINTS, SEQUENTIAL, ConsensusSettings())), fast_path=kind.fast),
             critical=is_critical,
             byzantine=liars,
-            adversary=(FastAdversary if kind.fast else Adversary)(liars, kind.nodes) if liars else None,
+            adversary=_adversary(kind, liars) if liars else None,
             replica_class=replica_class,
             clocks_drift=self.random.random() < 0.5,
             twins=twins,

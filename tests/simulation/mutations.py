@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import pytest
 
-from net import bft_fast, bft_state, certificate, raft_election, replica_catch_up
+from net import bft_fast, bft_state, certificate, membership_change, raft_election, replica_catch_up
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
 from net.bft_fast import FastBftCore, Grounds
@@ -16,7 +17,8 @@ from net.bft_votes import Nullifications, Slot
 from net.certificate import Verifier
 from net.consensus import Effect, Sync
 from net.durable import VoteRecord
-from net.membership import Membership
+from net.membership import Membership, MembershipError, decode_membership
+from net.membership_change import MembershipChange
 from net.messages import Certificate, Committed, Mode, Phase
 from net.raft import RaftCore
 from net.raft_log import RaftLog
@@ -258,6 +260,27 @@ def believe_any_signature(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Verifier, "verifies", lambda self, node, message, signature: True)
 
 
+def believe_the_epoch_of_a_certificate(patch: pytest.MonkeyPatch) -> None:
+    """A certificate's epoch is not signed: it goes into records and histories as a liar wrote it."""
+    patch.setattr(BftCore, "_is_mislabelled", lambda self, certificate: False)
+
+
+def take_a_change_of_membership_of_any_type(patch: pytest.MonkeyPatch) -> None:
+    """1.0 passes for node 1 as the next leader, and does not fit into the statement that is signed."""
+
+    def decode(payload: bytes) -> MembershipChange:
+        try:
+            _, members, hint, author, signature = msgpack.unpackb(payload, use_list=False)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise MembershipError(str(error)) from error
+        membership = decode_membership(members)
+        if hint is not None and hint not in membership.voters:
+            raise MembershipError("who is to lead does not vote")
+        return MembershipChange(membership, hint, author, signature)
+
+    patch.setattr(membership_change, "decode_change", decode)
+
+
 def fast_ignore_reports(patch: pytest.MonkeyPatch) -> None:
     """F5 left out: a view starts from what is decided."""
     patch.setattr(Grounds, "extendable", lambda self, view: {None})
@@ -347,5 +370,7 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "fast: vote after giving up": (fast_vote_after_giving_up, Kind(4, Mode.BFT, liars=1, fast=True)),
     "fast: report nothing": (fast_report_what_is_certified_only, Kind(4, Mode.BFT, liars=1, fast=True)),
     "fast: skip syncs": (skip_syncs, Kind(4, Mode.BFT, liars=1, fast=True)),
+    "believe the epoch of a certificate": (believe_the_epoch_of_a_certificate, Kind(4, Mode.BFT, liars=1)),
+    "take a change of any type": (take_a_change_of_membership_of_any_type, Kind(4, Mode.BFT, liars=1)),
     "believe any signature": (believe_any_signature, Kind(4, Mode.BFT, liars=1)),
 }

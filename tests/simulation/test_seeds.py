@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[Kind, int, int]] = {
     "fast-5-liar": (Kind(5, Mode.BFT, fast=True, liars=1), 3, 100),
     "fast-4-switch": (Kind(4, Mode.BFT, fast=True, switching=True), 6, 200),
     "auto-4": (Kind(4, Mode.AUTO), 25, 200),
+    "auto-4-liar": (Kind(4, Mode.AUTO, liars=1), 25, 200),
     "switch-4": (Kind(4, Mode.RAFT, switching=True), 30, 300),
     "switch-5": (Kind(5, Mode.BFT, switching=True), 15, 200),
     "members-4": (Kind(4, Mode.RAFT, switching=True, members=True), 25, 300),
@@ -47,6 +48,8 @@ QUICK_BUGS = (
     "order behind a switch",
     "keep the lease in a transfer",
     "fast: ignore reports",
+    "believe the epoch of a certificate",
+    "take a change of any type",
 )
 
 

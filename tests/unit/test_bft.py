@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from net.bft import BftCore
 from net.bft_state import PROPOSED_BYTES_MAX
 from net.certificate import GENESIS_DIGEST, Verifier, entry_digest, signed_bytes, verify_certificate
 from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
-from net.durable import decode_record
+from net.durable import CertificateRecord, decode_record
 from net.epoch import encode_switch, first_epoch
 from net.membership import all_voters
 from net.messages import (
@@ -380,6 +381,41 @@ def test_a_false_certificate_is_refused() -> None:
     notice = notarization(FIRST_VIEW + 2, 5, b"d" * 32, voters=(0, 1))
     assert [found.culprit for found in evidence_in(replica.step(1, notice, 0.0))] == [1]
     assert replica.view == FIRST_VIEW
+
+
+@pytest.mark.parametrize("false", [{"epoch": 99}, {"epoch": 0}, {"mode": Mode.RAFT}])
+def test_a_certificate_under_another_epoch_or_mode_is_refused_though_a_quorum_signed_it(false: dict[str, Any]) -> None:
+    """Neither is among what is signed, and a record of another epoch keeps a node from starting again."""
+    replica = core(3)
+    message, digest = proposal(1, GENESIS_DIGEST)
+    replica.step(0, message, 0.0)
+    genuine = finalization(message, digest)
+    effects = replica.step(0, CertificateNotice(1, replace(genuine, **false)), 0.0) + replica.tick(0.0)
+    assert [found.culprit for found in evidence_in(effects)] == [0]
+    assert decided_in(effects) == []
+    assert not any(isinstance(effect, Persist) for effect in effects)
+    assert decided_in(replica.step(1, CertificateNotice(1, genuine), 0.0)) == [1]
+
+
+def test_of_a_certificate_only_what_is_signed_goes_on_disk_and_to_others() -> None:
+    """Nobody signs the parent, and nobody checks a signature past the quorum."""
+    message, digest = proposal(1, GENESIS_DIGEST)
+    genuine = notarization(FIRST_VIEW, 1, digest).certificate
+    padded = replace(genuine, signers=(0, 1, 2, 3), signatures=(*genuine.signatures, b"not 64 bytes" * 1000))
+    for known in (False, True):
+        replica = core(3)
+        if known:
+            replica.step(0, message, 0.0)
+        effects = replica.step(0, CertificateNotice(1, replace(padded, parent=b"false" * 1000)), 0.0)
+        records = [decode_record(effect.record) for effect in effects if isinstance(effect, Persist)]
+        kept = [each.certificate for each in records if isinstance(each, CertificateRecord)]
+        assert kept == [replace(genuine, parent=GENESIS_DIGEST)]
+        assert replica.notarized == {digest: kept[0]}
+
+
+def finalization(message: Propose, digest: bytes) -> Certificate:
+    votes = tuple(vote(voter, Phase.FINALIZE, message.height, digest).signature for voter in (0, 1, 2))
+    return replace(certificate_for(message), signers=(0, 1, 2), signatures=votes)
 
 
 def test_the_pipeline_keeps_its_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from net.certificate import (
     verify_committed,
     wrapped,
 )
-from net.durable import RecordError
+from net.durable import RecordError, encode_witness
 from net.epoch import Epoch, first_epoch
 from net.membership import all_voters
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
@@ -136,6 +137,36 @@ def test_a_witnessed_entry_survives_wrapping_and_needs_both_proofs() -> None:
     swapped = replace(committed, witness=other, certificate=word_certificate(wrapped(critical, other), Mode.AUTO))
     with pytest.raises(WrongDigest):
         verify_committed(swapped, VERIFIER)
+
+
+def test_a_witness_is_of_the_epoch_of_its_entry() -> None:
+    """Its epoch is not signed, and is told to others along with the entry."""
+    critical = Entry(12, 7, EntryKind.DATA, b"buy 5")
+    witness = replace(quorum_certificate(context=first_epoch(Mode.AUTO, 0, MEMBERS).witness_context), epoch=99)
+    proof = word_certificate(wrapped(critical, witness), Mode.AUTO)
+    with pytest.raises(WrongMode, match="witness of epoch 99"):
+        verify_committed(Committed(1, critical, proof, witness), VERIFIER)
+
+
+@pytest.mark.parametrize(
+    "false",
+    [
+        {"epoch": 1.0},
+        {"term": 3.0},
+        {"index": True},
+        {"index": -1},
+        {"parent": "p" * 32},
+        {"parent": b"p"},
+        {"digest": b"d" * 33},
+        {"context": None},
+        {"signers": (0, 1, {})},
+        {"signatures": (b"", b"", 7)},
+    ],
+)
+def test_a_witness_of_other_types_is_refused_before_anybody_checks_it(false: dict[str, Any]) -> None:
+    payload = encode_witness(replace(quorum_certificate(), **false), EntryKind.DATA, b"buy 5")
+    with pytest.raises(RecordError):
+        unwrapped(Entry(12, 7, EntryKind.WITNESSED, payload))
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x93\x01\x02", b"\xc1", b"\x01"])

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from core.bench.log import bench_log
-from net.log import ROOM_BYTES, DurableLog, LogDamaged, LogLocked
+from net.log import ROOM_BYTES, DurableLog, LogDamaged, LogError, LogLocked
 from net.log_records import SECTOR_BYTES
 
 HEADER_BYTES = 16
@@ -179,17 +179,48 @@ def test_sync_calls_fdatasync_unless_durability_is_none(path: Path, monkeypatch:
         assert log.read_all()[-1] == b"c"
 
 
-def test_a_failed_sync_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
+def fail(*_arguments: object) -> None:
+    raise OSError(5, "Input/output error")
 
+
+@pytest.mark.parametrize(("broken", "says"), [("fdatasync", "cannot sync"), ("pwrite", "cannot write")])
+def test_after_a_failed_write_or_sync_everything_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, says: str
+) -> None:
+    """The kernel may have dropped what was to be written, and calls the next sync a success."""
     log = DurableLog(path)
     log.append(b"a")
-    monkeypatch.setattr("os.fdatasync", fail)
-    with pytest.raises(OSError, match="cannot sync"):
-        log.sync()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"os.{broken}", fail)
+        with pytest.raises(LogError, match=says):
+            log.sync()
+    attempts = (log.sync, log.flush, log.read_all, lambda: log.append(b"b"), lambda: log.rewrite([b"c"]))
+    for attempt in attempts:
+        with pytest.raises(LogError, match=f"refused after a failure: .*{says}"):
+            attempt()
     log.close()
+    with DurableLog(path) as again:
+        assert again.read_all()[: len(RECORDS)] == RECORDS
+
+
+def test_a_rewrite_whose_name_is_not_on_disk_is_a_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DurableLog(path) as log:
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(LogError, match="cannot sync its folder"):
+            log.rewrite([b"checkpoint"])
+        with pytest.raises(LogError, match="refused"):
+            log.append(b"later")
+
+
+def test_a_rewrite_that_gets_no_file_leaves_the_log_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DurableLog(path) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr("os.open", fail)
+            with pytest.raises(OSError, match="Input/output error"):
+                log.rewrite([b"checkpoint"])
+        log.append(b"later")
+        log.sync()
+        assert log.read_all() == [*RECORDS, b"later"]
 
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:

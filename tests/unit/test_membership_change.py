@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from net.epoch import Epoch, first_epoch
-from net.membership import Member, Membership, MembershipError, all_voters
+from net.membership import Member, Membership, MembershipError, all_voters, decode_membership, encode_membership
 from net.membership_change import decode_change, next_epoch, readmission, sign_change
 from net.messages import Mode
 from net.simulation.keys import roster_of, signer
@@ -75,6 +76,23 @@ def test_a_mode_that_lies_do_not_harm_needs_four_voters() -> None:
 def test_other_bytes_are_refused(payload: bytes) -> None:
     with pytest.raises(MembershipError):
         decode_change(payload)
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("value", [True, 1.0, 1 << 40, "1", (1,)])
+def test_every_field_has_its_exact_type(place: int, value: object) -> None:
+    """1.0 is found among the voters like 1, and fails where the statement of the change is packed."""
+    fields = list(msgpack.unpackb(sign_change(EPOCH, WITH_LEARNER, 1, OPERATOR, signer(OPERATOR)), use_list=False))
+    fields[place] = value
+    with pytest.raises(MembershipError):
+        after(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("version", [True, 1.0, 2])
+def test_a_membership_is_of_an_exact_version(version: object) -> None:
+    _, rows = msgpack.unpackb(encode_membership(MEMBERS))
+    with pytest.raises(MembershipError):
+        decode_membership(msgpack.packb((version, rows)))
 
 
 def test_the_hint_must_vote() -> None:

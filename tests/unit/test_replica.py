@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
+import msgpack
 import pytest
 
 from net.auto_queue import AutoQueue
@@ -19,13 +21,16 @@ from net.durable import (
     VoteRecord,
     decode_record,
     encode_record,
+    encode_witness,
 )
 from net.epoch import decode_switch, encode_switch, first_epoch
-from net.membership import all_voters
+from net.membership import all_voters, encode_membership
 from net.messages import (
     AppendEntries,
     Certificate,
+    CertificateNotice,
     CommittedEntries,
+    ConsensusMessage,
     Entry,
     EntryKind,
     FetchEntries,
@@ -35,6 +40,7 @@ from net.messages import (
 )
 from net.replica import Replica
 from net.settings import ConsensusSettings
+from net.simulation.byzantine import Adversary
 from net.simulation.cluster import Cluster
 from net.simulation.keys import roster_of, signer
 from net.submissions import Submissions, TooManySubmissions
@@ -155,6 +161,25 @@ def test_a_critical_entry_without_a_witness_is_denied_and_blocks_nothing() -> No
     assert [each.entry.payload for each in commit.entries] == [b"critical one", b"two"]
 
 
+def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
+    """Found as `auto, n = 4, one liar`, seed 23: one malformed switch in a forward, and the log stood still."""
+
+    def critical(payload: bytes) -> bool:
+        return payload.startswith((b"critical", b"\1"))
+
+    cluster = Cluster(
+        4, 3, Mode.AUTO, critical=critical, validate=lambda kind, payload: payload != b"critical, and refused"
+    )
+    cluster.run(1.0)
+    assert cluster.leader is not None
+    follower = (cluster.leader + 1) % 4
+    for kind, payload in ((EntryKind.SWITCH, b"\1\0\0\xff"), (EntryKind.DATA, b"critical, and refused")):
+        cluster._deliver(follower, cluster.leader, Forward(1, kind, (payload,)))
+    cluster.propose(cluster.leader, [b"critical, and refused", b"critical"])
+    cluster.propose(follower, [b"plain"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"critical", b"plain"]))
+
+
 def witness_for(payload: bytes, height: int = 1) -> Certificate:
     context = first_epoch(Mode.AUTO, 0, all_voters(roster_of(4))).witness_context
     digest = entry_digest(GENESIS_DIGEST, Entry(height, 4, EntryKind.DATA, payload))
@@ -185,6 +210,60 @@ def test_a_witness_counts_once_and_only_for_its_payload_and_epoch() -> None:
     assert not queue.use_witness(replace(witness, signers=(0, 1), signatures=witness.signatures[:2]), entry)
     assert queue.use_witness(witness, entry)
     assert not queue.use_witness(witness, entry), "a leader may not order a witnessed decision twice"
+
+
+@pytest.mark.parametrize(("false", "denied"), [({}, ()), ({"epoch": 99}, (1,)), ({"term": 4.0}, (1,))])
+def test_a_witness_with_a_false_field_lets_nothing_pass_and_breaks_nobody(
+    false: dict[str, Any], denied: tuple[int, ...]
+) -> None:
+    """A lying Raft leader of AUTO writes what it likes into the wrapping of a critical entry."""
+    follower = Replica(1, roster_of(4), signer(1), Random(1), mode=Mode.AUTO, leader_hint=0, critical=is_critical)
+    follower.start(0.0)
+    payload = encode_witness(replace(witness_for(b"critical one"), **false), EntryKind.DATA, b"critical one")
+    entries = (Entry(1, 1, EntryKind.WITNESSED, payload),)
+    effects = follower.step(0, AppendEntries(1, 1, 0, 0, 0, 1, 0, entries), 0.1)
+    (commit,) = [effect for effect in effects if isinstance(effect, Commit)]
+    assert commit.denied == denied
+
+
+def test_a_byzantine_epoch_takes_no_witness_from_a_peer() -> None:
+    """It has none: what a peer gives along with a decided entry would be handed on as a part of its proof."""
+    cluster = run_cluster(Mode.BFT, [b"one"])
+    source = cluster.nodes[0].replica
+    assert source is not None
+    committed = source.history.slice(1, 1, 1 << 20)[0]
+    laggard = replica(3, mode=Mode.BFT)
+    laggard.start(0.0)
+    padded = replace(committed, witness=witness_for(b"one"))
+    effects = laggard.step(0, CommittedEntries(1, 1, (padded,)), 0.1)
+    assert [effect.entries for effect in effects if isinstance(effect, Commit)] == [(committed,)]
+    assert laggard.history.slice(1, 1, 1 << 20) == (committed,)
+
+
+@pytest.mark.parametrize("false", [{"epoch": 99}, {"epoch": 0}, {"parent": b"false"}])
+def test_a_leader_that_passes_on_certificates_with_a_false_field_keeps_nobody_from_starting_again(
+    false: dict[str, Any],
+) -> None:
+    class Liar(Adversary):
+        def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+            if isinstance(message, CertificateNotice):
+                return [replace(message, certificate=replace(message.certificate, **false))]
+            return [message]
+
+    cluster = Cluster(4, 1, Mode.BFT, byzantine=(0,), adversary=Liar((0,), 4), keep_unsynced=True)
+    for number in range(3):
+        cluster.propose(1, [b"%d" % number])
+        cluster.run(cluster.now + 1.0)
+    cluster.run(cluster.now + 20.0, lambda: cluster.all_decided([b"0", b"1", b"2"]))
+    for node in (1, 2, 3):
+        before = cluster.nodes[node].replica
+        assert before is not None
+        assert {each.certificate.epoch for each in before.history.between(1, before.commit_index)} == {1}
+        cluster.crash(node)
+        cluster.boot(node)
+        after = cluster.nodes[node].replica
+        assert after is not None
+        assert after.commit_index == before.commit_index >= 3
 
 
 @pytest.mark.parametrize("mode", [Mode.BFT, Mode.RAFT])
@@ -241,6 +320,44 @@ def test_messages_kept_for_the_next_epoch_are_bounded() -> None:
     assert len(node._future) == 5, "one peer's share"
     node.step(2, AppendEntries(2, 1, 2, 1, 0, 0, 0, ()), 0.1)
     assert len(node._future) == 6
+
+
+def impossible_change() -> bytes:
+    return msgpack.packb((1, encode_membership(all_voters(roster_of(4))), 1.0, 2, bytes(64)))
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_change_of_membership_that_begins_no_epoch_is_not_ordered(mode: Mode) -> None:
+    cluster = run_cluster(mode, [b"before"])
+    leader = cluster.leader
+    assert leader is not None
+    before = len(cluster.truth)
+    cluster._deliver((leader + 1) % 4, leader, Forward(1, EntryKind.MEMBERSHIP, (impossible_change(),)))
+    cluster._deliver((leader + 1) % 4, (leader + 2) % 4, Forward(1, EntryKind.MEMBERSHIP, (impossible_change(),)))
+    cluster.run(cluster.now + 2.0)
+    assert [each.entry.kind for each in cluster.truth[before:]] == []
+    cluster.propose(0, [b"after"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"after"]))
+    assert {node.replica.epoch for node in cluster.nodes if node.replica is not None} == {1}
+
+
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
+def test_a_change_of_membership_that_begins_no_epoch_is_denied_where_it_is_in_the_log(mode: Mode) -> None:
+    """A Raft leader that does not look ordered it: every node denies it, and again when it starts from its log."""
+    cluster = run_cluster(mode, [b"before"])
+    leader = cluster.nodes[cluster.leader or 0]
+    assert leader.replica is not None
+    leader.replica._order([(EntryKind.MEMBERSHIP, impossible_change())], cluster.clock(leader))
+    cluster.propose(leader.id, [b"after"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"after"]))
+    (index,) = (each.entry.index for each in cluster.truth if each.entry.kind is EntryKind.MEMBERSHIP)
+    assert all(index in node.denied for node in cluster.nodes)
+    for node in cluster.nodes:
+        cluster.crash(node.id)
+        cluster.boot(node.id)
+    cluster.propose(0, [b"again"])
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"again"]))
+    assert all(index in node.denied for node in cluster.nodes)
 
 
 def test_strangers_are_ignored() -> None:

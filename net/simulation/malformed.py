@@ -1,0 +1,90 @@
+"""What a liar says that no honest node could: true messages with a false field, false names, entries of no form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import msgpack
+
+from net.epoch import encode_switch
+from net.membership import all_voters, encode_membership
+from net.messages import (
+    Certificate,
+    CertificateNotice,
+    CommittedEntries,
+    ConsensusMessage,
+    EntryKind,
+    Forward,
+    Mode,
+    SnapshotChunk,
+    Vote,
+)
+from net.simulation.keys import roster_of
+
+_FORWARDS, _OTHERS = 0.02, 0.15
+"""How often a message gives way to, or goes with, one of these: forwards beside any, the others beside their kind."""
+
+
+def malformed(to: int, message: ConsensusMessage, n: int, random: Random) -> ConsensusMessage | None:
+    """Now and then something in place of, or beside, what a liar has to say to `to`."""
+    if random.random() < _FORWARDS:
+        return _forward(message.epoch, n, random)
+    if random.random() >= _OTHERS:
+        return None
+    match message:
+        case CertificateNotice():
+            return replace(message, certificate=_altered(message.certificate, random))
+        case CommittedEntries() if message.entries:
+            return _altered_history(message, random)
+        case SnapshotChunk():
+            total = random.choice((0, len(message.data), message.total_bytes - 1, message.total_bytes + 1, 1 << 40))
+            return replace(message, total_bytes=total)
+        case Vote():
+            return _in_another_name(to, message, n, random)
+    return None
+
+
+def _altered(certificate: Certificate, random: Random) -> Certificate:
+    """A true certificate under what its signatures do not cover, or with more of them than anybody checks."""
+    match random.randrange(4):
+        case 0:
+            return replace(certificate, epoch=random.choice((0, certificate.epoch + 1, 99)))
+        case 1:
+            return replace(certificate, parent=random.choice((b"", b"a parent that never was", bytes(32))))
+        case 2:
+            return replace(certificate, mode=Mode.RAFT)
+    strangers = [node for node in range(16) if node not in certificate.signers]
+    return replace(
+        certificate,
+        signers=(*certificate.signers, strangers[0]),
+        signatures=(*certificate.signatures, random.choice((b"", bytes(64), bytes(1000)))),
+    )
+
+
+def _altered_history(message: CommittedEntries, random: Random) -> CommittedEntries:
+    """True entries with altered proofs, or with witnesses that nobody asked for."""
+    if random.random() < 0.5:
+        entries = tuple(replace(each, certificate=_altered(each.certificate, random)) for each in message.entries)
+    else:
+        entries = tuple(replace(each, witness=each.certificate) for each in message.entries)
+    return replace(message, entries=entries)
+
+
+def _in_another_name(to: int, vote: Vote, n: int, random: Random) -> Vote:
+    """A vote of a node that said nothing of the kind: here, in a slot that is not begun, or in another view."""
+    voter = random.choice([node for node in range(n) if node != to])
+    height, view = vote.height + random.choice((0, 0, 5)), vote.view + random.choice((0, 0, 1))
+    return replace(vote, voter=voter, height=height, view=view, signature=random.choice((bytes(64), vote.signature)))
+
+
+def _forward(epoch: int, n: int, random: Random) -> Forward:
+    """A switch or a change of membership that can begin no epoch, in the forms in which it is hard to see."""
+    if random.random() < 0.5:
+        switch = encode_switch(Mode.RAFT, 0)
+        wrong = (b"", switch[:-1], switch + b"\0", b"\2" + switch[1:], switch[:-1] + b"\0", switch[:-1] + b"\xff")
+        return Forward(epoch, EntryKind.SWITCH, (random.choice(wrong),))
+    members = encode_membership(all_voters(roster_of(n)))
+    hint = random.choice((None, 0, 1.0, True, -1, 1 << 40, "0"))
+    change = msgpack.packb((random.choice((1, 1, 1.0, 2)), members, hint, random.randrange(n), bytes(64)))
+    return Forward(epoch, EntryKind.MEMBERSHIP, (random.choice((change, change, b"", members)),))
