@@ -1,0 +1,85 @@
+"""A node that lags among peers of whom one lies: whom it asks, and whose checkpoint it takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from net.fetching import Fetches, is_full
+from net.messages import AppendEntries, CommittedEntries, ConsensusMessage, FetchEntries, Mode
+from net.simulation.cluster import Cluster
+from net.simulation.invariants import SimulatedNode
+
+LAGGARD = 2
+LIAR = 3
+
+
+class LyingCluster(Cluster):
+    """Node 2 was away for 40 entries; to it, node 3 says only what the test lets it say."""
+
+    asked: Counter[int]
+
+    def _send(self, node: SimulatedNode, to: int, message: ConsensusMessage, waits_s: float) -> None:
+        if node.id == LAGGARD and isinstance(message, FetchEntries):
+            self.asked[to] += 1
+        if {node.id, to} != {LAGGARD, LIAR}:
+            super()._send(node, to, message, waits_s)
+
+
+def behind(mode: Mode) -> LyingCluster:
+    cluster = LyingCluster(4, 1, mode)
+    cluster.asked = Counter()
+    cluster.run(0.5)
+    cluster.cut([LAGGARD], [0, 1, 3])
+    for number in range(40):
+        cluster.propose(0, [b"payload %d" % number])
+        cluster.run(cluster.now + 0.05)
+    cluster.rejoin()
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [CommittedEntries(1, 10**9, ()), AppendEntries(9, 1, LIAR, 0, 0, 0, 0, ())],
+    ids=["claims to be far ahead", "speaks in a later epoch"],
+)
+def test_a_liar_that_speaks_all_the_time_does_not_get_every_question(lie: ConsensusMessage) -> None:
+    cluster = behind(Mode.BFT)
+    until = cluster.now + 2.0
+    while cluster.now < until:
+        cluster._deliver(LIAR, LAGGARD, lie)
+        cluster.run(cluster.now + 0.002)
+    node, other = cluster.nodes[LAGGARD].replica, cluster.nodes[0].replica
+    assert node is not None
+    assert other is not None
+    assert node.commit_index == other.commit_index >= 40
+    assert cluster.asked[LIAR] <= 2.0 / cluster.settings.resend_interval_s + 1
+
+
+def test_questions_go_round_among_those_that_say_they_are_ahead() -> None:
+    fetches = Fetches(0.25)
+    members = (0, 1, 2, 3)
+    assert fetches.says_it_is_ahead(3, members, 0.0) == 3
+    for peer in (3, 1, 3, 2, 3, 3):
+        assert fetches.says_it_is_ahead(peer, members, 0.1) is None, "one question at a time"
+    assert fetches.says_it_is_ahead(3, members, 0.3) == 1
+    assert fetches.says_it_is_ahead(3, members, 0.6) == 2
+    assert fetches.says_it_is_ahead(3, members, 0.9) == 3
+    assert fetches.says_it_is_ahead(1, members, 1.2) == 1, "3 was asked and has not spoken since"
+    fetches.says_it_is_ahead(2, members, 1.3)
+    assert fetches.says_it_is_ahead(3, (0, 1, 3), 1.5) == 3, "2 is no member any more"
+
+
+def test_entries_given_one_by_one_are_no_full_answer() -> None:
+    cluster = behind(Mode.BFT)
+    other = cluster.nodes[0].replica
+    assert other is not None
+    entries = other.history.slice(1, 8, 1 << 20)
+    answer = CommittedEntries(1, other.commit_index, entries)
+    assert is_full(answer, limit=8)
+    assert not is_full(replace(answer, entries=entries[:1]), limit=8)
+    assert not is_full(replace(answer, entries=()), limit=8)
+    everything = other.history.slice(1, 1 << 20, 1 << 30)
+    assert is_full(replace(answer, entries=everything), limit=1 << 20), "there is no more"
