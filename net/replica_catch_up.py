@@ -37,9 +37,10 @@ class ReplicaCatchUp(ReplicaOrdering):
         self._laggards = Laggards(_TRANSFERS, _SILENT_RESENDS * self._settings.resend_interval_s)
         self._taken: dict[int, Checkpoint] = {}
         self._votes = CheckpointVotes()
-        self._receiver = SnapshotReceiver()
-        self._source: int | None = None
-        self._distrusted: set[int] = set()
+        settings = self._settings
+        self._receiver = SnapshotReceiver(
+            2 * settings.resend_interval_s, settings.progress_timeout_max_s, settings.snapshot_chunk_bytes
+        )
 
     # -- decided entries -------------------------------------------------------------------------------------------
 
@@ -207,32 +208,23 @@ class ReplicaCatchUp(ReplicaOrdering):
                 self._out.append(Send(peer, chunk))
 
     def _on_snapshot_chunk(self, sender: int, chunk: SnapshotChunk, now: float) -> None:
-        certificate = chunk.certificate
-        if certificate.index <= self.commit_index or not self._may_send_snapshot(sender, now):
+        receiver, certificate = self._receiver, chunk.certificate
+        if receiver.index <= self.commit_index:
+            receiver.give_up()
+        if certificate.index <= self.commit_index or not receiver.admits(sender, now):
             return
         try:
-            if not self._receiver.knows(certificate):
+            if not receiver.knows(certificate):
                 self._check(certificate)
-            self._source = sender
-            whole = self._receiver.take(chunk, now)
+            whole = receiver.take(sender, chunk, now)
         except CheckpointError as error:
-            self._distrusted.add(sender)
-            self._source = None
+            receiver.set_aside(sender, now)
             self._absorb([Evidence(sender, f"sent a false checkpoint: {error}", b"")], now)
             return
         if whole is not None:
-            self._source = None
-            self._distrusted.clear()
             self._restore_from(whole, now)
-        elif self._receiver.index:
-            self._out.append(Send(sender, FetchSnapshot(self.epoch, self._receiver.index, self._receiver.offset)))
-
-    def _may_send_snapshot(self, sender: int, now: float) -> bool:
-        """One peer at a time, another only where that one has fallen silent; none that has sent a false one."""
-        if sender in self._distrusted:
-            return False
-        silent = now >= self._receiver.progress_at + 2 * self._settings.resend_interval_s
-        return self._source in (None, sender) or silent
+        elif receiver.asks(now, self._settings.resend_interval_s):
+            self._out.append(Send(sender, FetchSnapshot(self.epoch, receiver.index, receiver.offset)))
 
     def _check(self, certificate: CheckpointCertificate) -> None:
         check_certificate(certificate, self.membership, self.verifier)

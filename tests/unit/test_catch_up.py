@@ -7,8 +7,18 @@ from dataclasses import replace
 
 import pytest
 
+from net.consensus import Send
 from net.fetching import Fetches, is_full
-from net.messages import AppendEntries, CommittedEntries, ConsensusMessage, FetchEntries, Mode
+from net.messages import (
+    AppendEntries,
+    CommittedEntries,
+    ConsensusMessage,
+    FetchEntries,
+    FetchSnapshot,
+    Mode,
+    SnapshotChunk,
+)
+from net.settings import ConsensusSettings
 from net.simulation.cluster import Cluster
 from net.simulation.invariants import SimulatedNode
 
@@ -83,3 +93,71 @@ def test_entries_given_one_by_one_are_no_full_answer() -> None:
     assert not is_full(replace(answer, entries=()), limit=8)
     everything = other.history.slice(1, 1 << 20, 1 << 30)
     assert is_full(replace(answer, entries=everything), limit=1 << 20), "there is no more"
+
+
+def waiting_for_a_checkpoint() -> tuple[LyingCluster, SnapshotChunk]:
+    """Node 2 comes back behind where the others cut their logs; and the first chunk that it needs."""
+    settings = ConsensusSettings(checkpoint_interval_entries=6, snapshot_chunk_bytes=64, retained_entries=8)
+    cluster = LyingCluster(4, 1, Mode.BFT, settings=settings)
+    cluster.asked = Counter()
+    cluster.run(0.5)
+    cluster.crash(LAGGARD)
+    for number in range(40):
+        cluster.propose(0, [b"payload %d" % number])
+        cluster.run(cluster.now + 0.05)
+    cluster.run(cluster.now + 1.0)
+    source = cluster.nodes[0].replica
+    assert source is not None
+    assert source._stable is not None
+    cluster.boot(LAGGARD)
+    first = source._stable.chunk(1, 0, 64)
+    assert first is not None
+    assert first.total_bytes > 2 * len(first.data)
+    return cluster, first
+
+
+def has_caught_up(cluster: Cluster) -> bool:
+    node, other = cluster.nodes[LAGGARD].replica, cluster.nodes[0].replica
+    return node is not None and other is not None and node.commit_index == other.commit_index
+
+
+@pytest.mark.parametrize("extra", [0, 1], ids=["garbage", "another length"])
+def test_a_first_chunk_from_a_liar_neither_stops_a_checkpoint_nor_puts_the_blame_on_others(extra: int) -> None:
+    cluster, first = waiting_for_a_checkpoint()
+    cluster._deliver(LIAR, LAGGARD, replace(first, total_bytes=first.total_bytes + extra, data=bytes(64)))
+    before = cluster.message_counts.get("FetchSnapshot", 0)
+    assert cluster.run(cluster.now + 5.0, lambda: has_caught_up(cluster))
+    assert [each.culprit for each in cluster.nodes[LAGGARD].evidence] == []
+    assert cluster.message_counts["FetchSnapshot"] - before < 2 * first.total_bytes / 64 + 10
+
+
+def test_a_drip_of_bytes_does_not_keep_the_turn() -> None:
+    cluster, first = waiting_for_a_checkpoint()
+    for number in range(20):
+        drop = replace(first, offset=number, data=first.data[number : number + 1])
+        cluster._deliver(LIAR, LAGGARD, drop)
+        cluster.run(cluster.now + 0.4, lambda: has_caught_up(cluster))
+        if has_caught_up(cluster):
+            return
+    pytest.fail("one byte every 0.4 s kept the others away")
+
+
+def test_who_sends_all_of_a_false_checkpoint_is_named_and_may_not_try_again_at_once() -> None:
+    cluster, first = waiting_for_a_checkpoint()
+    whole = replace(first, data=bytes(first.total_bytes))
+    for _ in range(5):
+        cluster._deliver(LIAR, LAGGARD, whole)
+    assert [each.culprit for each in cluster.nodes[LAGGARD].evidence] == [LIAR]
+    assert cluster.run(cluster.now + 5.0, lambda: has_caught_up(cluster))
+
+
+def test_a_chunk_that_was_lost_is_asked_for_again_and_no_more_often() -> None:
+    cluster, first = waiting_for_a_checkpoint()
+    node = cluster.nodes[LAGGARD].replica
+    assert node is not None
+    asked = []
+    for number in range(100):
+        effects = node.step(1, first, cluster.now + number * 0.005)
+        asked += [each for each in effects if isinstance(each, Send) and isinstance(each.message, FetchSnapshot)]
+    assert len(asked) == 2, "at once, and after the resend interval"
+    assert {each.message for each in asked} == {FetchSnapshot(1, first.certificate.index, 64)}
