@@ -329,7 +329,7 @@ class Replica(ReplicaCatchUp):
                 self._future.append((sender, message))
             self._fetch(sender, now)
         elif isinstance(message, Forward):
-            self._on_forward(message, now)
+            self._on_forward(sender, message, now)
         elif isinstance(message, _RAFT_MESSAGES):
             if self._raft is not None:
                 self._absorb(self._raft.step(sender, message, now), now)

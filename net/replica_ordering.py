@@ -110,18 +110,18 @@ class ReplicaOrdering(ReplicaLog):
         elif leader is not None and leader != self.node:
             self._forward((leader,), waiting)
 
-    def _on_forward(self, message: Forward, now: float) -> None:
+    def _on_forward(self, sender: int, message: Forward, now: float) -> None:
         if message.kind not in _FORWARDED:
             return
         contents: list[Content] = [(message.kind, payload) for payload in message.payloads]
         if self._raft is not None and self._raft.role == "leader":
             self._order(self._not_in_flight(self._raft, contents), now)
         elif self._raft is None:
-            self._absorb_bft(self._byzantine.on_forward(contents, now), now)
+            self._absorb_bft(self._byzantine.on_forward(sender, contents, now), now)
         elif self._bft is not None:
             # AUTO's Raft leader asks for witnesses.
             wanted = [content for content in contents if self._critical(content[1])]
-            self._absorb_bft(self._bft.on_forward(wanted, now), now)
+            self._absorb_bft(self._bft.on_forward(sender, wanted, now), now)
 
     def _not_in_flight(self, raft: RaftCore, contents: list[Content]) -> list[Content]:
         """Drop what was forwarded before and waits here already."""
@@ -173,7 +173,7 @@ class ReplicaOrdering(ReplicaLog):
             self._forward(self.peers, wanted)
             bft.want(wanted, now)
         else:
-            self._absorb_bft(bft.on_forward(wanted, now), now, pump=False)
+            self._absorb_bft(bft.on_forward(self.node, wanted, now), now, pump=False)
         self._pump_auto(now)
 
     # -- effects of the cores --------------------------------------------------------------------------------------
