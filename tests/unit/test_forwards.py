@@ -7,6 +7,7 @@ import pytest
 from net.consensus import Send
 from net.decided import ASKED_KEPT, DECIDED_KEPT, Decided
 from net.messages import EntryKind, Forward, Mode
+from net.settings import ConsensusSettings
 from net.simulation.cluster import Cluster
 from net.submissions import Content
 
@@ -87,3 +88,41 @@ def test_what_is_known_of_the_decided_is_bounded() -> None:
     assert all(decided.is_late(2, content, 0.0) for content in many[10:])
     assert len(decided._digests) == DECIDED_KEPT
     assert len(decided._asked[2]) == ASKED_KEPT
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_leader_whose_full_queue_dropped_its_own_submission_orders_it_later(mode: Mode) -> None:
+    settings = ConsensusSettings(pending_limit=4, bft_window=1)
+    cluster = Cluster(4, 1, mode, settings=settings, critical=lambda payload: payload.startswith(b"critical"))
+    cluster.run(1.5)
+    leader = cluster.leader
+    assert leader is not None
+    node = cluster.nodes[leader]
+    assert node.replica is not None
+    if mode is Mode.RAFT:
+        # A transfer that comes to nothing: proposals wait, and there is no room for all of them.
+        away = (leader + 1) % 4
+        cluster.crash(away)
+        cluster.apply(node, node.replica.transfer_leadership(away, cluster.clock(node)))
+    for number in range(5):
+        forward = Forward(1, EntryKind.DATA, tuple(b"critical %d.%d" % (number, part) for part in range(2)))
+        cluster.apply(node, node.replica.step((leader + 2) % 4, forward, cluster.clock(node)))
+    cluster.propose(leader, [b"mine"])
+    assert cluster.run(cluster.now + 4.0, lambda: node.replica is not None and node.replica.pending == 0)
+    cluster.run(cluster.now + 3.0)
+    assert cluster.payloads().count(b"mine") == 1
+
+
+def test_a_leader_knows_its_own_critical_submission_again_where_it_is_under_way_with_its_witness() -> None:
+    cluster = Cluster(4, 1, Mode.AUTO, critical=lambda payload: payload.startswith(b"critical"))
+    cluster.run(1.0)
+    leader = cluster.leader
+    assert leader is not None
+    node = cluster.nodes[leader]
+    assert node.replica is not None
+    cluster.propose(leader, [b"critical"])
+    raft = node.replica._raft
+    assert raft is not None
+    assert cluster.run(cluster.now + 1.0, lambda: any(kind is EntryKind.WITNESSED for kind, _ in raft.undecided))
+    again: list[Content] = [(EntryKind.DATA, b"critical"), X]
+    assert node.replica._not_in_flight(raft, again) == [X]
