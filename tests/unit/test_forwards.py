@@ -126,3 +126,16 @@ def test_a_leader_knows_its_own_critical_submission_again_where_it_is_under_way_
     assert cluster.run(cluster.now + 1.0, lambda: any(kind is EntryKind.WITNESSED for kind, _ in raft.undecided))
     again: list[Content] = [(EntryKind.DATA, b"critical"), X]
     assert node.replica._not_in_flight(raft, again) == [X]
+
+
+@pytest.mark.parametrize("node_id", [0, 1], ids=["at the leader", "at a follower"])
+def test_what_was_lost_is_handed_over_again_however_much_is_decided_behind_it(node_id: int) -> None:
+    cluster = decided_once()
+    node = cluster.nodes[node_id]
+    assert node.replica is not None
+    # As if it had been handed over, and lost.
+    node.replica._submissions.add([(EntryKind.DATA, b"lost")])
+    for number in range(20):
+        cluster.propose(node_id, [b"behind it %d" % number])
+        cluster.run(cluster.now + 0.2)
+    assert cluster.payloads().count(b"lost") == 1
