@@ -39,8 +39,9 @@ class AutoQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def holds(self, content: Content) -> bool:
-        return content in self._queue
+    def contents(self) -> set[Content]:
+        """What waits here."""
+        return set(self._queue)
 
     def add(self, contents: Iterable[Content]) -> None:
         """Queue `contents`; past the bound they are dropped, and whoever submitted them hands them over again.

@@ -48,22 +48,25 @@ every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from net import bft_repeat
 from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.bft_voting import BftVoting
-from net.certificate import CertificateError, first_quorum
+from net.certificate import CertificateError, Verifier, first_quorum
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send
-from net.durable import CertificateRecord, InstallRecord, encode_record
+from net.decided import Decided
+from net.durable import CertificateRecord, InstallRecord, Record, encode_record
+from net.epoch import Epoch
 from net.messages import (
     DECIDING,
     Certificate,
     CertificateNotice,
     Committed,
     ConsensusMessage,
+    EntryKind,
     EvidenceNotice,
     FetchBlock,
     Forward,
@@ -73,6 +76,7 @@ from net.messages import (
     Vote,
 )
 from net.payload_batch import contents_of
+from net.settings import ConsensusSettings
 from net.submissions import Content
 
 _UNCHECKED_MAX = 64
@@ -84,6 +88,22 @@ class SafetyViolation(RuntimeError):
 
 class BftCore(BftVoting):
     """One replica's Byzantine state machine, of an epoch's log or of the witness log beside an AUTO epoch."""
+
+    def __init__(
+        self,
+        node: int,
+        epoch: Epoch,
+        witness: bool,
+        sign: Callable[[bytes], bytes],
+        verifier: Verifier,
+        settings: ConsensusSettings,
+        validate: Callable[[EntryKind, bytes], bool],
+        voting: bool = True,
+    ) -> None:
+        """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""
+        super().__init__(node, epoch, witness, sign, verifier, settings, validate, voting)
+        # Who misses what it submitted says so every progress timeout.
+        self._decided = Decided(0.75 * settings.progress_timeout_s)
 
     # -- what the replica asks ----------------------------------------------------------------------------------------
 
@@ -139,8 +159,14 @@ class BftCore(BftVoting):
         self._propose_where_possible(now)
         return self._take(now)
 
-    def on_forward(self, contents: Sequence[Content], now: float) -> list[Effect]:
-        """Contents of another node: a leader proposes what is not in flight yet; others watch that it is proposed."""
+    def on_forward(self, sender: int, contents: Sequence[Content], now: float) -> list[Effect]:
+        """Contents of another node: a leader proposes what is not in flight yet; others watch that it is proposed.
+
+        What is decided already is neither, or two nodes that take each other for the leader would pass it on for ever;
+        but see `net.decided` for equal bytes that are meant once more. This node itself knows what it misses.
+        """
+        if sender != self.node:
+            contents = [each for each in contents if not self._decided.is_late(sender, each, now)]
         if self.leader == self.node:
             flying = set(self._queue)
             for block in self.blocks.values():
@@ -155,13 +181,10 @@ class BftCore(BftVoting):
 
     def want(self, contents: Iterable[Content], now: float) -> None:
         """These must be decided in time, or the leader loses its view."""
-        # A forward that was long under way asks for what is decided already. Not so for a witness: each is used once,
-        # so what is ordered twice needs two.
-        recent = () if self.witness else self.recent.values()
-        decided = {each for proposal, _ in recent for each in contents_of(proposal.kind, proposal.payload)}
         for content in contents:
             room = len(self._wanted) < self._settings.pending_limit
-            if room and content not in decided and self._acceptable(*content):
+            # A forward that was long under way asks for what is decided already.
+            if room and content not in self._decided and self._acceptable(*content):
                 self._wanted[content] = None
         self._watch(now)
 
@@ -283,7 +306,19 @@ class BftCore(BftVoting):
         self._out.append(Commit((committed,)))
         for content in contents_of(committed.entry.kind, committed.entry.payload):
             self._wanted.pop(content, None)
+        self._remember(committed)
         self._settle(committed, block)
+
+    def _remember(self, committed: Committed) -> None:
+        """Not for a witness: each is used once, so what is ordered twice needs two."""
+        if not self.witness:
+            self._decided.add(contents_of(committed.entry.kind, committed.entry.payload))
+
+    def restore(self, record: Record) -> Sequence[Committed]:
+        decided = super().restore(record)
+        for committed in decided:
+            self._remember(committed)
+        return decided
 
     def _after_decision(self, now: float) -> None:
         self._barren_views = 0

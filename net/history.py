@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from net.messages import Committed
 
+ENTRY_BYTES = 512
+"""What an entry counts beside its payload where the size of an answer is bounded."""
+
 
 class History:
     """Committed raw entries, contiguous up to `last_index`, at most `limit` of them.
@@ -65,7 +68,7 @@ class History:
         offset = first_index - self.first_index
         for committed in self._entries[offset : offset + limit]:
             found.append(committed)
-            size += len(committed.entry.payload) + 512
+            size += len(committed.entry.payload) + ENTRY_BYTES
             if size >= limit_bytes:
                 break
         return tuple(found)

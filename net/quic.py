@@ -258,7 +258,7 @@ class Endpoint(PeerLinks):
             touched.append(link)
         # What the messages set off in this turn of the loop leaves together with what is due anyway.
         for link in dict.fromkeys(touched):
-            link.handle_events()
+            self._handle_events(link)
             self.mark_dirty(link)
 
     def _route(self, data: bytes, address: Address) -> Link | None:
@@ -287,7 +287,7 @@ class Endpoint(PeerLinks):
         redeemed: list[int] = []
 
         def redeem(ticket: bytes) -> tls.SessionTicket | None:
-            held = self._tickets.redeem(ticket) if self.settings.zero_rtt else None
+            held = self._redeem(ticket) if self.settings.zero_rtt else None
             if held is None:
                 return None
             redeemed.append(held[1])

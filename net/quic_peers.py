@@ -235,6 +235,21 @@ class PeerLinks:
         """The peer no longer uses this id."""
         self._routes.pop(connection_id, None)
 
+    def _handle_events(self, link: Link) -> None:
+        """What breaks while a link acts on what it heard ends that link only: others wait behind it."""
+        try:
+            link.handle_events()
+        except Exception as error:
+            self._report(error, "an event of a connection broke it")
+            link.close("internal error", refused=link.state is not LinkState.UP)
+
+    def _redeem(self, ticket: bytes) -> tuple[tls.SessionTicket, int] | None:
+        """The ticket and whose it is, once, where that is a member still: tickets outlive a restart, with whose roster
+        a member may be gone. Whose entry has run out proves nothing any more, so nothing is read under its ticket."""
+        held = self._tickets.redeem(ticket)
+        peer = None if held is None else self._peers.get(held[1])
+        return None if peer is None or peer.entry.expired() else held
+
     def link_up(self, link: Link, peer_id: int) -> None:
         """`link` is proven. It replaces an older one: a peer that was killed and is back proves itself anew."""
         peer = self._peers[peer_id]
@@ -320,7 +335,7 @@ class PeerLinks:
             self._arm_timer(link)
             return
         link.quic.handle_timer(now=max(due, now))
-        link.handle_events()
+        self._handle_events(link)
         self.mark_dirty(link)
         self.flush()
 

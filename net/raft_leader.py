@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -76,6 +76,13 @@ class RaftLeader(RaftElection):
     def transferring_to(self) -> int | None:
         """The node that leadership is being handed to."""
         return None if self._transfer is None else self._transfer.to
+
+    @property
+    def undecided(self) -> Iterator[Content]:
+        """What this log holds and nobody has committed yet, and what waits for the end of a transfer."""
+        for entry in self.log.slice(self.commit_index + 1, self.log.last_index - self.commit_index):
+            yield (entry.kind, entry.payload)
+        yield from () if self._transfer is None else self._transfer.held
 
     # -- taking and losing the lead --------------------------------------------------------------------------------
 

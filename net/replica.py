@@ -332,7 +332,7 @@ class Replica(ReplicaCatchUp):
         elif isinstance(message, Forward):
             if message.kind is EntryKind.MEMBERSHIP:
                 message = self._with_possible_changes(message)
-            self._on_forward(message, now)
+            self._on_forward(sender, message, now)
         elif isinstance(message, _RAFT_MESSAGES):
             if self._raft is not None:
                 self._absorb(self._raft.step(sender, message, now), now)

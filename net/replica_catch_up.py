@@ -7,6 +7,7 @@ from dataclasses import replace
 from net.certificate import CertificateError, entry_digest, verify_certificate
 from net.checkpoint import Checkpoint, CheckpointError, CheckpointVotes, check_certificate, sign_checkpoint
 from net.consensus import Evidence, RestoreState, RewriteLog, Send
+from net.fetching import FETCH_BYTES, Fetches, is_full
 from net.laggards import Laggards
 from net.messages import (
     CheckpointCertificate,
@@ -21,7 +22,6 @@ from net.messages import (
 from net.replica_ordering import ReplicaOrdering
 from net.snapshot_transfer import CertifiedCheckpoint, SnapshotReceiver
 
-_FETCH_BYTES = 1 << 20
 _OWN_CHECKPOINTS_KEPT = 4
 _TRANSFERS = 8
 _SILENT_RESENDS = 4
@@ -31,15 +31,16 @@ class ReplicaCatchUp(ReplicaOrdering):
     """Checkpoints of this node, and everything between nodes that are not equally far."""
 
     def _start_catching_up(self) -> None:
-        self._fetched_at = float("-inf")
+        self._fetches = Fetches(self._settings.resend_interval_s)
         self._heartbeat_at = float("-inf")
         self._answered_at: dict[int, float] = {}
         self._laggards = Laggards(_TRANSFERS, _SILENT_RESENDS * self._settings.resend_interval_s)
         self._taken: dict[int, Checkpoint] = {}
         self._votes = CheckpointVotes()
-        self._receiver = SnapshotReceiver()
-        self._source: int | None = None
-        self._distrusted: set[int] = set()
+        settings = self._settings
+        self._receiver = SnapshotReceiver(
+            2 * settings.resend_interval_s, settings.progress_timeout_max_s, settings.snapshot_chunk_bytes
+        )
 
     # -- decided entries -------------------------------------------------------------------------------------------
 
@@ -58,11 +59,15 @@ class ReplicaCatchUp(ReplicaOrdering):
             self._answered_at[peer] = now
             self._out.append(Send(peer, CommittedEntries(self.epoch, self.commit_index, ())))
 
-    def _fetch(self, peer: int, now: float, at_once: bool = False) -> None:
-        if at_once or now >= self._fetched_at + self._settings.resend_interval_s:
-            self._fetched_at = now
-            first = self.history.last_index + 1
-            self._out.append(Send(peer, FetchEntries(self.epoch, first, self._settings.message_entries)))
+    def _fetch(self, peer: int, now: float) -> None:
+        """`peer` seems to be ahead: ask whose turn it is, it or another (`net.fetching`)."""
+        turn = self._fetches.says_it_is_ahead(peer, self.peers, now)
+        if turn is not None:
+            self._ask_for_entries(turn)
+
+    def _ask_for_entries(self, peer: int) -> None:
+        first = self.history.last_index + 1
+        self._out.append(Send(peer, FetchEntries(self.epoch, first, self._settings.message_entries)))
 
     def _on_fetch(self, sender: int, message: FetchEntries, now: float) -> None:
         if message.first_index < self.history.first_index:
@@ -70,7 +75,7 @@ class ReplicaCatchUp(ReplicaOrdering):
             return
         self._laggards.has_reached(sender, message.first_index - 1, now)
         limit = min(message.limit, self._settings.message_entries)
-        entries = self.history.slice(message.first_index, limit, _FETCH_BYTES)
+        entries = self.history.slice(message.first_index, limit, FETCH_BYTES)
         if entries:
             self._out.append(Send(sender, CommittedEntries(self.epoch, self.commit_index, entries)))
 
@@ -86,8 +91,13 @@ class ReplicaCatchUp(ReplicaOrdering):
             advanced = True
         # Within a Raft epoch the leader's AppendEntries bring the rest.
         same_raft_epoch = message.epoch == self.epoch and self._raft is not None
-        if message.commit_index > self.commit_index and not same_raft_epoch:
-            self._fetch(sender, now, at_once=advanced)
+        if message.commit_index <= self.commit_index or same_raft_epoch:
+            return
+        if advanced and is_full(message, self._settings.message_entries):
+            self._fetches.ask(sender, now)
+            self._ask_for_entries(sender)
+        else:
+            self._fetch(sender, now)
 
     def _install(self, sender: int, committed: Committed, now: float) -> bool:
         """Take one decided entry from a peer, along the hash chain and, in a Byzantine epoch, by its certificate."""
@@ -198,32 +208,23 @@ class ReplicaCatchUp(ReplicaOrdering):
                 self._out.append(Send(peer, chunk))
 
     def _on_snapshot_chunk(self, sender: int, chunk: SnapshotChunk, now: float) -> None:
-        certificate = chunk.certificate
-        if certificate.index <= self.commit_index or not self._may_send_snapshot(sender, now):
+        receiver, certificate = self._receiver, chunk.certificate
+        if receiver.index <= self.commit_index:
+            receiver.give_up()
+        if certificate.index <= self.commit_index or not receiver.admits(sender, now):
             return
         try:
-            if not self._receiver.knows(certificate):
+            if not receiver.knows(certificate):
                 self._check(certificate)
-            self._source = sender
-            whole = self._receiver.take(chunk, now)
+            whole = receiver.take(sender, chunk, now)
         except CheckpointError as error:
-            self._distrusted.add(sender)
-            self._source = None
+            receiver.set_aside(sender, now)
             self._absorb([Evidence(sender, f"sent a false checkpoint: {error}", b"")], now)
             return
         if whole is not None:
-            self._source = None
-            self._distrusted.clear()
             self._restore_from(whole, now)
-        elif self._receiver.index:
-            self._out.append(Send(sender, FetchSnapshot(self.epoch, self._receiver.index, self._receiver.offset)))
-
-    def _may_send_snapshot(self, sender: int, now: float) -> bool:
-        """One peer at a time, another only where that one has fallen silent; none that has sent a false one."""
-        if sender in self._distrusted:
-            return False
-        silent = now >= self._receiver.progress_at + 2 * self._settings.resend_interval_s
-        return self._source in (None, sender) or silent
+        elif receiver.asks(now, self._settings.resend_interval_s):
+            self._out.append(Send(sender, FetchSnapshot(self.epoch, receiver.index, receiver.offset)))
 
     def _check(self, certificate: CheckpointCertificate) -> None:
         check_certificate(certificate, self.membership, self.verifier)

@@ -202,7 +202,9 @@ class ReplicaLog:
     def _settle(self, entry: Entry) -> None:
         """Strike off what was submitted here and is decided now."""
         for content in contents_of(entry.kind, entry.payload):
-            if self._submissions.settle(content):
+            oldest = self._submissions.oldest
+            # Whatever is submitted behind one that was lost must not put off that this one is handed over again.
+            if self._submissions.settle(content) and content == oldest:
                 self._hand_over_at = None
             if self._auto is not None:
                 self._auto.settle(content)

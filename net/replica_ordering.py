@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Send, TakeCheckpoint
+from net.durable import RecordError, decode_witness
 from net.epoch import Epoch, decode_switch
 from net.membership import MembershipError
 from net.membership_change import next_epoch, readmission, sign_change
@@ -103,32 +105,45 @@ class ReplicaOrdering(ReplicaLog):
             return
         self._hand_over_at = now + self._settings.progress_timeout_s
         leader = self.leader
-        if self._raft is None and not (leader == self.node and self.voting):
+        if leader == self.node and self.voting:
+            self._order_again(waiting, now)
+        elif self._raft is None:
             # Everybody hears of it, so that a leader that ignores it loses its view.
             self._forward(self.peers, waiting)
             self._byzantine.want(waiting, now)
         elif leader is not None and leader != self.node:
             self._forward((leader,), waiting)
 
-    def _on_forward(self, message: Forward, now: float) -> None:
+    def _order_again(self, contents: list[Content], now: float) -> None:
+        """This node leads: what it submitted itself and its full queue dropped is not on its way."""
+        raft = self._raft
+        if raft is None:
+            self._absorb_bft(self._byzantine.on_forward(self.node, contents, now), now)
+        elif raft.role == "leader":
+            self._order(self._not_in_flight(raft, contents), now)
+
+    def _on_forward(self, sender: int, message: Forward, now: float) -> None:
         if message.kind not in _FORWARDED:
             return
         contents: list[Content] = [(message.kind, payload) for payload in message.payloads]
         if self._raft is not None and self._raft.role == "leader":
             self._order(self._not_in_flight(self._raft, contents), now)
         elif self._raft is None:
-            self._absorb_bft(self._byzantine.on_forward(contents, now), now)
+            self._absorb_bft(self._byzantine.on_forward(sender, contents, now), now)
         elif self._bft is not None:
             # AUTO's Raft leader asks for witnesses.
             wanted = [content for content in contents if self._critical(content[1])]
-            self._absorb_bft(self._bft.on_forward(wanted, now), now)
+            self._absorb_bft(self._bft.on_forward(sender, wanted, now), now)
 
     def _not_in_flight(self, raft: RaftCore, contents: list[Content]) -> list[Content]:
-        """Drop what was forwarded before and waits here already."""
-        tail = raft.log.slice(raft.commit_index + 1, raft.log.last_index - raft.commit_index)
-        flying = {content for entry in tail for content in contents_of(entry.kind, entry.payload)}
-        auto = self._auto
-        return [each for each in contents if each not in flying and not (auto is not None and auto.holds(each))]
+        """Drop what was handed over before and waits here already."""
+        flying = set() if self._auto is None else self._auto.contents()
+        for kind, payload in raft.undecided:
+            if kind is EntryKind.WITNESSED:
+                with suppress(RecordError):
+                    _, kind, payload = decode_witness(payload)
+            flying.update(contents_of(kind, payload))
+        return [each for each in contents if each not in flying]
 
     def _ask_for_readmission(self, now: float) -> None:
         """A voter whose disk was lost votes again once an epoch names the disk that it has now."""
@@ -173,7 +188,7 @@ class ReplicaOrdering(ReplicaLog):
             self._forward(self.peers, wanted)
             bft.want(wanted, now)
         else:
-            self._absorb_bft(bft.on_forward(wanted, now), now, pump=False)
+            self._absorb_bft(bft.on_forward(self.node, wanted, now), now, pump=False)
         self._pump_auto(now)
 
     # -- effects of the cores --------------------------------------------------------------------------------------

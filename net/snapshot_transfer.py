@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from net.checkpoint import CHECKPOINT_BYTES_MAX, Checkpoint, CheckpointError, decode_checkpoint
 from net.messages import CheckpointCertificate, SnapshotChunk
 
+_ASIDE = 16
+"""How many times the patience that it has used up a peer is set aside."""
+
 
 @dataclass(frozen=True)
 class CertifiedCheckpoint:
@@ -36,18 +39,44 @@ def assemble(certificate: CheckpointCertificate, data: bytes) -> CertifiedCheckp
 
 
 class SnapshotReceiver:
-    """Collects the chunks of one checkpoint at a time, each asked for when the one before has come.
+    """Collects the chunks of one checkpoint from one peer at a time, each asked for when the one before has come.
 
-    The caller has checked the certificate of every chunk that it gives, and says when time has passed (`give_up`).
+    A certificate says what the whole must be, not how long it is nor what is in a piece: so pieces of two peers are
+    never put together, and who sends a false whole has made all of it. The caller has checked the certificate of every
+    chunk that it gives.
+
+    A peer keeps its turn while it keeps the pace of a chunk in `patience_s`, which bounds the whole transfer too; then
+    whoever else has one takes over, and the slow one is set aside for a while. With every such change the patience
+    doubles, up to `patience_max_s`: on a slow network all would take turns else, and none would ever end.
     """
 
-    __slots__ = ("_certificate", "_data", "_total_bytes", "progress_at")
+    __slots__ = (
+        "_aside_until",
+        "_asked_at",
+        "_asked_for",
+        "_began_at",
+        "_certificate",
+        "_chunk_bytes",
+        "_data",
+        "_patience_max_s",
+        "_patience_min_s",
+        "_patience_s",
+        "_progress_at",
+        "_source",
+        "_total_bytes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float, patience_max_s: float, chunk_bytes: int) -> None:
+        self._patience_s = self._patience_min_s = patience_s
+        self._patience_max_s = max(patience_s, patience_max_s)
+        self._chunk_bytes = chunk_bytes
+        self._source: int | None = None
         self._certificate: CheckpointCertificate | None = None
         self._data = bytearray()
         self._total_bytes = 0
-        self.progress_at = float("-inf")
+        self._began_at = self._progress_at = self._asked_at = float("-inf")
+        self._asked_for: tuple[int | None, int, int] | None = None
+        self._aside_until: dict[int, float] = {}
 
     @property
     def index(self) -> int:
@@ -63,29 +92,72 @@ class SnapshotReceiver:
         """Whether this very certificate was checked before."""
         return certificate == self._certificate
 
-    def take(self, chunk: SnapshotChunk, now: float) -> CertifiedCheckpoint | None:
-        """Add `chunk` where it fits; the checkpoint once it is whole. A newer one takes an older one's place.
+    def admits(self, sender: int, now: float) -> bool:
+        """Whether it is the turn of `sender`: it has begun, or nobody has, or who has is overdue."""
+        if now < self._aside_until.get(sender, float("-inf")):
+            return False
+        return self._source in (None, sender) or now >= self._due_at
 
-        Raises `CheckpointError` where the whole is not what was signed; collecting then begins anew.
+    @property
+    def _due_at(self) -> float:
+        earned = self._patience_s * (2 + len(self._data) // self._chunk_bytes)
+        return min(self._progress_at + self._patience_s, self._began_at + earned)
+
+    def take(self, sender: int, chunk: SnapshotChunk, now: float) -> CertifiedCheckpoint | None:
+        """Add `chunk` of a `sender` that is admitted, where it fits; the checkpoint once it is whole.
+
+        Raises `CheckpointError` where the whole is not what was signed: all of it came from `sender`.
         """
         if not 0 < chunk.total_bytes <= CHECKPOINT_BYTES_MAX:
             raise CheckpointError(f"a checkpoint of {chunk.total_bytes} bytes; {CHECKPOINT_BYTES_MAX} are the limit")
-        if chunk.certificate.index > self.index:
-            self.give_up()
-            self._certificate, self._total_bytes = chunk.certificate, chunk.total_bytes
-        fits = chunk.certificate.index == self.index and chunk.total_bytes == self._total_bytes
-        if not fits or chunk.offset != len(self._data) or not chunk.data:
+        self._turn_to(sender, chunk, now)
+        if chunk.certificate.index != self.index or chunk.offset != len(self._data) or not chunk.data:
             return None
         self._data += chunk.data
-        self.progress_at = now
+        self._progress_at = now
         if len(self._data) < self._total_bytes:
             return None
-        certificate, data = chunk.certificate, bytes(self._data)
+        data = bytes(self._data)
         self.give_up()
-        return assemble(certificate, data)
+        whole = assemble(chunk.certificate, data)
+        self._patience_s = self._patience_min_s
+        return whole
+
+    def _turn_to(self, sender: int, chunk: SnapshotChunk, now: float) -> None:
+        """What was collected counts only for `sender` and this very checkpoint."""
+        certificate = chunk.certificate
+        if sender != self._source:
+            if self._source is not None:
+                self.set_aside(self._source, now)
+            self._source = sender
+            self._began_at = self._progress_at = now
+        elif certificate.index < self.index:
+            return
+        elif certificate.index == self.index:
+            if chunk.total_bytes != self._total_bytes:
+                raise CheckpointError(f"one checkpoint of {self._total_bytes} and of {chunk.total_bytes} bytes")
+            return
+        # Who begins a newer one has not begun later because of it, or it could begin for ever.
+        self._certificate, self._total_bytes = certificate, chunk.total_bytes
+        self._data = bytearray()
+
+    def asks(self, now: float, again_after_s: float) -> bool:
+        """Whether the next chunk should be asked for now: it never was, or that brought nothing for so long."""
+        wanted = (self._source, self.index, self.offset)
+        if wanted == self._asked_for and now < self._asked_at + again_after_s:
+            return False
+        self._asked_for, self._asked_at = wanted, now
+        return True
+
+    def set_aside(self, sender: int, now: float) -> None:
+        """`sender` was too slow, or told a lie: others first, for a while."""
+        if sender == self._source:
+            self.give_up()
+        self._aside_until[sender] = now + _ASIDE * self._patience_s
+        self._patience_s = min(2 * self._patience_s, self._patience_max_s)
 
     def give_up(self) -> None:
-        """Forget what was collected."""
-        self._certificate = None
+        """Forget what was collected, and from whom."""
+        self._source = self._certificate = None
         self._data = bytearray()
         self._total_bytes = 0

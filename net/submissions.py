@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from net.messages import EntryKind
@@ -28,7 +29,7 @@ class Submissions:
     __slots__ = ("_count", "_counts", "_limit", "_slow", "_under_way", "handed_to", "owes_more")
 
     def __init__(self, limit: int) -> None:
-        self._counts: dict[Content, int] = {}
+        self._counts: OrderedDict[Content, int] = OrderedDict()
         self._count = 0
         self._limit = limit
         self.handed_to: tuple[int, int, int] | None = None
@@ -51,6 +52,11 @@ class Submissions:
         for content in fresh:
             self._counts[content] = self._counts.get(content, 0) + 1
         self._count += len(fresh)
+
+    @property
+    def oldest(self) -> Content | None:
+        """What has waited longest: decided first, unless it was lost on its way."""
+        return next(iter(self._counts), None)
 
     def settle(self, content: Content) -> bool:
         """Strike a committed content off; whether it was one of ours."""

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from net.identity import Identity
+from net.link import Link
 from net.messages import Application, Channel, Message, Phase, Vote
 from net.quic import Endpoint, PeerEventKind, TransportSettings
 from net.wire.codec import CodecKind
@@ -260,6 +261,43 @@ def test_a_handler_that_raises_is_reported_and_the_link_lives_on() -> None:
             b.endpoint._on_message = lambda peer, message: b.messages.append((peer, message))
             a.endpoint.send(1, vote(2))
             await until(lambda: b.messages, "the next message")
+
+    asyncio.run(scenario())
+
+
+def test_a_link_that_breaks_on_an_event_takes_none_with_it_that_was_heard_in_the_same_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        reported: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        identities = [Identity.generate(number) for number in (0, 1, 2)]
+        first, second, acceptor = members = [
+            Member(identity, roster_of(identities), TransportSettings()) for identity in identities
+        ]
+        async with started(*members):
+            for member in (first, second):
+                member.endpoint.dial(2, acceptor.address)
+            await until(lambda: all(each.endpoint.connected(2) for each in (first, second)), "both connect")
+            await until(lambda: all(acceptor.endpoint.connected(each) for each in (0, 1)), "and are heard")
+            broken = acceptor.endpoint._peers[0].link
+            whole = Link._on_stream_data
+
+            def breaks(link: Link, stream_id: int, data: bytes, end_stream: bool) -> None:
+                if link is broken:
+                    raise KeyError(stream_id)
+                whole(link, stream_id, data, end_stream)
+
+            monkeypatch.setattr(Link, "_on_stream_data", breaks)
+            # Both datagrams wait in the socket when it is read.
+            for member, number in ((first, 1), (second, 2)):
+                member.endpoint.send(2, vote(number))
+                member.endpoint.flush()
+            acceptor.endpoint._readable()
+            assert [message for _, message in acceptor.messages] == [vote(2)]
+            assert not acceptor.endpoint.connected(0)
+            assert acceptor.endpoint.connected(1)
+            assert reported == ["an event of a connection broke it"]
 
     asyncio.run(scenario())
 

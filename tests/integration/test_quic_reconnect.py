@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from net.identity import Identity
+import pytest
+
+from net.identity import Identity, Roster
 from net.messages import GossipDelta, GossipDigest, GossipVersion, Message, Phase, Vote
 from net.quic import Endpoint, TransportSettings
 from net.tickets import TICKETS_MAX, TicketStore
@@ -124,6 +128,38 @@ def test_only_questions_ride_in_early_data(tmp_path: Path) -> None:
                 await until(lambda: acceptor.endpoint.refusals, "the refusal")
                 assert set(acceptor.endpoint.refusals) == {"spoke before the proof"}
                 assert acceptor.messages == [(0, QUESTION)]
+
+    asyncio.run(scenario())
+
+
+def gone(roster: Roster) -> Roster:
+    return Roster([entry for entry in roster if entry.id != 0])
+
+
+def expired(roster: Roster) -> Roster:
+    return Roster([replace(entry, expires_s=1.0) if entry.id == 0 else entry for entry in roster])
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"), [(gone, "unknown identity"), (expired, "expired roster entry")], ids=["gone", "expired"]
+)
+def test_a_ticket_of_one_that_is_no_member_any_more_vouches_for_nothing(
+    tmp_path: Path, change: Callable[[Roster], Roster], refusal: str
+) -> None:
+    async def scenario() -> None:
+        reported: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        kept = Kept(tmp_path)
+        acceptor, dialler = kept.member(1), kept.member(0)
+        async with started(dialler):
+            async with started(acceptor):
+                await connected(dialler, acceptor)
+            kept.roster = change(kept.roster)
+            again = kept.member(1, acceptor.address)
+            async with started(again):
+                await until(lambda: again.endpoint.refusals[refusal], "the refusal")
+                assert again.messages == [], "nothing was read under the ticket"
+        assert reported == []
 
     asyncio.run(scenario())
 

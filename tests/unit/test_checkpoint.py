@@ -107,26 +107,26 @@ def test_one_honest_signer_among_those_known_is_needed() -> None:
 
 
 def test_chunks_make_a_whole_in_order_and_only_so() -> None:
-    certificate, receiver = certificate_of(0, 1, 2), SnapshotReceiver()
+    certificate, receiver = certificate_of(0, 1, 2), SnapshotReceiver(0.5, 8.0, 100)
     pieces = chunks(CHECKPOINT.encode(), certificate, 100)
     assert len(pieces) > 4
-    assert receiver.take(pieces[1], 0.0) is None
+    assert receiver.take(1, pieces[1], 0.0) is None
     assert receiver.offset == 0, "the first was lost: it is asked for again"
     for piece in pieces[:-1]:
-        assert receiver.take(piece, 0.0) is None
-        assert receiver.take(piece, 0.0) is None, "twice is once"
-    whole = receiver.take(pieces[-1], 0.0)
+        assert receiver.take(1, piece, 0.0) is None
+        assert receiver.take(1, piece, 0.0) is None, "twice is once"
+    whole = receiver.take(1, pieces[-1], 0.0)
     assert whole is not None
     assert whole.checkpoint == CHECKPOINT
     assert receiver.index == 0
 
 
 def test_a_newer_checkpoint_takes_the_place_of_one_under_way() -> None:
-    receiver = SnapshotReceiver()
-    receiver.take(chunks(CHECKPOINT.encode(), certificate_of(0, 1, 2), 100)[0], 0.0)
+    receiver = SnapshotReceiver(0.5, 8.0, 100)
+    receiver.take(1, chunks(CHECKPOINT.encode(), certificate_of(0, 1, 2), 100)[0], 0.0)
     newer = replace(CHECKPOINT, index=24)
     data, certificate = newer.encode(), certificate_of(0, 1, 2, checkpoint=newer)
-    whole = receiver.take(SnapshotChunk(1, 0, len(data), certificate, data), 0.0)
+    whole = receiver.take(1, SnapshotChunk(1, 0, len(data), certificate, data), 0.0)
     assert whole is not None
     assert whole.index == 24
 
@@ -136,9 +136,31 @@ def test_bytes_that_were_not_signed_are_refused() -> None:
     data = replace(CHECKPOINT, state=b"a lie").encode()
     with pytest.raises(CheckpointError, match="are not the checkpoint of entry 12 that was signed"):
         assemble(certificate, data)
-    receiver = SnapshotReceiver()
+    receiver = SnapshotReceiver(0.5, 8.0, 100)
     with pytest.raises(CheckpointError):
-        receiver.take(SnapshotChunk(1, 0, len(data), certificate, data), 0.0)
+        receiver.take(1, SnapshotChunk(1, 0, len(data), certificate, data), 0.0)
     assert receiver.offset == 0
     with pytest.raises(CheckpointError, match="limit"):
-        receiver.take(SnapshotChunk(1, 0, 1 << 40, certificate, b"x"), 0.0)
+        receiver.take(1, SnapshotChunk(1, 0, 1 << 40, certificate, b"x"), 0.0)
+
+
+def test_a_peer_that_is_too_slow_loses_its_turn_and_what_it_sent() -> None:
+    receiver = SnapshotReceiver(0.5, 8.0, 100)
+    pieces = chunks(CHECKPOINT.encode(), certificate_of(0, 1, 2), 100)
+    receiver.take(1, pieces[0], 0.0)
+    assert not receiver.admits(2, 0.4), "one at a time"
+    assert receiver.admits(2, 0.5)
+    assert receiver.admits(1, 0.5), "nobody has taken over yet"
+    receiver.take(2, pieces[1], 0.5)
+    assert receiver.offset == 0, "pieces of two peers are not put together"
+    assert not receiver.admits(1, 8.4), "others first"
+    assert receiver.admits(1, 8.5)
+    assert not receiver.admits(3, 1.4), "the next has twice the time"
+
+
+def test_one_checkpoint_has_one_length() -> None:
+    receiver = SnapshotReceiver(0.5, 8.0, 100)
+    first, second, *_ = chunks(CHECKPOINT.encode(), certificate_of(0, 1, 2), 100)
+    receiver.take(1, first, 0.0)
+    with pytest.raises(CheckpointError, match="one checkpoint of"):
+        receiver.take(1, replace(second, total_bytes=second.total_bytes + 1), 0.0)
