@@ -48,7 +48,7 @@ class Fetches:
 
 
 def is_full(answer: CommittedEntries, limit: int) -> bool:
-    """Whether `answer` brought as much as it could: what an honest peer sends always does (`History.slice`).
+    """Whether `answer` brought as much as it could: that of an honest peer with the same bounds does (`History.slice`).
 
     Entries given one by one would keep a node with a liar, however short its steps are.
     """
