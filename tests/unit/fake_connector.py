@@ -52,6 +52,9 @@ class FakeConnector:
         self.placed.append(order.request)
         self.answers[order.request.client_order_id] = answered
 
+    def recall_unsent(self, reason: str) -> None:
+        """`place` sends at once."""
+
     def cancel(self, request: OrderRequest, answered: Callable[[Answer], None]) -> None:
         self.cancelled.append(request)
 
