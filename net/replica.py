@@ -362,7 +362,9 @@ class Replica(ReplicaCatchUp):
             replay, self._replay = self._replay, []
             for sender, message in replay:
                 self._dispatch(sender, message, now)
-        self._ask_for_readmission(now)
+        if self.pending < self._settings.pending_limit:
+            # Where too much waits already it asks later: nobody called who could be told to submit less.
+            self._ask_for_readmission(now)
         self._hand_over_waiting(now)
         out, self._out = self._out, []
         self._messages_sent += sum(isinstance(effect, Send) for effect in out)

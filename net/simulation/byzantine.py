@@ -44,11 +44,14 @@ class Adversary:
         self._fast_path = fast_path
         self._said: list[ConsensusMessage] = []
         self._blocks: list[tuple[int, bytes]] = [(0, GENESIS_DIGEST)]
+        self._chunk: SnapshotChunk | None = None
         self._starts: dict[tuple[int, int], Propose] = {}
         self._epoch = first_epoch(Mode.BFT, 0, all_voters(roster_of(n)))
 
     def overhear(self, message: ConsensusMessage) -> None:
-        """The liars know every proposal."""
+        """The liars know every proposal, and the beginning of the newest snapshot that was sent."""
+        if isinstance(message, SnapshotChunk) and message.offset == 0:
+            self._chunk = message
         if isinstance(message, Propose):
             entry = Entry(message.height, message.view, message.kind, message.payload)
             block = (message.height, entry_digest(message.parent, entry))
@@ -59,7 +62,7 @@ class Adversary:
         """What `sender` really sends to `to` in place of `message`."""
         if len(self._said) < 200:
             self._said.append(message)
-        odd = malformed(to, message, self.n, random)
+        odd = malformed(to, message, self.n, self._chunk, random)
         if odd is not None:
             return [odd, message] if random.random() < 0.5 else [odd]
         draw = random.random()

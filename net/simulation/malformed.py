@@ -22,14 +22,21 @@ from net.messages import (
 )
 from net.simulation.keys import roster_of
 
-_FORWARDS, _OTHERS = 0.02, 0.15
-"""How often a message gives way to, or goes with, one of these: forwards beside any, the others beside their kind."""
+_FORWARDS, _CHUNKS, _OTHERS = 0.02, 0.05, 0.15
+"""How often a message gives way to, or goes with, one of these: the first two beside any, others beside their kind."""
 
 
-def malformed(to: int, message: ConsensusMessage, n: int, random: Random) -> ConsensusMessage | None:
-    """Now and then something in place of, or beside, what a liar has to say to `to`."""
+def malformed(
+    to: int, message: ConsensusMessage, n: int, chunk: SnapshotChunk | None, random: Random
+) -> ConsensusMessage | None:
+    """Now and then something in place of, or beside, what a liar has to say to `to`.
+
+    `chunk` is one of an honest node: a liar's own state is certified by nobody, so it has none to send.
+    """
     if random.random() < _FORWARDS:
         return _forward(message.epoch, n, random)
+    if chunk is not None and random.random() < _CHUNKS:
+        return _altered_chunk(chunk, random)
     if random.random() >= _OTHERS:
         return None
     match message:
@@ -37,12 +44,20 @@ def malformed(to: int, message: ConsensusMessage, n: int, random: Random) -> Con
             return replace(message, certificate=_altered(message.certificate, random))
         case CommittedEntries() if message.entries:
             return _altered_history(message, random)
-        case SnapshotChunk():
-            total = random.choice((0, len(message.data), message.total_bytes - 1, message.total_bytes + 1, 1 << 40))
-            return replace(message, total_bytes=total)
         case Vote():
             return _in_another_name(to, message, n, random)
     return None
+
+
+def _altered_chunk(chunk: SnapshotChunk, random: Random) -> SnapshotChunk:
+    """The right certificate, and what it does not cover: where the bytes belong, how many there are, which."""
+    match random.randrange(3):
+        case 0:
+            return replace(chunk, data=bytes(len(chunk.data)))
+        case 1:
+            return replace(chunk, offset=chunk.offset + random.choice((1, 200, 1 << 40)))
+    end, total = chunk.offset + len(chunk.data), chunk.total_bytes
+    return replace(chunk, total_bytes=random.choice((0, end, total - 1, total + 1, 1 << 40)))
 
 
 def _altered(certificate: Certificate, random: Random) -> Certificate:

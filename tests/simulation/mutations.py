@@ -97,7 +97,7 @@ def byzantine_quorum_minus_one(patch: pytest.MonkeyPatch) -> None:
 def forget_the_finalize_lock(patch: pytest.MonkeyPatch) -> None:
     """R5 left out: a view is given up from height 0, whatever was FINALIZE-voted in it."""
     original = BftCore._cast_nullify
-    patch.setattr(BftCore, "_cast_nullify", lambda self, view, height: original(self, view, 0))
+    patch.setattr(BftCore, "_cast_nullify", lambda self, view, height, digest: original(self, view, 0, digest))
 
 
 def extend_anything(patch: pytest.MonkeyPatch) -> None:

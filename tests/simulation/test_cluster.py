@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from net.messages import Mode
+from net.epoch import decode_switch, first_epoch
+from net.membership import MembershipError, all_voters
+from net.membership_change import next_epoch
+from net.messages import (
+    Certificate,
+    CertificateNotice,
+    CheckpointCertificate,
+    Committed,
+    CommittedEntries,
+    Entry,
+    EntryKind,
+    Forward,
+    Mode,
+    Phase,
+    SnapshotChunk,
+    Vote,
+)
+from net.simulation.byzantine import Adversary
 from net.simulation.cluster import Cluster
+from net.simulation.keys import roster_of
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -18,3 +38,40 @@ def test_a_deadline_that_moves_forward_leaves_no_chain_of_ticks(mode: Mode) -> N
     cluster.run(cluster.now + 10.0)
     in_flight = 3 * len(cluster.nodes)
     assert len(cluster._queue) <= len(cluster.nodes) + in_flight
+
+
+PROOF = Certificate(Mode.BFT, 1, bytes(32), Phase.FINALIZE, 4, 1, bytes(32), bytes(32), (0, 1, 2), (bytes(64),) * 3)
+DECIDED = CommittedEntries(1, 1, (Committed(1, Entry(1, 4, EntryKind.DATA, b"x"), PROOF),))
+CHUNK = SnapshotChunk(1, 0, 300, CheckpointCertificate(6, bytes(32), (0, 1), (bytes(64),) * 2), bytes(200))
+VOTE = Vote(1, Phase.NOTARIZE, 4, 1, b"d" * 32, 3, bytes(64))
+
+
+def test_liars_say_what_has_no_honest_form() -> None:
+    """Each of these was said by no liar once, and some broke whoever heard it."""
+    liar, random = Adversary((3,), 4), Random(1)
+    liar.overhear(CHUNK)
+    said = [
+        each
+        for message in (VOTE, CertificateNotice(1, PROOF), DECIDED)
+        for _ in range(1500)
+        for each in liar.rewrite(3, 0, message, random)
+    ]
+    certificates = [each.certificate for each in said if isinstance(each, CertificateNotice)]
+    certificates += [row.certificate for each in said if isinstance(each, CommittedEntries) for row in each.entries]
+    assert {certificate.epoch for certificate in certificates} == {0, 1, 2, 99}
+    assert {certificate.mode for certificate in certificates} == {Mode.BFT, Mode.RAFT}
+    assert len({certificate.parent for certificate in certificates}) == 3
+    assert {len(certificate.signers) for certificate in certificates} == {3, 4}
+    assert any(row.witness for each in said if isinstance(each, CommittedEntries) for row in each.entries)
+    chunks = [each for each in said if isinstance(each, SnapshotChunk)]
+    assert {0, 200, 299, 300, 301} < {chunk.total_bytes for chunk in chunks}
+    assert len({chunk.offset for chunk in chunks}) == 4
+    assert {each.voter for each in said if isinstance(each, Vote)} == {1, 2, 3}
+    forwards = {(each.kind, payload) for each in said if isinstance(each, Forward) for payload in each.payloads}
+    assert {kind for kind, _ in forwards} == {EntryKind.SWITCH, EntryKind.MEMBERSHIP}
+    for kind, payload in forwards:
+        if kind is EntryKind.SWITCH:
+            assert decode_switch(payload, 4) is None
+        else:
+            with pytest.raises(MembershipError):
+                next_epoch(first_epoch(Mode.BFT, 0, all_voters(roster_of(4))), payload, 1, bytes(32), {})

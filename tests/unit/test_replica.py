@@ -380,6 +380,19 @@ def test_submissions_are_bounded_all_or_none() -> None:
     assert len(waiting) == 2
 
 
+def test_a_full_queue_puts_off_the_readmission_of_a_lost_disk_and_breaks_nobody() -> None:
+    settings = ConsensusSettings(pending_limit=1)
+    node = Replica(1, roster_of(4), signer(1), Random(1), settings=settings, incarnation=b"i" * 16)
+    node.start(0.0)
+    node.propose([b"one"], 0.0)
+    known = node.step(0, AppendEntries(1, 1, 0, 0, 0, 1, 0, (Entry(1, 1, EntryKind.NOOP, b""),)), 0.1)
+    assert {each.message.kind for each in sent(known, Forward) if isinstance(each.message, Forward)} == {EntryKind.DATA}
+    asked = node.step(0, AppendEntries(1, 1, 0, 1, 1, 2, 0, (Entry(2, 1, EntryKind.DATA, b"one"),)), 0.2)
+    assert [each.message.kind for each in sent(asked, Forward) if isinstance(each.message, Forward)] == [
+        EntryKind.MEMBERSHIP
+    ]
+
+
 def test_what_was_submitted_before_a_leader_was_known_is_forwarded_once_one_is() -> None:
     node = replica(1)
     node.start(0.0)
