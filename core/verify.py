@@ -48,6 +48,8 @@ STATE_OF: Final = {
 }
 NEVER_COMMITTED: Final = "prepared, and never committed in this place"
 """Why journals of earlier versions deny orders that were prepared before their decision; now nothing is journalled."""
+REPORTS: Final = "reports"
+"""The folder of the journal's second copy."""
 _UNSENT: Final = (S.INITIALISED, S.DENIED)
 _UNSETTLED: Final = (S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL)
 
@@ -90,13 +92,13 @@ def verify(session: Session) -> Verdict:
         copies = _copy(session, Path(folder))
         try:
             books = [replay_node(session, node, copies / f"node-{node}" / "log") for node in _nodes(session)]
-            journal = OrderJournal(copies / "gateway")
+            journal, later = OrderJournal(copies / "gateway"), OrderJournal(copies / REPORTS)
         except (OSError, ValueError, RuntimeError, sqlite3.Error) as error:
             raise SessionError(f"{session.directory.name} cannot be verified: {error}") from error
-        with closing(journal):
+        with closing(journal), closing(later):
             spec = load_market(session.settings().data).spec
             exchange = _replay_venue(spec, copies)
-            return _Comparison(books, journal, exchange, spec, running).run()
+            return _Comparison(books, journal, later, exchange, spec, running).run()
 
 
 def _nodes(session: Session) -> list[int]:
@@ -107,23 +109,32 @@ def _nodes(session: Session) -> list[int]:
 
 
 def _copy(session: Session, folder: Path) -> Path:
-    """Copies that nobody writes to: the venue first and the logs last, so that every witness knows what it must."""
-    (folder / "venue").mkdir()
-    (folder / "gateway").mkdir()
+    """Copies that nobody writes to, in an order in which every witness knows what it must, of a running session too.
+
+    The journal holds what the venue took before, the logs hold what the journal sent before; and the journal, once
+    more, the reports that the logs count.
+    """
+    for name in ("venue", "gateway", REPORTS):
+        (folder / name).mkdir()
     venue, journal = journal_path(session.directory / "venue"), session.directory / "gateway" / JOURNAL_NAME
     for path in (venue, journal):
         if not path.is_file():
             raise SessionError(f"{session.directory.name} has no {path.parent.name}/{path.name}; nothing was traded")
     shutil.copy(venue, folder / "venue")
-    with (
-        closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as theirs,
-        closing(sqlite3.connect(folder / "gateway" / JOURNAL_NAME)) as ours,
-    ):
-        theirs.backup(ours)
+    _copy_journal(journal, folder / "gateway")
     for node in _nodes(session):
         (folder / f"node-{node}").mkdir()
         shutil.copy(session.directory / f"node-{node}" / "log", folder / f"node-{node}" / "log")
+    _copy_journal(journal, folder / REPORTS)
     return folder
+
+
+def _copy_journal(journal: Path, folder: Path) -> None:
+    with (
+        closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as theirs,
+        closing(sqlite3.connect(folder / JOURNAL_NAME)) as ours,
+    ):
+        theirs.backup(ours)
 
 
 def _replay_venue(spec: MarketSpec, copies: Path) -> Exchange:
@@ -136,14 +147,20 @@ class _Comparison:
     """Every rule, one method each; `run` gives the verdict."""
 
     def __init__(
-        self, books: list[NodeBook], journal: OrderJournal, exchange: Exchange, spec: MarketSpec, running: bool
+        self,
+        books: list[NodeBook],
+        journal: OrderJournal,
+        later: OrderJournal,
+        exchange: Exchange,
+        spec: MarketSpec,
+        running: bool,
     ) -> None:
         self._books = books
         self._longest = max(books, key=lambda book: book.state.applied_index)
         self._journal = journal
         self._orders = {order.request.client_order_id: order for order in journal.orders_in(S)}
         self._reports: list[ExecutionReport] = []
-        while page := journal.reports_since(self._reports[-1].sequence if self._reports else 0, 10_000):
+        while page := later.reports_since(self._reports[-1].sequence if self._reports else 0, 10_000):
             self._reports += page
         self._exchange = exchange
         self._at_venue = {order.client_order_id: order for order in exchange.orders_of(TRADER)}
