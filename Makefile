@@ -31,8 +31,8 @@ compare: $(READY)
 
 # Every figure of README, from one run on a quiet machine: hours, or make bench FORM=--short for some 12 minutes.
 bench: $(READY)
-	$(BIN)/tradetui bench all $(FORM) --json bench.json
-	$(BIN)/tradetui bench table bench.json --md bench.md --readme README.md
+	$(BIN)/tradetui bench all $(FORM) --json docs/bench.json
+	$(BIN)/tradetui bench table docs/bench.json --md docs/bench.md --readme README.md
 
 # Keeps the baseline anew: on a quiet machine.
 baseline: $(READY)

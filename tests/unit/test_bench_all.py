@@ -214,7 +214,7 @@ def test_another_file_is_refused(tmp_path):
 def test_our_own_readme_shows_the_figures_that_are_kept():
     """README and the file of figures come from one run: `make bench`."""
     root = Path(__file__).parents[2]
-    kept, readme = root / "bench.json", (root / "README.md").read_text()
+    kept, readme = root / "docs" / "bench.json", (root / "README.md").read_text()
     shown = readme[readme.index(BEGIN) : readme.index(END) + len(END)]
     if kept.exists():
         assert shown == to_readme(read_document(kept))
