@@ -51,6 +51,7 @@ class RecordedClient:
     """Plays the recording to the monitor: `show(n)` makes the snapshot as of its first n cycles the present one."""
 
     owns_swarm = True
+    may_stop = True
     seekable = False
     read_only = False
 
