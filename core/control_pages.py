@@ -49,6 +49,8 @@ class ControlPages:
         self._endpoint = endpoint
         self._report = report
         self._events = events
+        self.unanswered: Callable[[], int] = lambda: 0
+        """Requests over plain HTTP that got no answer."""
 
     def answer(self, request: HttpRequest) -> HttpAnswer:
         """The page, or why not."""
@@ -89,6 +91,8 @@ class ControlPages:
             ("strangers_shed", "Strangers not answered, because they were too many."),
         ):
             metrics.add(f"tradetui_{name}_total", "counter", text, getattr(endpoint, name))
+        text = "Plain HTTP requests without an answer: clients slow, gone, or too many."
+        metrics.add("tradetui_http_unanswered_total", "counter", text, self.unanswered())
         for reason, count in sorted(endpoint.refusals.items()):
             metrics.add("tradetui_refusals_total", "counter", "Refused handshakes.", count, reason=reason)
         for link in endpoint.links():

@@ -99,9 +99,10 @@ def _root() -> Path:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(root, os.W_OK):
             return root
-    except OSError:
-        pass  # said below, as for a folder that is there and cannot be written
-    warnings.warn(f"{root} cannot be written: this process makes partitions of its own", stacklevel=2)
+        reason = "permission denied"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    warnings.warn(f"{root} cannot be written ({reason}): this process makes partitions of its own", stacklevel=2)
     return Path(_private_folder().name)
 
 

@@ -102,6 +102,7 @@ class Node(AgreeingNode):
         self._claims = ControlClaims(roster)
         self._endpoint.http_answer = pages.answer
         self._http = PlainHttpServer(pages.answer)
+        pages.unanswered = lambda: self._http.unanswered
         self._opinions = Opinions(
             node, self._fellow_voters(), self._state.opinion_quorum, self._peer_wire, identity.sign, judge
         )

@@ -48,25 +48,22 @@ every event, and I5 once the faults stop; `tests/simulation/scripts/bft_*.txt` p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from net import bft_repeat
 from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.bft_voting import BftVoting
-from net.certificate import CertificateError, Verifier, first_quorum
+from net.certificate import CertificateError, first_quorum
 from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send
-from net.decided import Decided
 from net.durable import CertificateRecord, InstallRecord, Record, encode_record
-from net.epoch import Epoch
 from net.messages import (
     DECIDING,
     Certificate,
     CertificateNotice,
     Committed,
     ConsensusMessage,
-    EntryKind,
     EvidenceNotice,
     FetchBlock,
     Forward,
@@ -76,7 +73,6 @@ from net.messages import (
     Vote,
 )
 from net.payload_batch import contents_of
-from net.settings import ConsensusSettings
 from net.submissions import Content
 
 _UNCHECKED_MAX = 64
@@ -88,22 +84,6 @@ class SafetyViolation(RuntimeError):
 
 class BftCore(BftVoting):
     """One replica's Byzantine state machine, of an epoch's log or of the witness log beside an AUTO epoch."""
-
-    def __init__(
-        self,
-        node: int,
-        epoch: Epoch,
-        witness: bool,
-        sign: Callable[[bytes], bytes],
-        verifier: Verifier,
-        settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
-        voting: bool = True,
-    ) -> None:
-        """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""
-        super().__init__(node, epoch, witness, sign, verifier, settings, validate, voting)
-        # Who misses what it submitted says so every progress timeout.
-        self._decided = Decided(0.75 * settings.progress_timeout_s)
 
     # -- what the replica asks ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from net import bft_repeat
 from net.bft_state import BftState
 from net.certificate import Verifier, signed_bytes
 from net.consensus import Effect, Evidence, LeaderChanged, Persist, Send, Sync
+from net.decided import Decided
 from net.durable import VoteRecord, encode_record
 from net.epoch import Epoch
 from net.evidence import PROOFS_PER_CULPRIT_MAX, Contradiction, EvidenceError
@@ -45,6 +46,8 @@ class BftViews(BftState):
         super().__init__(node, epoch, witness, verifier, settings, validate, voting)
         self._queue: deque[Content] = deque()
         self._wanted: dict[Content, None] = {}
+        # Who misses what it submitted says so every progress timeout.
+        self._decided = Decided(0.75 * settings.progress_timeout_s)
         self._barren_views = 0
         self._leader_heard_at = 0.0
         self._waiting_since: float | None = None

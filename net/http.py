@@ -91,6 +91,8 @@ class PlainHttpServer:
     def __init__(self, answer: Answerer) -> None:
         self._answer = answer
         self._open = 0
+        self.unanswered = 0
+        """Requests whose client was slow, gone, sent too much, or was one too many."""
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int) -> int:
@@ -108,6 +110,7 @@ class PlainHttpServer:
         self._open += 1
         try:
             if self._open > CONNECTIONS_MAX:
+                self.unanswered += 1
                 return
             async with asyncio.timeout(READ_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -116,7 +119,7 @@ class PlainHttpServer:
                 writer.write(_response(answer))
                 await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # a client that is slow, gone or talks too much gets no answer
+            self.unanswered += 1
         finally:
             self._open -= 1
             writer.close()

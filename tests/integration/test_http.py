@@ -116,6 +116,7 @@ def test_plain_http_answers_the_same_pages(tmp_path: Path) -> None:
         async with pair() as (_, b):
             answering, token = pages(b, tmp_path)
             server = PlainHttpServer(answering.answer)
+            answering.unanswered = lambda: server.unanswered
             port = await server.start(0)
             try:
                 good = await ask(port, f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n")
@@ -126,6 +127,8 @@ def test_plain_http_answers_the_same_pages(tmp_path: Path) -> None:
                 assert posted.startswith(b"HTTP/1.1 405")
                 assert (await ask(port, "nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400")
                 assert await ask(port, "GET /" + "x" * 20_000) == b"", "an endless head gets no answer"
+                after = await ask(port, f"GET /metrics HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n")
+                assert b"\ntradetui_http_unanswered_total 1\n" in after, "whoever scrapes sees it"
             finally:
                 await server.close()
 
