@@ -434,9 +434,6 @@ class Link:
             kind, round_id, data = self.queue.popleft()
             self.queued_bytes -= len(data)
             self._write(kind, round_id, data)
-        if self.quic.has_nothing_to_send(now):
-            return
-        self.quic.hasten_ack(now)
         datagrams = self.quic.datagrams_to_send(now)
         if not datagrams:
             return

@@ -12,11 +12,12 @@ from typing import Any, Final
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
 from aioquic.quic.packet_builder import QuicDeliveryState
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from net.one_rtt_writing import SteadyConnection
 
 SUPPORTED_AIOQUIC: Final = "1.7.2"
 """The version whose private fields this file was written and tested against."""
@@ -30,7 +31,7 @@ _ONE_RTT: Final = tls.Epoch.ONE_RTT
 _VERSIONS: Final = frozenset(QuicConfiguration(is_client=False).supported_versions)
 
 
-class LinkConnection(QuicConnection):
+class LinkConnection(SteadyConnection):
     """A QUIC connection with the few extra doors that a link needs. Times are seconds of `time.monotonic`."""
 
     def __init__(
@@ -96,49 +97,6 @@ class LinkConnection(QuicConnection):
             return None
         key = certificate.public_key()
         return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
-
-    def hasten_ack(self, now: float) -> None:
-        """Let a waiting acknowledgement ride with data that is about to leave: half the packets of a round.
-
-        aioquic writes it only once its own timer has expired.
-        """
-        if not self._handshake_confirmed:
-            return
-        space = self._spaces[_ONE_RTT]
-        if space.ack_at is None or space.ack_at <= now:
-            return
-        if self._datagrams_pending:
-            space.ack_at = now
-            return
-        for stream in self._streams_queue:
-            if not stream.sender.buffer_is_empty:
-                space.ack_at = now
-                return
-
-    def has_nothing_to_send(self, now: float) -> bool:
-        """Whether building a packet now would surely build an empty one, which costs nearly as much as a full one.
-
-        What this does not look at (limits, connection ids) comes with a packet of the peer, whose acknowledgement is
-        due within the ack delay and takes it along.
-        """
-        if not self._handshake_confirmed or self._close_pending or self._handshake_done_pending:
-            return False
-        space = self._spaces[_ONE_RTT]
-        if space.ack_at is not None and space.ack_at <= now:
-            return False
-        if self._datagrams_pending or self._ping_pending or self._probe_pending or len(self._network_paths) > 1:
-            return False
-        if not self._network_paths[0].is_validated or self._network_paths[0].remote_challenges:
-            return False
-        crypto = self._crypto_streams[_ONE_RTT]
-        if not crypto.sender.buffer_is_empty:
-            return False
-        for stream in self._streams_queue:
-            if stream.is_finished or stream.receiver.stop_pending or stream.sender.reset_pending:
-                return False
-            if not stream.sender.buffer_is_empty:
-                return False
-        return True
 
     def unacknowledged_bytes(self) -> int:
         """Stream bytes that were written and that the peer has not acknowledged yet, sent or not."""

@@ -1,0 +1,280 @@
+"""The short way of reading and building packets against aioquic's own: same bytes delivered, same state left behind."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aioquic.quic import events
+from aioquic.quic.connection import QuicConnection
+
+from net.identity import Identity
+from net.one_rtt_packet import ONE_RTT
+from net.one_rtt_reading import ReadingConnection
+from net.quic_configuration import Configurations
+from net.quic_connection import LinkConnection, initial_header
+from net.transport import TransportSettings
+from net.udp import Address
+
+DIALLER: Address = ("127.0.0.1", 1)
+ACCEPTOR: Address = ("127.0.0.1", 2)
+SETTINGS = TransportSettings()
+DIALLERS, ACCEPTORS = (Configurations(Identity.generate(number), SETTINGS) for number in (1, 2))
+
+
+class GeneralConnection(LinkConnection):
+    """What there was before: every packet read and built by aioquic."""
+
+    def _confirm_handshake(self) -> None:
+        super(ReadingConnection, self)._confirm_handshake()
+
+
+@dataclass
+class Network:
+    """Two connections in virtual time, with a link that loses, delays, swaps and doubles datagrams."""
+
+    kinds: tuple[type[LinkConnection], type[LinkConnection]]
+    seed: int
+    loss: float = 0.0
+    doubled: float = 0.0
+    delay_s: float = 0.001
+    jitter_s: float = 0.0
+    limits: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.now = 1_000.0
+        self.ends: list[LinkConnection | None] = [None, None]
+        self.heard: tuple[dict[int, bytearray], dict[int, bytearray]] = (
+            defaultdict(bytearray),
+            defaultdict(bytearray),
+        )
+        self.finished: tuple[set[int], set[int]] = (set(), set())
+        self.datagrams: tuple[list[bytes], list[bytes]] = ([], [])
+        self.datagrams_sent = 0
+        self._flying: list[tuple[float, int, int, bytes]] = []
+        self._count = 0
+        configuration = DIALLERS.dialler(ACCEPTOR, 2, None)
+        self._limit(configuration)
+        dialler = self.kinds[0](configuration=configuration, ack_delay_s=SETTINGS.ack_delay_s)
+        dialler.connect(ACCEPTOR, self.now)
+        self.ends[0] = dialler
+
+    def _limit(self, configuration: Any) -> None:
+        for name, value in self.limits.items():
+            setattr(configuration, name, value)
+
+    def end(self, side: int) -> LinkConnection:
+        connection = self.ends[side]
+        assert connection is not None
+        return connection
+
+    def transmit(self, side: int) -> None:
+        connection = self.ends[side]
+        if connection is None:
+            return
+        for data, _ in connection.datagrams_to_send(self.now):
+            self.datagrams_sent += 1
+            for _ in range(1 + (self.random.random() < self.doubled)):
+                if self.random.random() >= self.loss:
+                    self._count += 1
+                    due = self.now + self.delay_s + self.random.random() * self.jitter_s
+                    heapq.heappush(self._flying, (due, self._count, 1 - side, data))
+
+    def _receive(self, side: int, data: bytes) -> None:
+        if self.ends[side] is None:
+            header = initial_header(data, 8)
+            assert header is not None
+            configuration = ACCEPTORS.acceptor(DIALLER)
+            self._limit(configuration)
+            self.ends[side] = self.kinds[side](
+                configuration=configuration,
+                ack_delay_s=SETTINGS.ack_delay_s,
+                original_destination_connection_id=header.destination_cid,
+            )
+        self.end(side).receive_datagram(data, (DIALLER, ACCEPTOR)[1 - side], self.now)
+        self._hear(side)
+
+    def _hear(self, side: int) -> None:
+        while (event := self.end(side).next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                self.heard[side][event.stream_id] += event.data
+                if event.end_stream:
+                    assert event.stream_id not in self.finished[side]
+                    self.finished[side].add(event.stream_id)
+            elif isinstance(event, events.DatagramFrameReceived):
+                self.datagrams[side].append(event.data)
+            elif isinstance(event, events.ConnectionTerminated):
+                pytest.fail(f"{event}")
+
+    def run(self, seconds: float) -> None:
+        """Let time pass: deliver what flies, ring timers."""
+        until = self.now + seconds
+        while True:
+            due = [(self._flying[0][0], -1)] if self._flying else []
+            for side, connection in enumerate(self.ends):
+                timer = connection.get_timer() if connection is not None else None
+                if timer is not None:
+                    # Late by a moment, as a clock is: sums of doubles may miss the very instant.
+                    due.append((max(timer, self.now) + 1e-6, side))
+            at, which = min(due, default=(until, -2))
+            if at >= until:
+                self.now = until
+                return
+            self.now = at
+            if which == -1:
+                _, _, side, data = heapq.heappop(self._flying)
+                self._receive(side, data)
+            else:
+                side = which
+                self.end(side).handle_timer(self.now)
+            self.transmit(side)
+
+    def settle(self) -> None:
+        """A perfect link until all is said."""
+        self.loss = self.doubled = self.jitter_s = 0.0
+        self.run(8.0)
+
+
+SHORT = LinkConnection
+KINDS = [(SHORT, SHORT), (SHORT, GeneralConnection), (GeneralConnection, SHORT)]
+
+
+def talk(network: Network, turns: int) -> tuple[dict[int, bytearray], dict[int, bytearray]]:
+    """Random messages both ways on streams of their own and on lasting ones; what each side should have heard."""
+    source = network.random
+    network.run(1.0)
+    lasting = [network.end(side).get_next_available_stream_id(is_unidirectional=True) for side in (0, 1)]
+    said: tuple[dict[int, bytearray], dict[int, bytearray]] = (defaultdict(bytearray), defaultdict(bytearray))
+    for side in (0, 1):
+        network.end(side).send_stream_data(lasting[side], b"first")
+        said[1 - side][lasting[side]] += b"first"
+    for turn in range(turns):
+        for side in (0, 1):
+            connection = network.end(side)
+            for _ in range(source.randrange(4)):
+                data = source.randbytes(source.choice((1, 40, 200, 1_000, 9_000)))
+                own = source.random() < 0.6
+                fresh = connection.get_next_available_stream_id(is_unidirectional=True)
+                stream_id = fresh if own else lasting[side]
+                connection.send_stream_data(stream_id, data, end_stream=own)
+                said[1 - side][stream_id] += data
+            if source.random() < 0.1:
+                connection.send_datagram_frame(b"digest")
+            network.transmit(side)
+        if turn == turns // 2:
+            network.end(0).request_key_update()
+        network.run(source.random() * 0.01)
+    return said
+
+
+def state_of(connection: QuicConnection) -> tuple[Any, ...]:
+    """What must be nothing once all is said and acknowledged."""
+    space = connection._loss.spaces[2]
+    waiting = [stream for stream in connection._streams_queue if not stream.sender.buffer_is_empty]
+    buffers = sum(len(stream.sender._buffer) for stream in connection._streams.values())
+    return connection._loss.bytes_in_flight, space.ack_eliciting_in_flight, len(waiting), buffers, space.loss_time
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=["both short", "dialler short", "acceptor short"])
+@pytest.mark.parametrize("seed", range(6))
+def test_all_that_is_said_arrives_whole_and_once_over_any_link(
+    kinds: tuple[type[LinkConnection], type[LinkConnection]], seed: int
+) -> None:
+    network = Network(kinds, seed, loss=0.02 * seed, doubled=0.02, jitter_s=0.002 * seed)
+    said = talk(network, 120)
+    network.settle()
+    for side in (0, 1):
+        assert network.heard[side] == said[side]
+        lasting = min(said[side])
+        assert network.finished[side] == set(said[side]) - {lasting}
+        assert state_of(network.end(side)) == (0, 0, 0, 0, None)
+        assert network.end(side).open_streams() <= 2
+        assert network.end(side)._cryptos[ONE_RTT].recv.key_phase == 1
+
+
+def test_a_plain_exchange_takes_the_short_way_only() -> None:
+    network = Network((SHORT, SHORT), 1)
+    network.run(1.0)
+    before = [(end.packets_built_short, end.packets_read_short) for end in map(network.end, (0, 1))]
+    sent_before = network.datagrams_sent
+    for _ in range(100):
+        for side in (0, 1):
+            end = network.end(side)
+            end.send_stream_data(end.get_next_available_stream_id(is_unidirectional=True), bytes(200), end_stream=True)
+            network.transmit(side)
+            network.run(0.004)
+    network.run(1.0)
+    built = sum(network.end(side).packets_built_short - before[side][0] for side in (0, 1))
+    read = sum(network.end(side).packets_read_short - before[side][1] for side in (0, 1))
+    sent = network.datagrams_sent - sent_before
+    # Now and then MAX_STREAMS rides along, which aioquic writes.
+    assert sent >= 200
+    assert built >= 0.95 * sent
+    assert read == sent
+
+
+def test_limits_are_raised_as_streams_and_bytes_are_used() -> None:
+    for kinds in KINDS:
+        network = Network(kinds, 3, limits={"max_data": 40_000, "max_stream_data": 20_000})
+        network.run(1.0)
+        end = network.end(0)
+        lasting = end.get_next_available_stream_id(is_unidirectional=True)
+        said: dict[int, bytearray] = defaultdict(bytearray)
+        end.send_stream_data(lasting, b"first")
+        said[lasting] += b"first"
+        for number in range(400):
+            data = bytes([number % 251]) * 700
+            own = end.get_next_available_stream_id(is_unidirectional=True) if number % 2 else lasting
+            end.send_stream_data(own, data, end_stream=own != lasting)
+            said[own] += data
+            network.transmit(0)
+            network.run(0.002)
+        network.settle()
+        assert network.heard[1] == said
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_altered_and_repeated_packets_change_nothing(side: int) -> None:
+    network = Network((SHORT, SHORT), 5)
+    network.run(1.0)
+    end, peer = network.end(side), network.end(1 - side)
+    stream_id = end.get_next_available_stream_id(is_unidirectional=True)
+    end.send_stream_data(stream_id, b"whole")
+    ((datagram, _),) = end.datagrams_to_send(network.now)
+    address = (DIALLER, ACCEPTOR)[side]
+    source = random.Random(9)
+    before = peer.newest_packet_received()
+    for _ in range(300):
+        altered = bytearray(datagram)
+        altered[source.randrange(len(altered))] ^= 1 << source.randrange(8)
+        peer.receive_datagram(bytes(altered), address, network.now)
+        peer.receive_datagram(datagram[: source.randrange(len(datagram))], address, network.now)
+    assert peer.newest_packet_received() == before
+    assert peer.closing_reason() is None
+    for _ in range(3):
+        peer.receive_datagram(datagram, address, network.now)
+    network._hear(1 - side)
+    assert network.heard[1 - side] == {stream_id: b"whole"}
+
+
+@pytest.mark.parametrize(
+    "frames", [b"\x02\x00\x00", b"\x0a\x03\x09\x00", b"\x21\x00\x00\x00", b"\x0a\x03\x40", b"\x0e\x02\x00\x40"]
+)
+def test_malformed_frames_of_a_peer_close_the_connection_with_a_reason(frames: bytes) -> None:
+    reasons = []
+    for kind in (SHORT, GeneralConnection):
+        network = Network((kind, kind), 7)
+        network.run(1.0)
+        speaker, hearer = network.end(0), network.end(1)
+        number = speaker._packet_number
+        header = bytes((0x41 | (speaker._spin_bit << 5),)) + speaker._peer_cid.cid + number.to_bytes(2)
+        sealed = speaker._cryptos[ONE_RTT].send.encrypt_packet(header, frames, number)
+        hearer.receive_datagram(sealed, DIALLER, network.now)
+        reasons.append(hearer.closing_reason())
+    assert reasons[0] == reasons[1]
+    assert reasons[0]
