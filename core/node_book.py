@@ -85,7 +85,7 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
             base, decisions = effect.index, dict(state.open_decisions)
         elif isinstance(effect, Commit):
             for committed in effect.entries:
-                applied = state.apply(committed, witnessed=committed.entry.index not in effect.denied)
+                applied = state.apply(committed, committed.entry.index in effect.denied)
                 entries[committed.entry.index] = (committed.epoch, committed.entry)
                 decisions |= {decision.client_order_id: decision for decision in applied.accepted}
     return NodeBook(node, base, entries, decisions, state, _undecided(records, state.applied_index))

@@ -31,7 +31,7 @@ class ObservingNode(CommandedNode):
         self._endpoint.set_zero_rtt(toggles.zero_rtt)
 
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
-        applied = self._state.apply(entry, witnessed=not denied)
+        applied = self._state.apply(entry, denied)
         self._gossip.applied()
         self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
         if applied.problem:

@@ -42,7 +42,7 @@ from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError
 from net.membership_change import decode_change
-from net.messages import Committed, EntryKind
+from net.messages import Committed, EntryKind, Mode
 from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
 
@@ -149,9 +149,10 @@ class SwarmState:
         """32 bytes that two nodes share exactly when they applied the same entries."""
         return hashlib.sha256(self.chain + self.portfolio.state_hash()).digest()
 
-    def apply(self, committed: Committed, witnessed: bool = True) -> Applied:
-        """Take the next entry of the log. `witnessed` is False for a critical entry without its Byzantine proof:
-        such an entry commits as a denial.
+    def apply(self, committed: Committed, denied: bool = False) -> Applied:
+        """Take the next entry of the log; one that is `denied` changes nothing but what is decided.
+
+        So does, in auto mode, what is critical behind the entry before it and comes without its Byzantine proof.
 
         Raises ValueError when entries come out of order (a fault of the caller, never of the data).
         """
@@ -160,29 +161,31 @@ class SwarmState:
             raise ValueError(f"entry {entry.index} applied after {self.applied_index}")
         self.applied_index = entry.index
         self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
-        applied = self._apply_entry(committed, witnessed)
+        applied = self._apply_entry(committed, denied)
         changed = any(isinstance(part.payload, DecisionBatch | ReportBatch | LimitsChange) for _, part in applied.parts)
         self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks, self.limits) if changed else None)
         if changed:
             self.results.marked(self.portfolio.equity(self.marks))
         return applied
 
-    def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
+    def _apply_entry(self, committed: Committed, denied: bool) -> Applied:
         entry = committed.entry
-        if entry.kind is EntryKind.MEMBERSHIP and witnessed:
+        if entry.kind is EntryKind.MEMBERSHIP and not denied:
             return self._apply_membership(entry.payload)
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
             return Applied(problem=str(error))
-        parts = [(each, self._apply_payload(committed, part, each, witnessed)) for part, each in enumerate(payloads)]
+        parts = [(each, self._apply_payload(committed, part, each, denied)) for part, each in enumerate(payloads)]
         return _sum(parts)
 
-    def _apply_payload(self, committed: Committed, part: int, content: bytes, witnessed: bool) -> Applied:
+    def _apply_payload(self, committed: Committed, part: int, content: bytes, denied: bool) -> Applied:
         try:
             payload = decode(content)
         except PayloadError as error:
             return Applied(problem=str(error))
+        needs_witness = committed.certificate.mode is Mode.AUTO and committed.witness is None
+        witnessed = not denied and not (needs_witness and self._is_critical(payload))
         if isinstance(payload, DecisionBatch):
             digest = hashlib.sha256(content).digest()
             return self._apply_decisions(committed, part, digest, payload, witnessed)
@@ -312,15 +315,21 @@ class SwarmState:
         return self._may_change_trading(value) if isinstance(value, TradingChange) else True
 
     def payload_is_critical(self, payload: bytes) -> bool:
-        """The router: a pure function of the payload and this state. Toggles, limits and the kill switch are critical;
-        decisions are when one of them is by `core.limits.is_critical`; execution reports never are.
+        """The router: a function of the payload and of the state as it stands.
+
+        Toggles, limits and the kill switch are critical; decisions are when one of them is by
+        `core.limits.is_critical`; execution reports never are.
         """
         try:
-            value = decode(payload)
+            return self._is_critical(decode(payload))
         except PayloadError:
             return False
+
+    def _is_critical(self, value: Payload) -> bool:
         if isinstance(value, DecisionBatch):
-            return bool(self.critical_rows(value.proposals).any())
+            instruments = value.proposals["instrument"]
+            known = instruments.size > 0 and int(instruments.max()) < len(self.spec.instruments)
+            return known and bool(self.critical_rows(value.proposals).any())
         return isinstance(value, ToggleChange | TradingChange | LimitsChange)
 
     def critical_rows(self, proposals: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -11,7 +11,9 @@ Invariants (the simulation checks them after every event):
    every node alike, because every node stops at that entry; who submitted it hands it to the next epoch.
 3. A message counts only in its own epoch, and a signature only in its own context (`net.certificate.epoch_context`).
 4. AUTO: a critical entry takes effect only with a Byzantine certificate over its payload, made in the same epoch's side
-   log and used once; without one it is decided as denied and blocks nothing.
+   log and used once; without one it is decided and changes nothing. What is critical depends on the state, so the state
+   machine judges it as it applies the entry, on every node behind the same one; here a wrong certificate is denied,
+   whatever it is for.
 5. A node takes decided entries from a peer only along its hash chain, in a Byzantine epoch only with their
    certificates. A Raft epoch trusts the peer's word, as Raft does.
 6. A node goes on from a checkpoint only where f + 1 voters that it knows signed it (`net.checkpoint`), and cuts its
@@ -101,7 +103,8 @@ class Replica(ReplicaCatchUp):
         """`roster`, `mode` and `leader_hint` start an empty log and must be the same on every node.
 
         `roster` maps node id to its 32-byte Ed25519 public key, `sign` is this node's key. `validate` is asked before a
-        Byzantine vote, `critical` in AUTO; both must be pure and the same on every node. `incarnation` names this
+        Byzantine vote; it must be pure and the same on every node. `critical` says what a leader of AUTO, as its state
+        stands, has witnessed before it orders it. `incarnation` names this
         node's disk where it is not the one that it began with, `authorities` the keys that may change the membership.
         `joining`: this node is not in the roster, and learns its place from the log. Raises `ValueError` when the
         roster lacks this node otherwise, or is too small for the mode.

@@ -30,7 +30,7 @@ from net.history import History
 from net.membership import Membership, MembershipError
 from net.membership_change import next_epoch
 from net.messages import Certificate, CheckpointCertificate, Committed, Entry, EntryKind, Mode
-from net.payload_batch import PayloadBatchError, contents_of, payloads_of
+from net.payload_batch import contents_of
 from net.quorum import fast_path_possible
 from net.raft import RaftCore
 from net.settings import ConsensusSettings
@@ -210,19 +210,20 @@ class ReplicaLog:
                 self._auto.settle(content)
 
     def _unwrap(self, raw: Entry) -> tuple[Entry, Certificate | None, bool]:
-        """AUTO: the entry unwrapped, its witness, and whether it must take no effect."""
+        """AUTO: the entry unwrapped, its witness, and whether it must take no effect, whatever it holds.
+
+        Not whether it is critical: that depends on the state behind the entry before it, which stands elsewhere while
+        several entries are decided in one go. Whoever applies the entry judges it (invariant 4 of `net.replica`).
+        """
         try:
             entry, witness = unwrapped(raw)
-            if entry.kind is EntryKind.BATCH:
-                # A critical payload needs a witness of its own, which a batch cannot carry.
-                return entry, witness, witness is not None or any(map(self._critical, payloads_of(entry)))
-        except (RecordError, PayloadBatchError):
+        except RecordError:
             return raw, None, True
-        if entry.kind not in _SINGLE or not self._critical(entry.payload):
-            return entry, witness, entry.kind is EntryKind.WITNESSED
+        if witness is None:
+            return entry, None, False
         auto = self._auto
         # The epoch of a certificate is not signed, and goes along with the entry as its proof.
-        if witness is None or auto is None or witness.epoch != self._epoch.number:
+        if entry.kind not in _SINGLE or auto is None or witness.epoch != self._epoch.number:
             return entry, witness, True
         return entry, witness, not auto.use_witness(witness, entry)
 

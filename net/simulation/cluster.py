@@ -34,7 +34,7 @@ from net.messages import ConsensusMessage, EntryKind, Mode, Phase, Vote
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
-from net.simulation.invariants import Disk, InvariantBroken, SimulatedNode, Truth
+from net.simulation.invariants import Critical, Disk, InvariantBroken, SimulatedNode, Truth
 from net.simulation.keys import roster_of, signer
 
 MAX_EVENTS = 300_000
@@ -70,7 +70,7 @@ class Cluster(Truth):
         faults: Faults | None = None,
         settings: ConsensusSettings | None = None,
         validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
-        critical: Callable[[bytes], bool] = lambda payload: False,
+        critical: Critical = lambda payload, applied: False,
         byzantine: Iterable[int] = (),
         adversary: Adversary | None = None,
         replica_class: type[Replica] = Replica,
@@ -163,7 +163,7 @@ class Cluster(Truth):
             leader_hint=0,
             settings=self.settings,
             validate=self._validate,
-            critical=self._critical,
+            critical=lambda payload: self._critical(payload, len(node.decided)),
             authorities={OPERATOR: roster_of(OPERATOR_KEY + 1)[OPERATOR_KEY]},
         )
         node.decided = []

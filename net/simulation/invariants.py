@@ -50,10 +50,14 @@ class SimulatedNode:
     epochs: list[tuple[int, Mode, int]] = field(default_factory=list)
 
 
+Critical = Callable[[bytes, int], bool]
+"""What AUTO lets take effect with a witness only; the number of entries applied before stands for the state."""
+
+
 class Truth:
     """Everything that was decided, and what must hold of it."""
 
-    def __init__(self, byzantine: Iterable[int], critical: Callable[[bytes], bool]) -> None:
+    def __init__(self, byzantine: Iterable[int], critical: Critical) -> None:
         self.byzantine = frozenset(byzantine)
         self.now = 0.0
         self.trace: list[str] = []
@@ -140,7 +144,12 @@ class Truth:
             if index != len(node.decided) + 1:
                 raise InvariantBroken(f"node {node.id} decides {index} after {len(node.decided)}")
             node.decided.append(committed)
-            denied = index in effect.denied
+            bare = committed.certificate.mode is Mode.AUTO and committed.witness is None
+            # As the state machine above a replica does, each entry behind the one before it.
+            denied = index in effect.denied or (bare and self._critical(committed.entry.payload, index - 1))
+            # What is critical behind nothing is so behind anything: an honest leader waits for its witness.
+            if bare and not self.byzantine and self._critical(committed.entry.payload, 0):
+                raise InvariantBroken(f"entry {index} is critical and was ordered without a witness")
             if denied:
                 node.denied.add(index)
             if index <= len(self._truth):
@@ -168,9 +177,6 @@ class Truth:
                 if mark not in self._certified:
                     verify_committed(committed, self._verifiers[committed.epoch])
                     self._certified.add(mark)
-            critical = certificate.mode is Mode.AUTO and self._critical(committed.entry.payload)
-            if critical and not denied and committed.witness is None:
-                raise InvariantBroken(f"critical entry {index} took effect without a witness")
 
     def _check_read(self, node: SimulatedNode, effect: ReadReady) -> None:
         """Linearizability (thesis §6.4): a read sees everything that was decided anywhere when it was asked."""

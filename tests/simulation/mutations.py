@@ -24,6 +24,7 @@ from net.raft import RaftCore
 from net.raft_log import RaftLog
 from net.raft_progress import Progress
 from net.replica import Replica
+from net.replica_log import ReplicaLog
 from net.simulation.scenario import Kind
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
@@ -144,6 +145,20 @@ def trust_any_certificate(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(Replica, "_install", install)
+
+
+def judge_what_is_critical_ahead_of_its_turn(patch: pytest.MonkeyPatch) -> None:
+    """AUTO: entries decided in one go are judged on the state before the first of them, wherever that is on this node.
+
+    This was so until a swarm near its soft limit held four states behind one log.
+    """
+    original = ReplicaLog._unwrap
+
+    def unwrap(self: ReplicaLog, raw: Any) -> Any:
+        entry, witness, refused = original(self, raw)
+        return entry, witness, refused or (witness is None and self._critical(entry.payload))
+
+    patch.setattr(ReplicaLog, "_unwrap", unwrap)
 
 
 def let_critical_entries_pass(patch: pytest.MonkeyPatch) -> None:
@@ -348,6 +363,7 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "forget votes on restart": (forget_votes_on_restart, Kind(4, Mode.BFT, liars=1)),
     "notarize twice": (notarize_twice, Kind(4, Mode.BFT, liars=1)),
     "trust any certificate": (trust_any_certificate, Kind(4, Mode.BFT, liars=1)),
+    "judge what is critical ahead of its turn": (judge_what_is_critical_ahead_of_its_turn, Kind(4, Mode.AUTO)),
     "let critical entries pass": (let_critical_entries_pass, Kind(4, Mode.AUTO)),
     "order behind a switch": (order_behind_a_switch, Kind(4, Mode.RAFT, switching=True)),
     "cut what matches": (cut_what_matches, Kind(5, Mode.RAFT)),

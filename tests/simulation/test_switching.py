@@ -11,7 +11,7 @@ from net.submissions import Submissions
 
 
 def settled(mode: Mode, n: int = 4, faults: Faults | None = None, settings: ConsensusSettings | None = None) -> Cluster:
-    cluster = Cluster(n, 11, mode, faults, settings, critical=lambda payload: payload.startswith(b"critical"))
+    cluster = Cluster(n, 11, mode, faults, settings, critical=lambda payload, applied: payload.startswith(b"critical"))
     cluster.propose(0, [b"hello"])
     assert cluster.run(2.0, lambda: cluster.all_decided([b"hello"]))
     return cluster

@@ -93,7 +93,7 @@ def test_what_is_known_of_the_decided_is_bounded() -> None:
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_leader_whose_full_queue_dropped_its_own_submission_orders_it_later(mode: Mode) -> None:
     settings = ConsensusSettings(pending_limit=4, bft_window=1)
-    cluster = Cluster(4, 1, mode, settings=settings, critical=lambda payload: payload.startswith(b"critical"))
+    cluster = Cluster(4, 1, mode, settings=settings, critical=lambda payload, applied: payload.startswith(b"critical"))
     cluster.run(1.5)
     leader = cluster.leader
     assert leader is not None
@@ -114,7 +114,7 @@ def test_a_leader_whose_full_queue_dropped_its_own_submission_orders_it_later(mo
 
 
 def test_a_leader_knows_its_own_critical_submission_again_where_it_is_under_way_with_its_witness() -> None:
-    cluster = Cluster(4, 1, Mode.AUTO, critical=lambda payload: payload.startswith(b"critical"))
+    cluster = Cluster(4, 1, Mode.AUTO, critical=lambda payload, applied: payload.startswith(b"critical"))
     cluster.run(1.0)
     leader = cluster.leader
     assert leader is not None

@@ -99,6 +99,10 @@ def committed(index: int, payload: bytes, kind: EntryKind = EntryKind.DATA) -> C
     return Committed(1, entry, proof)
 
 
+def in_auto(entry: Committed) -> Committed:
+    return replace(entry, certificate=replace(entry.certificate, mode=Mode.AUTO))
+
+
 def report(
     sequence: int, index: int, position: int, state: OrderState, quantity: int = 0, price: int = 0
 ) -> tuple[object, ...]:
@@ -204,13 +208,47 @@ def test_an_order_outside_the_limits_is_denied() -> None:
     assert not applied.accepted
 
 
-def test_a_critical_entry_without_its_witness_is_a_denial() -> None:
+def test_what_is_critical_in_auto_mode_and_has_no_witness_is_a_denial() -> None:
     state = make_state()
     rows = proposals(0, (0, Side.BUY, 10, 5000))
-    applied = state.apply(committed(1, encode_decisions(batch(rows), Serialization.CAPNP)), witnessed=False)
+    state.limits = replace(state.limits, critical_notional=49_999)
+    applied = state.apply(in_auto(committed(1, encode_decisions(batch(rows), Serialization.CAPNP))))
     assert applied.denied == 1
     assert not applied.accepted
-    change = state.apply(committed(2, encode_toggles(ToggleChange(OPTIMISED))), witnessed=False)
+    change = state.apply(in_auto(committed(2, encode_toggles(ToggleChange(OPTIMISED)))))
+    assert change.problem
+    assert state.toggles != OPTIMISED
+
+
+def test_what_is_critical_is_judged_behind_the_entry_before_it() -> None:
+    """Two orders that a node may decide in one go: the first takes the exposure beyond the soft limit."""
+    first, second = (
+        encode_decisions(batch(proposals(step, (0, Side.BUY, 10, 5000))), Serialization.CAPNP) for step in (0, 1)
+    )
+    hashes = []
+    for asked_first in (False, True):
+        state = make_state()
+        state.limits = replace(state.limits, gross_exposure_soft=60_000)
+        assert not asked_first or not state.payload_is_critical(second), "so a leader may order it as it stands"
+        assert state.apply(in_auto(committed(1, first))).accepted
+        assert state.payload_is_critical(second)
+        assert state.apply(in_auto(committed(2, second))).denied == 1
+        hashes.append(state.state_hash())
+        witnessed = committed(2, second)
+        again = make_state()
+        again.limits = state.limits
+        again.apply(in_auto(committed(1, first)))
+        assert again.apply(replace(in_auto(witnessed), witness=witnessed.certificate)).accepted
+    assert hashes[0] == hashes[1]
+
+
+def test_a_denied_entry_changes_nothing_but_what_is_decided() -> None:
+    state = make_state()
+    rows = proposals(0, (0, Side.BUY, 10, 5000))
+    applied = state.apply(committed(1, encode_decisions(batch(rows), Serialization.CAPNP)), denied=True)
+    assert applied.denied == 1
+    assert not applied.accepted
+    change = state.apply(committed(2, encode_toggles(ToggleChange(OPTIMISED))), denied=True)
     assert change.problem
     assert state.toggles != OPTIMISED
 
