@@ -1,8 +1,9 @@
-"""The one file that touches private fields of aioquic. A test per pinned version holds each of them in place.
+"""What a link needs of aioquic and aioquic keeps private; a test per pinned version holds each of them in place.
 
 aioquic is sans-I/O and nearly all that a transport needs is public. What is not: the TLS exporter, the key in the
-peer's certificate, an acknowledgement that leaves with the reply, what waits to be sent, whether the peer is heard, and
-a close that is seen when it arrives instead of after the draining period.
+peer's certificate, what waits to be sent, whether the peer is heard, and a close that is seen when it arrives instead
+of after the draining period. How packets of the steady state are read and built: `net/one_rtt_reading.py`,
+`net/one_rtt_writing.py`.
 """
 
 from __future__ import annotations
