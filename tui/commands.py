@@ -130,6 +130,7 @@ def _add_benches(commands: _Commands[argparse.ArgumentParser]) -> None:
     monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
     monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
     monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
+    monitor.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="instead: attached for so long")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
     monitor.add_argument("--json", type=Path, metavar="FILE")
     _settings_flags(monitor)
@@ -239,12 +240,17 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     if command == "experiment":
         return _experiment(arguments, console)
     if command == "bench":
+        settings = _load(arguments)
+        if arguments.soak_s:
+            from core.bench.monitor import soak_monitor
+
+            asyncio.run(soak_monitor(settings, arguments.soak_s, arguments.json, console))
+            return 0
         if arguments.recorder:
             from core.bench.recorder import bench_recorder as measure
         else:
             from core.bench.monitor import bench_monitor as measure
 
-        settings = _load(arguments)
         asyncio.run(measure(settings, arguments.replicates, arguments.seconds, arguments.json, console))
         return 0
     if command == "serve":

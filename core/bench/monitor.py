@@ -16,6 +16,8 @@ import struct
 import sys
 import termios
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from core.attach import SwarmClient, stop_session
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
-from core.session import Session, create_session
+from core.session import Session, SessionError, create_session
 
 COLUMNS, ROWS = 120, 40
 FRAME = b"\x1b[?2026h"
@@ -34,6 +36,11 @@ QUERY, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
 SETTLE_S = 6.0
 KEY_INTERVAL_S = 0.37
 KEY_TIMEOUT_S = 3.0
+FIRST_CYCLES = 20
+START_TIMEOUT_S = 180.0
+SOAK_SAMPLE_S = 5.0
+SOAK_KEYS = (b"2", b"3", b"4", b"5", b"6", b"1")
+"""Every screen, and back."""
 
 
 @dataclass(slots=True)
@@ -90,9 +97,9 @@ class Screen:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory_mb(self) -> float:
-        """Resident memory."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+    def press(self, key: bytes) -> None:
+        """Press `key`, whatever comes of it."""
+        os.write(self._fd, key)
 
     async def stop(self) -> None:
         """End it as a closed terminal does."""
@@ -126,14 +133,8 @@ async def bench_monitor(
     settings: Settings, replicates: int, seconds: float, json_file: Path | None, console: Console
 ) -> None:
     """`replicates` times segments of `seconds` without, with, with, without the monitor. Prints and writes the rows."""
-    session = create_session(settings)
-    started = start_swarm(settings, owned=True, session=session)
-    client = SwarmClient(session, owns_swarm=True, push_interval_s=1.0)
     cost = Cost()
-    try:
-        await client.connect()
-        while client.snapshot().cycles_total < 20:
-            await asyncio.sleep(0.2)
+    async with _counted_swarm(settings) as (session, client):
         for _ in range(replicates):
             await _segment(client, seconds, cost, None)
             screen = Screen(session)
@@ -144,14 +145,62 @@ async def bench_monitor(
             await screen.stop()
             await asyncio.sleep(1.0)
             await _segment(client, seconds, cost, None)
-    finally:
-        await client.close()
-        await stop_session(session)
-        await asyncio.to_thread(started.supervisor.wait)
     rows = _rows(cost)
     console.print(table_of("the monitor at full rate", rows))
     if json_file is not None:
         write_rows(json_file, {**settings.model_dump(), "columns": COLUMNS, "rows": ROWS}, rows)
+
+
+@asynccontextmanager
+async def _counted_swarm(settings: Settings) -> AsyncIterator[tuple[Session, SwarmClient]]:
+    """A swarm that trades, and who counts its cycles. Raises SessionError when it does not come to trade."""
+    session = create_session(settings)
+    started = start_swarm(settings, owned=True, session=session)
+    client = SwarmClient(session, owns_swarm=True, push_interval_s=1.0)
+    try:
+        await client.connect()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while client.snapshot().cycles_total < FIRST_CYCLES:
+            if client.phase.startswith("failed") or time.monotonic() > deadline:
+                raise SessionError(f"no {FIRST_CYCLES} cycles yet: {client.phase or 'no word from the swarm'}")
+            await asyncio.sleep(0.2)
+        yield session, client
+    finally:
+        await client.close()
+        await stop_session(session)
+        await asyncio.to_thread(started.supervisor.wait)
+
+
+async def soak_monitor(settings: Settings, seconds: float, json_file: Path | None, console: Console) -> None:
+    """One monitor attached for so long, keys pressed now and then: its memory and the nodes', as time goes by.
+
+    Caches and histories fill first: the rows compare the second quarter's median with the last one's.
+    """
+    samples: dict[str, list[float]] = {}
+    async with _counted_swarm(settings) as (session, client):
+        screen = Screen(session)
+        screen.start()
+        await asyncio.sleep(SETTLE_S)
+        first, ends_at = client.snapshot().cycles_total, time.monotonic() + seconds
+        state = session.running()
+        assert state is not None
+        pids = {"monitor": screen.pid, **{each.name: each.pid for each in state.processes if each.pid}}
+        while time.monotonic() < ends_at:
+            for name, pid in pids.items():
+                samples.setdefault(name, []).append(resident_mb(pid))
+            for key in SOAK_KEYS:
+                screen.press(key)
+            await asyncio.sleep(SOAK_SAMPLE_S)
+        cycles = client.snapshot().cycles_total - first
+        await screen.stop()
+    rows = [Row("soak.cycles", "cycles", cycles)]
+    for name, mb in samples.items():
+        quarter = max(1, len(mb) // 4)
+        late, early = mb[-quarter:], mb[quarter : 2 * quarter] or mb[:quarter]
+        rows.append(row_of_pairs(f"soak.{name}", "MB, last quarter", late, "second quarter", early))
+    console.print(table_of(f"attached at full rate for {seconds:g} s", rows))
+    if json_file is not None:
+        write_rows(json_file, {**settings.model_dump(), "soak_s": seconds}, rows)
 
 
 async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Screen | None) -> None:
@@ -168,11 +217,16 @@ async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Scre
     elapsed = time.perf_counter() - began
     cost.cycles_per_s[screen is not None].append((client.snapshot().cycles_total - first) / elapsed)
     if screen is not None:
-        cost.memory_mb.append(screen.memory_mb())
+        cost.memory_mb.append(resident_mb(screen.pid))
         for _ in range(6):
             for key, word in ((b" ", b"FROZEN"), (b" ", b"freeze")):
                 cost.key_ms.append(await screen.key(key, word))
                 await asyncio.sleep(KEY_INTERVAL_S)
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def _rows(cost: Cost) -> list[Row]:
