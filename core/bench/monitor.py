@@ -39,6 +39,7 @@ KEY_TIMEOUT_S = 3.0
 FIRST_CYCLES = 20
 START_TIMEOUT_S = 180.0
 SOAK_SAMPLE_S = 5.0
+SOAK_S_MIN = 30 * SOAK_SAMPLE_S
 SOAK_KEYS = (b"2", b"3", b"4", b"5", b"6", b"1")
 """Every screen, and back."""
 
@@ -174,8 +175,11 @@ async def _counted_swarm(settings: Settings) -> AsyncIterator[tuple[Session, Swa
 async def soak_monitor(settings: Settings, seconds: float, json_file: Path | None, console: Console) -> None:
     """One monitor attached for so long, keys pressed now and then: its memory and the nodes', as time goes by.
 
-    Caches and histories fill first: the rows compare the second quarter's median with the last one's.
+    Caches and histories fill first: the rows compare the second quarter with the last one. Raises SessionError when
+    the swarm does not come to trade, or `seconds` are too few to have quarters.
     """
+    if seconds < SOAK_S_MIN:
+        raise SessionError(f"a soak of {seconds:g} s has no quarters to compare; want {SOAK_S_MIN:g} s or more")
     samples: dict[str, list[float]] = {}
     async with _counted_swarm(settings) as (session, client):
         screen = Screen(session)
@@ -195,8 +199,8 @@ async def soak_monitor(settings: Settings, seconds: float, json_file: Path | Non
         await screen.stop()
     rows = [Row("soak.cycles", "cycles", cycles)]
     for name, mb in samples.items():
-        quarter = max(1, len(mb) // 4)
-        late, early = mb[-quarter:], mb[quarter : 2 * quarter] or mb[:quarter]
+        quarter = len(mb) // 4
+        late, early = mb[-quarter:], mb[quarter : 2 * quarter]
         rows.append(row_of_pairs(f"soak.{name}", "MB, last quarter", late, "second quarter", early))
     console.print(table_of(f"attached at full rate for {seconds:g} s", rows))
     if json_file is not None:
