@@ -29,7 +29,7 @@ OBSERVERS = 8
 """Monitors that only look on, and the recorder; each takes one observer identity."""
 LOOPBACK = "127.0.0.1"
 EVENTS_BYTES_MAX = 4_000_000
-EVENTS_END = "events end here: {name} has reached {mb:g} MB; what supervisor, monitors and recorder say later is kept nowhere"
+EVENTS_END = "events end here: {name} has reached {mb:g} MB; supervisor, monitors and recorder keep no more of them"
 KEPT_SESSIONS = 10
 
 
