@@ -64,15 +64,15 @@ def _together(folder: Path, rounds: int, slice_s: float) -> list[Row]:
     """Records a second of `PROCESSES` processes, all of them added up."""
     with ExitStack() as stack:
         links = [_start(folder / f"process-{k}", stack) for k in range(PROCESSES)]
-        names = [_answer(link) for link in links][0]
-        rates: dict[str, list[float]] = {name: [] for name in names}
+        ready = [_answer(link) for link in links]
+        rates: dict[str, list[float]] = {name: [] for name in ready[0]}
 
         def append_together(name: str) -> None:
             for link in links:
                 link.send((name, slice_s))
             rates[name].append(sum(_answer(link) for link in links))
 
-        interleaved({name: partial(append_together, name) for name in names}, rounds)
+        interleaved({name: partial(append_together, name) for name in rates}, rounds)
     # The first of each is the unmeasured one.
     measured = {name: each[1:] for name, each in rates.items()}
     ours = measured.pop(OURS)
@@ -107,4 +107,3 @@ def _answer(link: Connection) -> Any:
         return link.recv()
     except EOFError:
         raise LogBenchError("a process of the bench ended before its time; what it said is above") from None
-

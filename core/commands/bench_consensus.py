@@ -27,8 +27,7 @@ def add_consensus_benches(subjects: Any) -> None:
     consensus.add_argument("--json", type=Path, metavar="FILE")
     consensus.set_defaults(run=_consensus)
     log = subjects.add_parser(
-        "log",
-        help="a synced append, by our log, SQLite, and LMDB where installed: one process, then four on one disk (TMPDIR)",
+        "log", help="a synced append, by our log, SQLite, LMDB where installed: one process, four"
     )
     log.add_argument("--rounds", type=int, default=15, help="interleaved; the median is shown")
     log.add_argument("--json", type=Path, metavar="FILE")

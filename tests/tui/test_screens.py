@@ -121,9 +121,9 @@ def test_an_experiment_is_chosen_run_shown_kept_and_leaves_the_toggles_as_they_w
     asyncio.run(session())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[:2])
 @pytest.mark.parametrize("keys", [("b",), ("9",), ("b", "p", "s")], ids="".join)
-def test_an_experiment_is_told_whole_at_every_size(size, keys):
+def test_an_experiment_is_told_whole_where_there_is_little_room(size, keys):
     async def session():
         app, client = monitor()
         async with app.run_test(size=size) as pilot:

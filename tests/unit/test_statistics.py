@@ -90,8 +90,8 @@ def test_under_leaves_out_what_ran_in_numpy_once_there_is_more(cycles):
     assert under(early, BASELINE, 10) == early[-10:], "nothing else to show yet"
     compiled = [replace(record, toggles=BASELINE) for record in cycles[20:25]]
     assert under([*early, *compiled], BASELINE, 10) == compiled
-    restarted = [*compiled, replace(cycles[25], toggles=BASELINE, numpy_kernels=1), replace(cycles[26], toggles=BASELINE)]
-    assert under(restarted, BASELINE, 2) == [compiled[-1], restarted[-1]]
+    again = [replace(cycles[25], toggles=BASELINE, numpy_kernels=1), replace(cycles[26], toggles=BASELINE)]
+    assert under([*compiled, *again], BASELINE, 2) == [compiled[-1], again[-1]]
 
 
 def test_newer_than(cycles):

@@ -40,6 +40,7 @@ class Part(NamedTuple):
 Row = tuple[Part, ...]
 EMPTY: Row = ()
 _WORD: Final = re.compile(r"\s+|\S+")
+_ALL: Final = re.compile(r"\s+|\S(?:.*\S)?")
 
 
 def fit(row: Iterable[Part], width: int) -> Row:
@@ -62,12 +63,14 @@ def fit(row: Iterable[Part], width: int) -> Row:
 def fold(row: Iterable[Part], width: int, indent: int = 2) -> list[Row]:
     """`row` over as many lines as it takes in `width` cells, broken at spaces; all but the first begin with `indent`.
 
-    A word that is longer than a line stays whole: `fit` cuts it, and shows that.
+    A part that begins with a space and fits on a line of its own is kept together. A word that is longer than a line
+    stays whole: `fit` cuts it, and shows that.
     """
     lines: list[list[Part]] = [[]]
     taken, gap, begun = 0, list[Part](), False
     for part in row:
-        for text in _WORD.findall(part.text):
+        together = part.text[:1].isspace() and indent + cell_len(part.text.strip()) <= width
+        for text in (_ALL if together else _WORD).findall(part.text):
             piece = part._replace(text=text)
             if text.isspace():
                 gap.append(piece)
