@@ -29,7 +29,7 @@ compare: $(READY)
 	$(BIN)/tradetui compare $(BASELINE) $(SCRATCH) --print-only
 	@rm -rf $(SCRATCH)
 
-# Every figure of README, from one run on a quiet machine: hours, or make bench FORM=--short for some 12 minutes.
+# Every figure of README, from one run on a quiet machine: hours, or make bench FORM=--short for some 18 minutes.
 bench: $(READY)
 	$(BIN)/tradetui bench all $(FORM) --json docs/bench.json
 	$(BIN)/tradetui bench table docs/bench.json --md docs/bench.md --readme README.md

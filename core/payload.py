@@ -47,11 +47,8 @@ register_layout(PROPOSAL_LAYOUT, PROPOSAL_DTYPE)
 register_layout(OPINION_LAYOUT, OPINION_DTYPE)
 register_layout(REPORT_LAYOUT, REPORT_DTYPE)
 
-CODEC_OF: Final = {
-    Serialization.MSGPACK: CodecKind.MSGPACK,
-    Serialization.CAPNP: CodecKind.CAPNP,
-    Serialization.MSGPACK_COLUMNS: CodecKind.MSGPACK_COLUMNS,
-}
+CODEC_OF: Final = {each: CodecKind[each.name] for each in Serialization}
+"""A codec has the same name as a setting and as a number on the wire."""
 
 _SIGNATURE_BYTES: Final = 64
 _DECISIONS: Final = struct.Struct("<BBHQQII")  # kind, proposer, opinions, step, judged index, bytes: records, vetoes

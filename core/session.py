@@ -29,6 +29,7 @@ OBSERVERS = 8
 """Monitors that only look on, and the recorder; each takes one observer identity."""
 LOOPBACK = "127.0.0.1"
 EVENTS_BYTES_MAX = 4_000_000
+EVENTS_END = "events end here: {name} has reached {mb:g} MB; supervisor, monitors and recorder keep no more of them"
 KEPT_SESSIONS = 10
 
 
@@ -199,11 +200,20 @@ class Session:
         return state if state is not None and is_alive(state.supervisor_pid, str(self.directory)) else None
 
     def add_event(self, severity: Severity, source: str, text: str) -> None:
-        """Append to the event file that every local monitor follows. It stops growing at 4 MB."""
-        line = json.dumps({"time_ns": time.time_ns(), "severity": severity, "source": source, "text": text})
-        with self.events_file.open("a") as file:
-            if file.tell() < EVENTS_BYTES_MAX:
-                file.write(line + "\n")
+        """Append to the event file that every local monitor follows.
+
+        It stops growing at 4 MB: whoever reaches them says so in its last line.
+        """
+        with self.events_file.open("ab") as file:
+            if file.tell() >= EVENTS_BYTES_MAX:
+                return
+            line = _line(severity, source, text)
+            file.write(line)
+            file.flush()
+            # Where this line itself ends: of several writers at once only one crosses the limit.
+            if file.tell() - len(line) < EVENTS_BYTES_MAX <= file.tell():
+                text = EVENTS_END.format(name=self.events_file.name, mb=EVENTS_BYTES_MAX / 1e6)
+                file.write(_line(Severity.WARNING, "session", text))
 
     def read_events(self, offset: int = 0) -> tuple[list[EventRow], int]:
         """Events from byte `offset` on, and the offset to continue from."""
@@ -216,6 +226,11 @@ class Session:
         whole = data[: data.rfind(b"\n") + 1]
         found = [_event(line) for line in whole.splitlines()]
         return [event for event in found if event is not None], offset + len(whole)
+
+
+def _line(severity: Severity, source: str, text: str) -> bytes:
+    values = {"time_ns": time.time_ns(), "severity": severity, "source": source, "text": text}
+    return json.dumps(values).encode() + b"\n"
 
 
 def _event(line: bytes) -> EventRow | None:

@@ -58,15 +58,18 @@ class SpanTable:
 
 
 def under(cycles: Sequence[CycleRecord], toggles: Toggles, limit: int) -> list[CycleRecord]:
-    """The last `limit` records that ran under `toggles`, oldest first."""
+    """The last `limit` records that ran under `toggles`, oldest first.
+
+    Cycles in numpy beside the compiler say nothing of a kernel: they are left out, unless there are no others yet.
+    """
     found: list[CycleRecord] = []
+    uncompiled: list[CycleRecord] = []
     for record in reversed(cycles):
         if len(found) == limit:
             break
         if record.toggles == toggles:
-            found.append(record)
-    found.reverse()
-    return found
+            (uncompiled if record.numpy_kernels else found).append(record)
+    return (found or uncompiled[:limit])[::-1]
 
 
 def newer_than(cycles: Sequence[CycleRecord], cycle: int) -> list[CycleRecord]:

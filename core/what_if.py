@@ -75,7 +75,7 @@ def remaining(
             for each in family(span):
                 left[each] = min(left[each], own[each] / speedup)
             said.append(f"{span} {word}")
-    return left, ", ".join(said) or "nothing in a cycle"
+    return left, ", ".join(dict.fromkeys(said)) or "nothing in a cycle"
 
 
 def what_if(

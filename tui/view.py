@@ -56,7 +56,7 @@ class View:
     snapshot: SwarmSnapshot
     now_ns: int
     table: SpanTable
-    """Over the last `WINDOW_CYCLES` cycles that ran under the present toggles."""
+    """Over the last `WINDOW_CYCLES` cycles that ran under the present toggles (see `under`)."""
     scale_ms: float
     """Length of the bars' axis; it holds every span's p99 but the whole cycle's."""
     cycles_per_s: float

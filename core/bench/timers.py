@@ -4,6 +4,8 @@ The cost is measured on a running swarm: blocks of cycles with the leader's span
 it the cost of one span times the spans of a cycle. For the shares the leader's event loop is sampled by pyinstrument.
 It sees processor time on that thread, so only the steps that compute without waiting are compared, each as a part of
 them all; it slows functions that make many calls more than kernels, which is the difference to expect.
+
+Where `perf` may be used, native code is sampled from outside as well (`core.bench.native_shares`), which slows nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from core.attach import SwarmClient, stop_session
+from core.bench.native_shares import PerfError, explained_native, native_rows, sample_native, scheduled_time, waits_of
 from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
 from core.experiment import WARM_UP_CYCLES
 from core.folded_stacks import stacks
 from core.records import CycleRecord
-from core.session import SessionError, create_session
+from core.session import Session, SessionError, create_session
 from core.spans import INDEX
 from core.statistics import newer_than
 from core.telemetry import timer_cost_ns
@@ -77,19 +80,38 @@ async def bench_timers(
             for turn in range(replicates):
                 pairs.append(await _replicate(client, block_cycles, first_on=turn % 2 == 0))
                 progress.advance(bar)
+        native, noted = await _native(client, session, seconds)
         cycles = list(client.cycles)[-400:]
         shares = compared(cycles, (await client.profile(seconds))["files"]["profile.folded"])
     finally:
         await client.close()
         await stop_session(session)
         await asyncio.to_thread(started.supervisor.wait)
-    rows = [*cost_rows(pairs, cycles), *(row for each in shares for row in share_rows(each))]
+    rows = [*cost_rows(pairs, cycles), *(row for each in shares for row in share_rows(each)), *native]
     console.print(table_of("the profile itself", rows))
-    for each in shares:
-        console.print(explained(each), style="dim", highlight=False)
+    for text in (*(explained(each) for each in shares), *noted):
+        console.print(text, style="dim", highlight=False, markup=False)
     if json_file is not None:
         write_rows(json_file, {**settings.model_dump(mode="json"), "block_cycles": block_cycles}, rows)
     return rows
+
+
+async def _native(client: SwarmClient, session: Session, seconds: float) -> tuple[list[Row], list[str]]:
+    """What perf sees of the leader while it trades, and sentences on it; without rows, why there are none."""
+    leader, last = client.snapshot().leader, client.cycles[-1].cycle
+    state = session.running()
+    pid = next((each.pid for each in state.processes if each.name == f"node-{leader}"), 0) if state else 0
+    try:
+        before = scheduled_time(pid)
+        samples = await sample_native(pid, seconds)
+        waits = waits_of(before, scheduled_time(pid))
+    except PerfError as error:
+        return [], [f"no shares of native code: {error}"]
+    cycles = [record for record in newer_than(client.cycles, last) if record.leader == leader]
+    if len(cycles) < 2:
+        return [], [f"no shares of native code: node {leader}, which was sampled, led no two cycles meanwhile"]
+    rows = native_rows(samples, cycles, waits)
+    return rows, explained_native(rows[0], waits)
 
 
 async def _first_cycles(client: SwarmClient) -> None:

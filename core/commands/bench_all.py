@@ -16,7 +16,7 @@ def add_bench_all(subjects: Any) -> None:
     every = subjects.add_parser("all", help="all that README claims, in one interleaved run that can be resumed")
     every.add_argument("--json", type=Path, metavar="FILE", required=True, help="the same file again goes on")
     every.add_argument("--md", type=Path, metavar="FILE")
-    every.add_argument("--short", action="store_true", help="about 12 minutes on two quiet cores; wider intervals")
+    every.add_argument("--short", action="store_true", help="about 18 minutes on two quiet cores; wider intervals")
     every.add_argument("--only", metavar="TEXT", default="", help="tasks with this in their name")
     every.set_defaults(run=_all)
     table = subjects.add_parser("table", help="what bench all measured, as Markdown and in the README")

@@ -26,7 +26,9 @@ def add_consensus_benches(subjects: Any) -> None:
     consensus.add_argument("--failovers", type=int, default=0, metavar="N", help="kill N leaders a mode")
     consensus.add_argument("--json", type=Path, metavar="FILE")
     consensus.set_defaults(run=_consensus)
-    log = subjects.add_parser("log", help="a synced append, by our log, SQLite, and LMDB where installed")
+    log = subjects.add_parser(
+        "log", help="a synced append, by our log, SQLite, LMDB where installed: one process, four"
+    )
     log.add_argument("--rounds", type=int, default=15, help="interleaved; the median is shown")
     log.add_argument("--json", type=Path, metavar="FILE")
     log.set_defaults(run=_log)
@@ -52,10 +54,14 @@ def _consensus(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _log(arguments: argparse.Namespace, console: Console) -> int:
-    from core.bench.log import bench_log
+    from core.bench.log import LogBenchError, bench_log
     from core.bench.rows import ROUNDS_MIN
 
     if arguments.rounds < ROUNDS_MIN:
         raise ConfigError(f"--rounds {arguments.rounds}: want at least {ROUNDS_MIN}")
-    bench_log(arguments.rounds, arguments.json, console)
+    try:
+        bench_log(arguments.rounds, arguments.json, console)
+    except LogBenchError as error:
+        console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
+        return 1
     return 0

@@ -6,8 +6,7 @@ sender chose, so switching is the sender's alone, message by message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from net import messages
 from net.messages import Message
@@ -47,18 +46,22 @@ KIND_OF: Final[dict[type, int]] = {
 }
 _CLASS_OF: Final = {number: kind for kind, number in KIND_OF.items()}
 
-_ENCODE: Final[dict[CodecKind, Callable[[Any], bytes]]] = {
-    CodecKind.MSGPACK: msgpack_maps.encode,
-    CodecKind.CAPNP: capnp_columns.encode,
-    CodecKind.MSGPACK_COLUMNS: msgpack_columns.encode,
-}
-_DECODE: Final[dict[int, Callable[[type, bytes], Any]]] = {
-    CodecKind.MSGPACK: msgpack_maps.decode,
-    CodecKind.CAPNP: capnp_columns.decode,
-    CodecKind.MSGPACK_COLUMNS: msgpack_columns.decode,
+
+class _Codec(Protocol):
+    """What the module of a codec has."""
+
+    def encode(self, message: Any, /) -> bytes: ...
+
+    def decode(self, kind: type, data: bytes, /) -> Any: ...
+
+
+_CODECS: Final[dict[int, _Codec]] = {
+    CodecKind.MSGPACK: msgpack_maps,
+    CodecKind.CAPNP: capnp_columns,
+    CodecKind.MSGPACK_COLUMNS: msgpack_columns,
 }
 _PREFIX: Final = {
-    (codec, kind): bytes((VERSION, codec, number, 0)) for codec in _ENCODE for kind, number in KIND_OF.items()
+    (codec, kind): bytes((VERSION, codec, number, 0)) for codec in _CODECS for kind, number in KIND_OF.items()
 }
 
 
@@ -67,7 +70,7 @@ def encode(message: Message, kind: CodecKind) -> bytes:
     prefix = _PREFIX.get((kind, type(message)))
     if prefix is None:
         raise WireError(f"{type(message).__name__} is no message of the wire")
-    data = prefix + _ENCODE[kind](message)
+    data = prefix + _CODECS[kind].encode(message)
     if len(data) > MESSAGE_BYTES_MAX:
         raise WireError(f"{type(message).__name__} of {len(data)} bytes is longer than {MESSAGE_BYTES_MAX}")
     return data
@@ -80,8 +83,8 @@ def decode(data: bytes) -> Message:
     version, codec, number, reserved = data[:HEADER_BYTES]
     if version != VERSION:
         raise WireError(f"wire version {version:#04x} is unknown; this program speaks {VERSION:#04x}")
-    decoder = _DECODE.get(codec)
+    reader = _CODECS.get(codec)
     kind = _CLASS_OF.get(number)
-    if decoder is None or kind is None or reserved:
+    if reader is None or kind is None or reserved:
         raise WireError(f"codec {codec}, message kind {number}, reserved {reserved}: unknown")
-    return cast(Message, decoder(kind, data[HEADER_BYTES:]))
+    return cast(Message, reader.decode(kind, data[HEADER_BYTES:]))

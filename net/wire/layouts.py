@@ -25,6 +25,7 @@ _HEADER: Final = struct.Struct("<BBH")  # magic, codec, layout
 _CAPNP: Final = struct.Struct("<IIQQ")  # the struct Records of schema.capnp: segment table, root, pointer to the rows
 _BIN: Final = struct.Struct(">BI")  # MessagePack bin 32
 _LIST_MASK: Final = (1 << 35) - 1
+_CODECS: Final = frozenset(CodecKind)
 _PYTHON_TYPE: Final[dict[str, type]] = {"i": int, "u": int, "f": float, "b": bool, "S": bytes}
 
 _DTYPE_OF: Final[dict[int, np.dtype[np.void]]] = {}
@@ -166,7 +167,7 @@ def decode_records(data: bytes, layout: int) -> NDArray[np.void]:
     if len(data) < _HEADER.size or len(data) > MESSAGE_BYTES_MAX:
         raise WireError(f"{len(data)} bytes are no record array")
     magic, codec, written = _HEADER.unpack_from(data)
-    if magic != _MAGIC or codec not in (1, 2, 3):
+    if magic != _MAGIC or codec not in _CODECS:
         raise WireError("these bytes are no record array of a known version and codec")
     if written != layout:
         raise WireError(f"wanted records of layout {layout}, got layout {written}")

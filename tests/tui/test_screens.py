@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import time
@@ -118,6 +119,41 @@ def test_an_experiment_is_chosen_run_shown_kept_and_leaves_the_toggles_as_they_w
             assert len(kept["spans"]) == 30
 
     asyncio.run(session())
+
+
+@pytest.mark.parametrize("size", SIZES[:2])
+@pytest.mark.parametrize("keys", [("b",), ("9",), ("b", "p", "s")], ids="".join)
+def test_an_experiment_is_told_whole_where_there_is_little_room(size, keys):
+    async def session():
+        app, client = monitor()
+        async with app.run_test(size=size) as pilot:
+            await pilot.press("2")
+            said = [await settle(app, pilot)]
+            running = app._experiments.start(app._live, keys, client.session.now_ns)
+            said.append(await settle(app, pilot))
+            running.experiment.give_up("stopped by hand")
+            app._experiments.end(client.session.now_ns)
+            said.append(await settle(app, pilot))
+            play(app, client, keys)
+            said.append(await settle(app, pilot))
+            return said
+
+    nothing, running, ended_early, ended = (first_panel(text) for text in asyncio.run(session()))
+    for text in (nothing, running, ended_early, ended):
+        assert "…" not in text
+    assert "cannot tell" in nothing
+    assert "stop it" in running
+    assert "ended early: stopped by hand" in ended_early
+    assert "what-if at most" in ended
+    assert "quic_coordination ÷20" in ended or ("assumptions" in ended and keys != ("b",))
+
+
+def first_panel(text: str) -> str:
+    """What stands in the panel at the upper left, its lines joined."""
+    rows = text.split("\n")[1:]
+    width = rows[0].index("╮")
+    inside = itertools.takewhile(lambda row: row[0] == "│", (row[:width] for row in rows[1:]))
+    return " ".join(" ".join(row.strip("│ ") for row in inside).split())
 
 
 def test_a_stops_an_experiment_and_puts_the_toggles_back():

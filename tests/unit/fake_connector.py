@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from core.gateway.connector import AccountTrade, Answer, Balances, EncodedOrder, LinkHandler, VenueUpdate
+from core.gateway.connector import AccountTrade, Answer, Balances, Connector, EncodedOrder, LinkHandler, VenueUpdate
 from core.gateway.gateway import Gateway
 from core.gateway.reconcile import Difference
 from core.gateway.release import Authority
@@ -82,10 +83,10 @@ class FakeConnector:
 
 
 class FakeTrader:
-    """A gateway over a `FakeConnector`, and all that it said."""
+    """A gateway over a `FakeConnector`, or another connector, and all that it said."""
 
-    def __init__(self, directory: Path, prepared_max: int = 100) -> None:
-        self.connector = FakeConnector()
+    def __init__(self, directory: Path, prepared_max: int = 100, connector: Connector | None = None) -> None:
+        self.connector: Any = FakeConnector() if connector is None else connector
         self.states: list[tuple[VenueState, str]] = []
         self.reports: list[ExecutionReport] = []
         self.differences: list[Difference] = []
@@ -103,6 +104,29 @@ class FakeTrader:
             on_difference=self.differences.append,
             on_error=self.errors.append,
         )
+
+
+class HasGateway(Protocol):
+    gateway: Gateway[Any]
+
+
+T = TypeVar("T", bound=HasGateway)
+
+
+def run_gateway(make: Callable[[], T], work: Callable[[T], Awaitable[None]], *, start: bool = True) -> None:
+    """Run `work` on what `make` gives, with its gateway started unless `work` does that, and stopped in any case."""
+
+    async def bounded() -> None:
+        made = make()
+        try:
+            async with asyncio.timeout(10):
+                if start:
+                    await made.gateway.start()
+                await work(made)
+        finally:
+            await made.gateway.stop()
+
+    asyncio.run(bounded())
 
 
 def authority(epoch: int = 1, term: int = 1, proven: tuple[int, int] | None = None) -> Authority[bytes]:

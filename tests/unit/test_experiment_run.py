@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from core.experiment_log import with_captions
 from core.experiment_run import run_experiment
 from core.factorial import pair_design
 from core.interleaved import InterleavedExperiment
-from core.records import CycleRecord, Severity
-from core.session import Session
+from core.records import CycleRecord
 from core.toggles import BASELINE, OPTIMISED, Toggles
 
 
@@ -50,15 +48,3 @@ def test_whoever_cancels_twice_finds_the_old_toggles_again() -> None:
 def test_a_fault_that_was_over_before_the_end_stays_named() -> None:
     known = with_captions(("venue latency 0 ms",), ("venue latency 0 ms", "fault: node 2 sends 20 ms late"))
     assert with_captions(known, ("venue latency 0 ms",)) == ("venue latency 0 ms", "fault: node 2 sends 20 ms late")
-
-
-def test_a_torn_line_of_the_events_costs_that_line_alone(tmp_path: Path) -> None:
-    session = Session(tmp_path)
-    session.add_event(Severity.INFO, "monitor", "before")
-    with session.events_file.open("ab") as file:
-        file.write(b'{"time_ns": 1, "seve')
-    session.add_event(Severity.INFO, "monitor", "lost with it")
-    session.add_event(Severity.INFO, "monitor", "after")
-    events, offset = session.read_events()
-    assert [event.text for event in events] == ["before", "after"]
-    assert offset == session.events_file.stat().st_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,19 +11,11 @@ import pytest
 from core.gateway.connector import NoAnswer, VenueTrade, VenueUpdate
 from core.records import OrderState as S
 from core.records import VenueState
-from tests.unit.fake_connector import FakeTrader, authority, request
+from tests.unit.fake_connector import FakeTrader, authority, request, run_gateway
 
 
 def run(directory: Path, work: Callable[[FakeTrader], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        trader = FakeTrader(directory)
-        try:
-            async with asyncio.timeout(10):
-                await work(trader)
-        finally:
-            await trader.gateway.stop()
-
-    asyncio.run(bounded())
+    run_gateway(lambda: FakeTrader(directory), work, start=False)
 
 
 @pytest.mark.parametrize("error", [KeyError("symbol"), ValueError("no number"), sqlite3.OperationalError("disk full")])

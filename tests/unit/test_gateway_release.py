@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -14,22 +13,13 @@ from core.gateway.errors import FencedError, GatewayFull
 from core.gateway.journal import OrderJournal
 from core.orders.life_cycle import InvalidOrder, initialise
 from core.records import OrderState as S
-from tests.unit.fake_connector import FakeTrader, authority, request
+from tests.unit.fake_connector import FakeTrader, authority, request, run_gateway
 
 HONEST, FAULTY = 1, 2
 
 
 def run(directory: Path, work: Callable[[FakeTrader], Awaitable[None]], prepared_max: int = 100) -> None:
-    async def bounded() -> None:
-        trader = FakeTrader(directory, prepared_max)
-        await trader.gateway.start()
-        try:
-            async with asyncio.timeout(10):
-                await work(trader)
-        finally:
-            await trader.gateway.stop()
-
-    asyncio.run(bounded())
+    run_gateway(lambda: FakeTrader(directory, prepared_max), work)
 
 
 def journalled(directory: Path) -> dict[str, S]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from core.toggles import Serialization
 from net.messages import Committed, CommittedEntries
 from net.wire.codec import encode
 from net.wire.kinds import CodecKind
-from tests.unit.fake_connector import SCALE, FakeConnector
+from tests.unit.fake_connector import SCALE, FakeConnector, run_gateway
 from tests.unit.test_guard import byzantine, make_guard, payload_of
 from tests.unit.test_kill_switch import FakeFeed, FakeWire
 from tests.unit.test_swarm_state import batch, proposals
@@ -81,16 +80,7 @@ PAYLOAD = payload_of((0, Side.BUY, 10, 5_000))
 
 
 def run(directory: Path, work: Callable[[Desk], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        desk = Desk(directory)
-        await desk.gateway.start()
-        try:
-            async with asyncio.timeout(10):
-                await work(desk)
-        finally:
-            await desk.gateway.stop()
-
-    asyncio.run(bounded())
+    run_gateway(lambda: Desk(directory), work)
 
 
 def test_a_decided_order_is_journalled_and_sent_once(tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_under_takes_the_last_matching_records_in_order(cycles):
     assert all(record.toggles == toggles for toggles, group in groups.items() for record in group)
 
 
+def test_under_leaves_out_what_ran_in_numpy_once_there_is_more(cycles):
+    early = [replace(record, toggles=BASELINE, numpy_kernels=8) for record in cycles[:20]]
+    assert under(early, BASELINE, 10) == early[-10:], "nothing else to show yet"
+    compiled = [replace(record, toggles=BASELINE) for record in cycles[20:25]]
+    assert under([*early, *compiled], BASELINE, 10) == compiled
+    again = [replace(cycles[25], toggles=BASELINE, numpy_kernels=1), replace(cycles[26], toggles=BASELINE)]
+    assert under([*compiled, *again], BASELINE, 2) == [compiled[-1], again[-1]]
+
+
 def test_newer_than(cycles):
     assert [record.cycle for record in newer_than(cycles, cycles[-4].cycle)] == [r.cycle for r in cycles[-3:]]
     assert newer_than(cycles, cycles[-1].cycle) == []

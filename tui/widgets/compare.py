@@ -8,10 +8,10 @@ from core.experiment_log import ExperimentState
 from core.interleaved import ContrastResult, Result, SpanResult, Verdict
 from core.paired_ratio import PairedRatio
 from core.spans import DEPTH
-from core.what_if import amdahl
+from core.what_if import Projection, amdahl
 from tui.figures import age, clock, milliseconds, plain
 from tui.view import View
-from tui.widgets.panel import Panel, Part, Row, row_of
+from tui.widgets.panel import Panel, Part, Row, fold, row_of
 
 _STYLE = {
     Verdict.FASTER: "good",
@@ -73,39 +73,48 @@ class ExperimentPanel(Panel):
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         state = view.experiment
         if state is None:
-            return _nothing_yet(view, width)
-        out = [(Part(state.label, "strong"),), _progress(state, view, width)]
+            return [line for row in _NOTHING_YET for line in fold(row, width)]
+        out = [*fold((Part(state.label, "strong"),), width), *fold(_progress(state, view, width), width)]
+        found: list[list[Row]] = [[]]
         if state.result is not None:
-            out += _found(state, state.result, width, max(1, height - 5))
+            found = _found(state.result, width)
         elif state.running:
-            out.append((Part("no interval before the sixth replicate", "muted"),))
-        projected = f"{state.projection.ratio:.2f}×" if isfinite(state.projection.ratio) else "no limit"
-        out.append(
-            (Part("what-if ", "muted"), Part(f"at most {projected}"), Part(f"  {state.projection.assumption}", "muted"))
-        )
-        out += _under(state, view)
+            found = [fold((Part("no interval before the sixth replicate", "muted"),), width)]
+        foot = _under(state, view, width)
         if state.failure:
-            out.append((Part(f"ended early: {state.failure}", "warning"),))
+            foot += fold((Part(f"ended early: {state.failure}", "warning"),), width)
         elif state.running:
-            out.append((Part(" a ", "key", "app.experiment"), Part(" stop it", "muted", "app.experiment")))
-        return out
+            foot.append((Part(" a ", "key", "app.experiment"), Part(" stop it", "muted", "app.experiment")))
+        out += found[0]
+        for rows in found[1:]:
+            # with a line for the what-if
+            if len(out) + len(rows) + 1 + len(foot) > height:
+                break
+            out += rows
+        return out + _what_if(state.projection, width, height - len(out) - len(foot)) + foot
 
 
-def _under(state: ExperimentState, view: View) -> list[Row]:
+_NOTHING_YET: tuple[Row, ...] = (
+    (Part(" a ", "key", "app.experiment"), Part(" compare a toggle, on and off in turn", "plain", "app.experiment")),
+    (Part("blocks of cycles A B B A, until the 95 % interval is tight", "muted"),),
+    (Part("or it says that it cannot tell", "muted"),),
+)
+
+
+def _under(state: ExperimentState, view: View, width: int) -> list[Row]:
     """What it ran under and is not at the foot of the screen any more, or not all the time: a fault, say."""
     gone = [each for each in state.captions if each not in view.snapshot.captions]
-    return [(Part(plain(each), "warning"),) for each in gone]
+    return [line for each in gone for line in fold((Part(plain(each), "warning"),), width)]
 
 
-def _nothing_yet(view: View, width: int) -> list[Row]:
-    return [
-        (
-            Part(" a ", "key", "app.experiment"),
-            Part(" compare a toggle, on and off in turn", "plain", "app.experiment"),
-        ),
-        (Part("blocks of cycles A B B A, until the 95 % interval is tight", "muted"),),
-        (Part("or it says that it cannot tell", "muted"),),
-    ]
+def _what_if(projection: Projection, width: int, room: int) -> list[Row]:
+    """The limit with what it takes for granted; where those are more than `room` lines, how many they are."""
+    limit = f"at most {projection.ratio:.2f}×" if isfinite(projection.ratio) else "no limit"
+    head = (Part("what-if ", "muted"), Part(limit))
+    lines = fold((*head, Part(f"  {projection.assumption}", "muted")), width)
+    if len(lines) <= max(1, room):
+        return lines
+    return [(*head, Part(f"  under {projection.assumption.count(',') + 1} assumptions", "muted"))]
 
 
 def _progress(state: ExperimentState, view: View, width: int) -> Row:
@@ -120,21 +129,25 @@ def _progress(state: ExperimentState, view: View, width: int) -> Row:
     return (Part("━" * done, "accent"), Part("─" * (room - done), "muted"), Part(f" {text}  {age(took_s)}"))
 
 
-def _found(state: ExperimentState, result: Result, width: int, room: int) -> list[Row]:
-    shown = result.contrasts[:room]
-    reach = _reach([each.ratio for each in shown])
-    out: list[Row] = []
+def _found(result: Result, width: int) -> list[list[Row]]:
+    """The lines of each contrast, the main effects first."""
+    reach = _reach([each.ratio for each in result.contrasts])
     if len(result.design.cells) == 2:
         main = result.main
         first, second = result.cell_ms
-        out.append((*verdict_parts(main), Part(f"  {milliseconds(first)} → {milliseconds(second)} ms", "muted")))
-        out.append((Part(interval_line(main.ratio, max(9, min(60, width)), reach), "accent"),))
-        return out
-    name = min(24, max(len(each.contrast.name) for each in shown) + 1)
-    for each in shown:
-        bar = interval_line(each.ratio, width - name - 34, reach) if width - name - 34 >= 9 else ""
+        times = Part(f"  {milliseconds(first)} → {milliseconds(second)} ms", "muted")
+        line = interval_line(main.ratio, max(9, min(60, width)), reach)
+        return [[*fold((*verdict_parts(main), times), width), (Part(line, "accent"),)]]
+    name = min(24, max(len(each.contrast.name) for each in result.contrasts) + 1)
+    bar = width - name - 34
+    out: list[list[Row]] = []
+    for each in result.contrasts:
         label = each.contrast.name if len(each.contrast.name) < name else each.contrast.name[: name - 2] + "…"
-        out.append(row_of((Part(f"{label:<{name}}", "strong"), *verdict_parts(each)), (Part(bar, "accent"),), width))
+        said = (Part(f"{label:<{name}}", "strong"), *verdict_parts(each))
+        if bar < 9:
+            out.append(fold(said, width))
+        else:
+            out.append([row_of(said, (Part(interval_line(each.ratio, bar, reach), "accent"),), width)])
     return out
 
 
@@ -237,6 +250,7 @@ def _result_row(state: ExperimentState, width: int) -> Row:
     else:
         # One line: the main effects alone; the interactions are in the panel above while it is the last one.
         head += [part for each in state.result.main_effects for part in _brief(each, wide)]
+        head[-1] = head[-1]._replace(text=head[-1].text.rstrip())
     return (*head, Part(f"  {plain(', '.join(faults))}", "warning")) if wide and faults else tuple(head)
 
 

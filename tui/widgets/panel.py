@@ -7,10 +7,11 @@ stylesheet says what they look like.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -38,6 +39,8 @@ class Part(NamedTuple):
 
 Row = tuple[Part, ...]
 EMPTY: Row = ()
+_WORD: Final = re.compile(r"\s+|\S+")
+_ALL: Final = re.compile(r"\s+|\S(?:.*\S)?")
 
 
 def fit(row: Iterable[Part], width: int) -> Row:
@@ -55,6 +58,30 @@ def fit(row: Iterable[Part], width: int) -> Row:
     if left:
         out.append(Part(" " * left))
     return tuple(out)
+
+
+def fold(row: Iterable[Part], width: int, indent: int = 2) -> list[Row]:
+    """`row` over as many lines as it takes in `width` cells, broken at spaces; all but the first begin with `indent`.
+
+    A part that begins with a space and fits on a line of its own is kept together. A word that is longer than a line
+    stays whole: `fit` cuts it, and shows that.
+    """
+    lines: list[list[Part]] = [[]]
+    taken, gap, begun = 0, list[Part](), False
+    for part in row:
+        together = part.text[:1].isspace() and indent + cell_len(part.text.strip()) <= width
+        for text in (_ALL if together else _WORD).findall(part.text):
+            piece = part._replace(text=text)
+            if text.isspace():
+                gap.append(piece)
+                continue
+            if begun and taken + sum(cell_len(each.text) for each in (*gap, piece)) > width:
+                lines.append([Part(" " * indent)])
+                taken, gap = indent, []
+            lines[-1] += (*gap, piece)
+            taken += sum(cell_len(each.text) for each in (*gap, piece))
+            gap, begun = [], True
+    return [tuple(line) for line in lines]
 
 
 def row_of(left: Iterable[Part], right: Iterable[Part], width: int) -> Row:
