@@ -40,7 +40,8 @@ class Sync:
 class Commit:
     """These entries are decided, in index order, each with its proof; they will never change.
 
-    `denied` holds the indices of critical entries (AUTO) without a valid Byzantine witness: they must take no effect.
+    `denied` holds the indices of entries that must take no effect: critical ones (AUTO) without a valid Byzantine
+    witness, and those that should end the epoch and are not signed for that by who may.
     `recovered` marks what `start` replays from the node's own log after a restart.
     """
 

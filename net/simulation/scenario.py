@@ -14,6 +14,7 @@ from typing import Any
 
 from net.membership import Member, Membership
 from net.messages import Mode
+from net.mode_switch import PAYLOAD_BYTES, VERSION
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary, WitnessAdversary
@@ -68,8 +69,8 @@ class Step:
 
 
 def is_critical(payload: bytes) -> bool:
-    """What AUTO lets pass with a witness only: by its name, and every switch to a Byzantine mode."""
-    return payload.startswith(b"critical") or (len(payload) == 4 and payload[0] == 1)
+    """What AUTO lets pass with a witness only: by its name, and every switch."""
+    return payload.startswith(b"critical") or (len(payload) == PAYLOAD_BYTES and payload[0] == VERSION)
 
 
 def random_faults(random: Random) -> Faults:
