@@ -36,7 +36,7 @@ from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
 from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
 from core.toggle_change import ToggleChange, sign_toggles
-from core.toggles import Toggles, pressed
+from core.toggles import TOGGLE_KEYS, Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
 from net.epoch import Epoch
 from net.identity import Identity
@@ -201,10 +201,10 @@ class SwarmClient:
         """Change the toggles as the key says; returns what happened, in a sentence."""
         if self.read_only:
             return f"{key} was not sent: {READ_ONLY}"
+        if key not in TOGGLE_KEYS:
+            return f"{key!r} is no toggle"
         try:
             return f"{key}: {await self._change_toggles(lambda toggles: pressed(toggles, key))}"
-        except KeyError:
-            return f"{key!r} is no toggle"
         except SessionError as error:
             return f"{key}: {error}"
 

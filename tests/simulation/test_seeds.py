@@ -50,6 +50,7 @@ QUICK_BUGS = (
     "fast: ignore reports",
     "believe the epoch of a certificate",
     "take a change of any type",
+    "switch without looking at the signature",
 )
 
 
