@@ -1,4 +1,4 @@
-"""What an operator's monitor does to change the toggles: read the running epoch, sign for it, and have that committed."""
+"""What an operator's monitor does to change the toggles: read the running epoch, sign for it, have it committed."""
 
 from __future__ import annotations
 

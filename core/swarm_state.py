@@ -178,7 +178,9 @@ class SwarmState:
     def _apply_entry(self, committed: Committed, witnessed: bool) -> Applied:
         entry = committed.entry
         if entry.kind in ENDS_EPOCH:
-            return self._end_epoch(entry) if witnessed else Applied(problem="nobody who may signed this end of the epoch")
+            return (
+                self._end_epoch(entry) if witnessed else Applied(problem="nobody who may signed this end of the epoch")
+            )
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
@@ -502,6 +504,7 @@ def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
         vetoes=tuple(veto for each in results for veto in each.vetoes),
         closed_trades=tuple(trade for each in results for trade in each.closed_trades),
         problem="; ".join(each.problem for each in results if each.problem),
+        stale=any(each.stale for each in results),
         parts=tuple(parts),
     )
 

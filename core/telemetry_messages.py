@@ -68,8 +68,8 @@ class Control(IntEnum):
     a stricter state at once and answers {"text", "orders_sent", "cancels_sent"}, and to the leader, which commits it.
     """
     SET_TOGGLES = 8
-    """Body {"change": bytes}: toggles that an operator signed (`core.toggle_change`); answered {"text", "stale"} once they
-    hold."""
+    """Body {"change": bytes}: toggles that an operator signed (`core.toggle_change`); answered {"text", "stale"} once
+    they hold."""
     TRACE = 9
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
     FAULT = 10

@@ -313,7 +313,9 @@ class ReplicaLog:
     def _misplaced(self, protocol: str, epoch: int) -> RecordError:
         text = f"a {protocol} record of epoch {epoch} in epoch {self.epoch} of mode {self.mode.name}"
         denied = set(self._recovered_denied)
-        refused = [each.entry for each in self._recovered if each.entry.index in denied and each.entry.kind in ENDS_EPOCH]
+        refused = [
+            each.entry for each in self._recovered if each.entry.index in denied and each.entry.kind in ENDS_EPOCH
+        ]
         return RecordError(f"{text}; {_unsigned(refused[-1])}" if refused else text)
 
     def _restore_committed(self, entries: Iterable[Committed]) -> None:
@@ -332,6 +334,6 @@ class ReplicaLog:
 
 def _unsigned(entry: Entry) -> str:
     return (
-        f"no operator signed the {entry.kind.name} of entry {entry.index}, which ended an epoch: a build wrote this log "
-        "that asked for no signature; verify it with that build, and start a new session for this one"
+        f"no operator signed the {entry.kind.name} of entry {entry.index}, which ended an epoch: a build wrote this "
+        "log that asked for no signature; verify it with that build, and start a new session for this one"
     )

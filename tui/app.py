@@ -13,7 +13,7 @@ from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 
-from core.toggles import TOGGLE_KEYS
+from core.toggles import FIELD_OF_KEY, TOGGLE_KEYS
 from tui.asking import Asking
 from tui.experiment_actions import ExperimentActions
 from tui.fault_actions import FaultActions

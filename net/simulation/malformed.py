@@ -121,5 +121,12 @@ def false_switches(n: int) -> tuple[bytes, ...]:
         sign_switch(later, Mode.RAFT, OPERATOR, sign),
     )
     whole = encode_switch(order, 0)
-    odd = (b"", whole[:-1], whole + b"\0", b"\1" + whole[1:], whole[:3] + b"\0" + whole[4:], whole[:3] + b"\xff" + whole[4:])
+    odd = (
+        b"",
+        whole[:-1],
+        whole + b"\0",
+        b"\1" + whole[1:],
+        whole[:3] + b"\0" + whole[4:],
+        whole[:3] + b"\xff" + whole[4:],
+    )
     return (*(encode_switch(each, 0) for each in forged), *odd, b"\1\0\0\2")

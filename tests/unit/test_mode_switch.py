@@ -180,7 +180,9 @@ def proposed(payload: bytes) -> Propose:
 
 @pytest.mark.parametrize("wrong", FALSE)
 @pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
-def test_a_raft_leader_that_orders_one_has_it_denied_by_every_node_again_after_a_restart(mode: Mode, wrong: str) -> None:
+def test_a_raft_leader_that_orders_one_has_it_denied_by_every_node_again_after_a_restart(
+    mode: Mode, wrong: str
+) -> None:
     cluster = settled(mode, critical_switches=False)
     leader = cluster.nodes[leading(cluster).node]
     payload = encode_switch(false_orders(leading(cluster).running_epoch, OTHER[mode])[wrong], 1)
@@ -247,7 +249,7 @@ def test_a_log_of_a_build_that_asked_for_no_signature_is_refused_and_says_why() 
         encode_record(AppendRecord(1, 1, (unsigned,), 1)),
         encode_record(HardState(2, 1, None)),
     ]
-    with pytest.raises(RecordError, match="no operator signed the SWITCH of entry 1.*start a new session"):
+    with pytest.raises(RecordError, match=r"no operator signed the SWITCH of entry 1.*start a new session"):
         Replica.recover(records, 0, roster_of(4), signer(0), Random(0), leader_hint=0, authorities=AUTHORITIES)
 
 

@@ -67,8 +67,7 @@ def change_to(members: Membership) -> bytes:
 
 def make_state() -> SwarmState:
     entries = [
-        RosterEntry(i, f"peer-{i}", ROLES.get(i, "node"), key.verify_key.encode(), None)
-        for i, key in KEYS.items()
+        RosterEntry(i, f"peer-{i}", ROLES.get(i, "node"), key.verify_key.encode(), None) for i, key in KEYS.items()
     ]
     return genesis_state(Settings.model_construct(), SPEC, Roster(entries))
 
@@ -77,9 +76,7 @@ def toggles_payload(toggles: Toggles, signed_ns: int = 1, mode: Mode = Mode.BFT)
     """What the operator signed in the epoch of `CONTEXT`, whose mode is `mode`."""
     epoch = replace(first_epoch(mode, 0, make_state().membership), context=CONTEXT)
     sign = KEYS[OPERATOR_ID].sign
-    return encode_toggle_change(
-        sign_toggles(toggles, epoch, signed_ns, OPERATOR_ID, lambda said: sign(said).signature)
-    )
+    return encode_toggle_change(sign_toggles(toggles, epoch, signed_ns, OPERATOR_ID, lambda said: sign(said).signature))
 
 
 def proposals(step: int, *rows: tuple[int, Side, int, int]) -> NDArray[np.void]:

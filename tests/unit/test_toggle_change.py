@@ -139,7 +139,7 @@ def with_field(place: int, value: object) -> bytes:
     ],
 )
 def test_other_bytes_are_no_change(data: bytes) -> None:
-    with pytest.raises(ValueError, match="change of the toggles|order to switch"):
+    with pytest.raises(ValueError, match=r"change of the toggles|order to switch"):
         decode_toggles(data)
 
 
@@ -212,7 +212,9 @@ def false_orders() -> dict[str, ToggleChange]:
         "of another epoch": signed(RAFT, epoch=other),
         "signed while that mode ran": signed(RAFT, epoch=raft),
         "signed by a node": again(by_node.switch),
-        "of the gateway": again(sign_toggles(RAFT, FIRST, 5, GATEWAY_ID, lambda d: KEYS[GATEWAY_ID].sign(d).signature).switch),
+        "of the gateway": again(
+            sign_toggles(RAFT, FIRST, 5, GATEWAY_ID, lambda d: KEYS[GATEWAY_ID].sign(d).signature).switch
+        ),
     }
 
 
@@ -264,8 +266,10 @@ class OneNode:
         self.events: list[str] = []
         self.before_commit: Callable[[], object] = lambda: None
         self.asked: list[SwitchOrder] = []
-        settings = Settings.model_construct(pace="0/s")
-        self.leader = Leader(settings, log.state, cast(Any, None), cast(Any, None), cast(Any, self), lambda record: None)
+        settings = Settings.model_construct(pace="max")
+        self.leader = Leader(
+            settings, log.state, cast(Any, None), cast(Any, None), cast(Any, self), lambda record: None
+        )
 
     async def commit(self, payload: bytes) -> Applied:
         self.before_commit()
@@ -332,7 +336,9 @@ def test_an_epoch_that_overtakes_the_change_or_the_switch_is_told_as_stale() -> 
         node.switches = False
         asyncio.get_running_loop().call_later(0.02, node.log.add, members, EntryKind.MEMBERSHIP)
         answer = await node.change(signed(RAFT, 6, node.log.epoch))
-        assert answer == ToggleAnswer("consensus stays bft: another epoch began before the switch; press again", stale=True)
+        assert answer == ToggleAnswer(
+            "consensus stays bft: another epoch began before the switch; press again", stale=True
+        )
         assert node.log.state.toggles == BASELINE
 
     asyncio.run(work())
