@@ -10,6 +10,7 @@ from net.checkpoint import Checkpoint, sign_checkpoint
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
+    AppendEntries,
     CertificateNotice,
     CheckpointCertificate,
     CheckpointVote,
@@ -26,12 +27,15 @@ from net.messages import (
     SnapshotChunk,
     Vote,
 )
-from net.simulation.keys import context_of, roster_of, signer
+from net.mode_switch import SwitchError, decode_switch, encode_switch
+from net.simulation.keys import OPERATOR, context_of, roster_of, signer
 from net.simulation.malformed import false_switches, malformed
 
 _WITNESSING = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice, Forward)
 _SWITCHES = 0.05
 """How often a lying leader proposes one that no operator signed."""
+_FORGERIES = 0.05
+"""How often a message goes with a forged switch, of whoever does nothing else."""
 
 
 class Adversary:
@@ -181,3 +185,46 @@ class WitnessAdversary(Adversary):
 
     def _context(self, epoch: int) -> bytes:
         return context_of(epoch, witness=True)
+
+
+class SwitchForger(Adversary):
+    """Keeps to the protocols, whichever runs, and forwards switches without right: overheard ones once more, whatever
+    epoch runs by then, and altered.
+    """
+
+    def __init__(self, liars: tuple[int, ...], n: int) -> None:
+        super().__init__(liars, n)
+        self._orders: list[bytes] = []
+
+    def overhear(self, message: ConsensusMessage) -> None:
+        """Every switch that is forwarded, proposed or appended; newest last."""
+        said: list[tuple[EntryKind, bytes]] = []
+        if isinstance(message, Forward):
+            said = [(message.kind, payload) for payload in message.payloads]
+        elif isinstance(message, Propose):
+            said = [(message.kind, message.payload)]
+        elif isinstance(message, AppendEntries):
+            said = [(entry.kind, entry.payload) for entry in message.entries]
+        for kind, payload in said:
+            if kind is EntryKind.SWITCH and payload not in self._orders:
+                self._orders = [*self._orders[-5:], payload]
+
+    def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+        if random.random() > _FORGERIES:
+            return [message]
+        known = random.choice(self._orders or false_switches(self.n))
+        return [message, Forward(message.epoch, EntryKind.SWITCH, (self._altered(known, random),))]
+
+    def _altered(self, payload: bytes, random: Random) -> bytes:
+        try:
+            order, hint = decode_switch(payload)
+        except SwitchError:
+            return payload
+        match random.randrange(4):
+            case 0:
+                order = replace(order, mode=random.choice(tuple(Mode)))
+            case 1:
+                order = replace(order, author=random.choice((*self.liars, OPERATOR + 1)))
+            case 2:
+                order = replace(order, signature=random.randbytes(64))
+        return encode_switch(order, hint)

@@ -17,7 +17,7 @@ from net.messages import Mode
 from net.mode_switch import PAYLOAD_BYTES, VERSION
 from net.replica import Replica
 from net.settings import ConsensusSettings
-from net.simulation.byzantine import Adversary, WitnessAdversary
+from net.simulation.byzantine import Adversary, SwitchForger, WitnessAdversary
 from net.simulation.byzantine_fast import FastAdversary
 from net.simulation.cluster import Cluster, Faults
 from net.simulation.invariants import InvariantBroken
@@ -47,6 +47,7 @@ class Kind:
     mode: Mode
     switching: bool = False
     liars: int = 0
+    """Those of a cluster that switches do nothing but forge switches: Raft stands no other lie."""
     members: bool = False
     twins: int = 0
     fast: bool = False
@@ -139,6 +140,8 @@ def _values(random: Random, kind: Kind, action: str, name: str) -> tuple[Any, ..
 
 
 def _adversary(kind: Kind, liars: tuple[int, ...]) -> Adversary:
+    if kind.switching:
+        return SwitchForger(liars, kind.nodes)
     if kind.fast:
         return FastAdversary(liars, kind.nodes)
     return (WitnessAdversary if kind.mode is Mode.AUTO else Adversary)(liars, kind.nodes)
