@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.book_ladder import BookLadder
+from core.change_toggles import change_toggles
 from core.config import Settings
 from core.control_claims import LABEL_CHARACTERS_MAX, Claim
 from core.cycle_trace import SwarmTrace, chrome_trace, merged
@@ -32,10 +33,12 @@ from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapsh
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
-from core.swarm_questions import REPLY_TIMEOUT_S, LinkLost, NotTaken, Questions, is_to_be_repeated, obeyed
+from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
-from core.toggles import Toggles, pressed
+from core.toggle_change import ToggleChange, sign_toggles
+from core.toggles import TOGGLE_KEYS, Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
+from net.epoch import Epoch
 from net.identity import Identity
 from net.messages import Application, Channel, Message
 from net.quic import Endpoint
@@ -91,6 +94,7 @@ class SwarmClient:
         self._questions = Questions()
         self._dialled: set[int] = set()
         self._last_press_ns = 0
+        self._changing = asyncio.Lock()
         self._claim: Claim | None = None
         self._ready = False
         self._identity: Identity | None = None
@@ -194,28 +198,32 @@ class SwarmClient:
     # Toggles
 
     async def press(self, key: str) -> str:
-        """Send a toggle key to the leader; returns what happened, in a sentence."""
+        """Change the toggles as the key says; returns what happened, in a sentence."""
         if self.read_only:
             return f"{key} was not sent: {READ_ONLY}"
-        before = self.snapshot().toggles
-        reply = await self._ask_leader_until_taken(Control.PRESS, {"key": key})
-        if isinstance(reply, LinkLost):
-            # It may have been taken: a second press would undo it, asking for its outcome does not.
-            wanted = {"toggles": pressed(before, key).as_dict()}
-            reply = await self._ask_leader_until_taken(Control.SET_TOGGLES, wanted)
-            if isinstance(reply, dict):
-                return str(reply["text"]).replace("set: ", f"{key}: ", 1)
-        return str(reply["text"]) if isinstance(reply, dict) else str(reply)
+        if key not in TOGGLE_KEYS:
+            return f"{key!r} is no toggle"
+        try:
+            return f"{key}: {await self._change_toggles(lambda toggles: pressed(toggles, key))}"
+        except SessionError as error:
+            return f"{key}: {error}"
 
     async def set_toggles(self, toggles: Toggles) -> str:
         """Have the swarm run under exactly these toggles; returns what happened, in a sentence.
 
-        Raises SessionError when this monitor is read-only or not in control.
+        Raises SessionError when this monitor is read-only or not in control, or the swarm cannot run under them.
         """
         if self.read_only:
             raise SessionError(READ_ONLY)
-        reply = await self._ask_leader_until_taken(Control.SET_TOGGLES, {"toggles": toggles.as_dict()})
-        return str(obeyed(reply)["text"]) if isinstance(reply, dict) else str(reply)
+        return await self._change_toggles(lambda _: toggles)
+
+    async def _change_toggles(self, change: Callable[[Toggles], Toggles]) -> str:
+        async with self._changing:
+            return await change_toggles(self._ask_leader_until_taken, self._sign_toggles, change)
+
+    def _sign_toggles(self, toggles: Toggles, epoch: Epoch) -> ToggleChange:
+        self._last_press_ns = max(time.time_ns(), self._last_press_ns + 1)
+        return sign_toggles(toggles, epoch, self._last_press_ns, self.identity.id, self.identity.sign)
 
     def keep_experiment(self, values: dict[str, Any]) -> None:
         """Append a finished experiment to the session (`core.experiment_log`)."""

@@ -4,7 +4,7 @@ Every node decides by itself what it obeys, from the roster and from what operat
 a monitor that was tampered with gains nothing. The latest claim wins, so that nodes which heard claims in different
 orders agree; a claim ends with the claimant's link to the node or by its own word. While nobody is in control every
 operator may act. The kill switch, changes of membership and of the limits are signed by the operator and need no
-control.
+control; changes of the toggles are signed and need it, as two who press keys undo each other's.
 """
 
 from __future__ import annotations

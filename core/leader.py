@@ -16,18 +16,19 @@ from core.config import Settings
 from core.cycle import Cycle
 from core.market.pace import parse_pace
 from core.order_flow import Fence, GatewayAwayError, OrderFlow
-from core.payload import REPORT_DTYPE, ReportBatch, ToggleChange, encode_reports, encode_toggles
+from core.payload import REPORT_DTYPE, ReportBatch, encode_reports, encode_toggle_change
 from core.records import CycleRecord, Severity, VenueState
 from core.session import GATEWAY_ID
 from core.swarm_snapshot import is_proven
-from core.swarm_state import SwarmState
+from core.swarm_state import Applied, SwarmState
 from core.telemetry_messages import OrderKind, application
-from core.toggles import Consensus, Toggles, pressed
+from core.toggle_change import CONSENSUS_OF, ToggleChange
+from core.toggles import Toggles
 from core.trading_state import TradingState
-from net.messages import Application, Channel, Mode
+from net.messages import Application, Channel
+from net.mode_switch import SwitchOrder
 
-MODE_OF = {Consensus.BFT: Mode.BFT, Consensus.RAFT: Mode.RAFT, Consensus.AUTO: Mode.AUTO}
-KEYS_QUEUED_MAX = 64
+CHANGES_QUEUED_MAX = 64
 CHECK_INTERVAL_S = 0.05
 REPORTS_TIMEOUT_S = 2.0
 SWITCH_TIMEOUT_S = 10.0
@@ -39,11 +40,9 @@ class Swarm(Protocol):
 
     def place(self) -> tuple[int, int]: ...
 
-    def mode(self) -> Mode: ...
+    async def commit(self, payload: bytes) -> Applied: ...
 
-    async def commit(self, payload: bytes) -> None: ...
-
-    def switch_mode(self, mode: Mode) -> None: ...
+    def switch_mode(self, order: SwitchOrder) -> None: ...
 
     def entries_unproven(self) -> int: ...
 
@@ -53,16 +52,24 @@ class Swarm(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ToggleAnswer:
+    """What became of a change of the toggles, in a sentence."""
+
+    text: str
+    stale: bool = False
+    """The epoch that it was signed for is over: it counts for nothing until it is signed anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """A change of toggles that waits for the next cycle boundary."""
 
-    name: str
-    change: Callable[[Toggles], Toggles]
-    future: asyncio.Future[str]
+    change: ToggleChange
+    future: asyncio.Future[ToggleAnswer]
 
 
 class NotLeadingError(RuntimeError):
-    """The key was not taken; the node that leads now takes it."""
+    """The change may have been taken; the node that leads now tells, or takes it."""
 
 
 class Leader:
@@ -84,30 +91,19 @@ class Leader:
         self._swarm = swarm
         self._on_cycle = on_cycle
         self._pace = parse_pace(settings.pace)
-        self._asked: deque[_Asked] = deque(maxlen=KEYS_QUEUED_MAX)
+        self._asked: deque[_Asked] = deque(maxlen=CHANGES_QUEUED_MAX)
         self._reports: ReportBatch | None = None
         self._reports_arrived = asyncio.Event()
         self._next_start = 0.0
         self.venue = VenueState.UNKNOWN
         self.activity = "following"
 
-    async def press(self, key: str) -> str:
-        """Change the toggles at the next cycle boundary; returns what was done."""
-        try:
-            pressed(self._state.toggles, key)
-        except KeyError:
-            return f"{key!r} is no toggle"
-        return await self._ask(key, lambda toggles: pressed(toggles, key))
-
-    async def set_toggles(self, toggles: Toggles) -> str:
-        """Have exactly these toggles from the next cycle boundary on; returns what was done."""
-        return await self._ask("set", lambda _: toggles)
-
-    async def _ask(self, name: str, change: Callable[[Toggles], Toggles]) -> str:
-        if len(self._asked) >= KEYS_QUEUED_MAX:
-            return f"{name}: {KEYS_QUEUED_MAX} keys are waiting already"
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Asked(name, change, future))
+    async def change_toggles(self, change: ToggleChange) -> ToggleAnswer:
+        """Have the toggles that an operator signed from the next cycle boundary on."""
+        if len(self._asked) >= CHANGES_QUEUED_MAX:
+            return ToggleAnswer(f"{CHANGES_QUEUED_MAX} changes of the toggles are waiting already")
+        future: asyncio.Future[ToggleAnswer] = asyncio.get_running_loop().create_future()
+        self._asked.append(_Asked(change, future))
         return await future
 
     def take_reports(self) -> ReportBatch | None:
@@ -152,16 +148,13 @@ class Leader:
                 self._request_reports()
         finally:
             self.activity = "following"
-            while self._asked:
-                asked = self._asked.popleft()
-                if not asked.future.done():
-                    asked.future.set_result("the lead went to another node; press again")
+            self.stand_down()
 
     async def _between_cycles(self) -> None:
-        """Apply keys; wait while trading must rest, and say why."""
+        """Apply changes of the toggles; wait while trading must rest, and say why."""
         waited = False
         while True:
-            if await self._apply_keys():
+            if await self._apply_changes():
                 waited = True
             reason = self._rest_reason()
             if reason is None:
@@ -195,44 +188,50 @@ class Leader:
             return "paused: the gateway is away"
         return f"paused: venue is {self.venue.value}"
 
-    async def _apply_keys(self) -> bool:
-        """Commit the toggles that were asked for, and switch the protocol where they say so. True if any were."""
-        if not self._asked and MODE_OF[self._state.toggles.consensus] is self._swarm.mode():
+    async def _apply_changes(self) -> bool:
+        """Commit the toggles that were asked for, and switch the protocol where an operator ordered it. True if any."""
+        if not self._asked and self._state.switch_order is None:
             return False
-        taken = []
-        toggles = self._state.toggles
+        await self._follow_order()
         while self._asked:
             asked = self._asked.popleft()
-            toggles = asked.change(toggles)
-            taken.append(asked)
-        said = "now"
-        try:
-            if toggles != self._state.toggles:
-                said = "submitted while the lead went to another node:"
-                await self._swarm.commit(encode_toggles(ToggleChange(toggles)))
-            said = "now"
-            await self._follow_mode(toggles)
-        finally:
-            for asked in taken:
-                if not asked.future.done():
-                    asked.future.set_result(f"{asked.name}: {said} {toggles.label()}")
+            answer: ToggleAnswer | None = None
+            try:
+                answer = await self._carry_out(asked.change)
+            finally:
+                _tell(asked.future, answer)
         return True
 
-    def stand_down(self) -> None:
-        """Another node leads: keys that wait here are for it to take."""
-        while self._asked:
-            asked = self._asked.popleft()
-            if not asked.future.done():
-                asked.future.set_exception(NotLeadingError("the lead went to another node"))
+    async def _carry_out(self, change: ToggleChange) -> ToggleAnswer:
+        """Commit `change`, unless another leader has, and switch where it orders that."""
+        state = self._state
+        if state.toggles_signed_ns != change.signed_ns:
+            applied = await self._swarm.commit(encode_toggle_change(change))
+            if state.toggles_signed_ns != change.signed_ns:
+                return ToggleAnswer(f"refused: {applied.problem}; press again", applied.stale)
+        await self._follow_order()
+        if state.toggles == change.toggles:
+            return ToggleAnswer(f"now {state.toggles.label()}")
+        if state.switch_order is not None:
+            return ToggleAnswer(f"consensus is still {state.toggles.consensus}; the switch goes on")
+        text = f"consensus stays {state.toggles.consensus}: another epoch began before the switch; press again"
+        return ToggleAnswer(text, stale=True)
 
-    async def _follow_mode(self, toggles: Toggles) -> None:
-        mode = MODE_OF[toggles.consensus]
-        if mode is self._swarm.mode():
+    def stand_down(self) -> None:
+        """Another node leads: changes that wait here are for it to take. Each counts once, whoever is asked again."""
+        while self._asked:
+            _tell(self._asked.popleft().future, None)
+
+    async def _follow_order(self) -> None:
+        """Switch the protocol as the log has an operator's order for it, until another epoch runs."""
+        order = self._state.switch_order
+        if order is None:
             return
-        self.activity = f"switching consensus to {toggles.consensus.value}"
-        self._swarm.switch_mode(mode)
+        wanted = CONSENSUS_OF[order.mode]
+        self.activity = f"switching consensus to {wanted}"
+        self._swarm.switch_mode(order)
         deadline = time.monotonic() + SWITCH_TIMEOUT_S
-        while self._swarm.mode() is not mode:
+        while self._state.switch_order == order:
             if time.monotonic() > deadline:
                 self._swarm.event(Severity.ERROR, f"consensus did not switch within {SWITCH_TIMEOUT_S:g} s; trying on")
                 return
@@ -252,7 +251,7 @@ class Leader:
             self.activity = self._rest_reason() or "waiting for the venue"
             if self._settings.cycles and self._state.cycles_done >= self._settings.cycles:
                 return
-            await self._apply_keys()
+            await self._apply_changes()
             await asyncio.sleep(CHECK_INTERVAL_S)
         self.activity = "reconciling orders"
         await self._commit_reports()
@@ -294,3 +293,13 @@ class Leader:
             if batch is None:
                 return
             await self._swarm.commit(encode_reports(batch, self._state.toggles.serialization))
+
+
+def _tell(future: asyncio.Future[ToggleAnswer], answer: ToggleAnswer | None) -> None:
+    """Answer, or say that this node cannot."""
+    if future.done():
+        return
+    if answer is None:
+        future.set_exception(NotLeadingError("the lead went to another node"))
+    else:
+        future.set_result(answer)

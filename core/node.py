@@ -20,7 +20,7 @@ from core.cycle_trace import TraceBuffer, Work
 from core.faults import EquivocatingWire, Fault, FaultyWire, contrary
 from core.genesis import genesis_state
 from core.kernel_compiling import CompilerError, KernelSwitch, all_compiled, compile_in_subprocess
-from core.leader import MODE_OF, Leader
+from core.leader import Leader
 from core.market.load import load_market
 from core.node_agreement import AgreeingNode
 from core.node_checkpoint import NodeCheckpoint
@@ -36,6 +36,7 @@ from core.telemetry_messages import (
     OrderKind,
     unpack,
 )
+from core.toggle_change import MODE_OF
 from core.trader import Trader
 from core.transport import listen_address, transport_settings
 from net.http import PlainHttpServer

@@ -13,8 +13,10 @@ from core.payload import PayloadKind, ReportBatch, payload_kind
 from core.records import CycleRecord, Severity
 from core.session import GATEWAY_ID
 from core.swarm_snapshot import proofs_of
+from core.swarm_state import Applied
 from core.telemetry_messages import Control, application
-from net.messages import Application, Channel, Mode
+from net.messages import Application, Channel
+from net.mode_switch import SwitchOrder
 
 
 class AgreeingNode(ObservingNode):
@@ -35,18 +37,17 @@ class AgreeingNode(ObservingNode):
             if payload_kind(payload) is PayloadKind.DECISIONS:
                 prepare(epoch, last - back if one_each else last, payload)
 
-    async def commit(self, payload: bytes) -> None:
-        await self.agree([payload], None)
+    async def commit(self, payload: bytes) -> Applied:
+        """Have one payload decided; what it did."""
+        ((_, applied),) = await self.agree([payload], None)
+        return applied
 
     def place(self) -> tuple[int, int]:
         return self._replica.epoch, self._replica.term
 
-    def mode(self) -> Mode:
-        return self._replica.mode
-
-    def switch_mode(self, mode: Mode) -> None:
+    def switch_mode(self, order: SwitchOrder) -> None:
         assert self._shell is not None
-        self._shell.switch_mode(mode)
+        self._shell.switch_mode(order)
 
     def traffic(self) -> Traffic:
         """With the other nodes: orders to the gateway and telemetry are no part of coming to agree."""

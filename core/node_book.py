@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.genesis import genesis_state
-from core.leader import MODE_OF
 from core.market.load import load_market
 from core.orders.identity import client_order_id
 from core.orders.order import OrderRequest
 from core.session import Session
 from core.swarm_snapshot import restore_snapshot
 from core.swarm_state import OpenDecision, SwarmState
+from core.toggle_change import MODE_OF
 from core.toggles import parse_toggles
 from net.consensus import Commit, RestoreState
 from net.durable import AppendRecord, BlockRecord, decode_record

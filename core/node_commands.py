@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from core.agreement import LeadershipLostError
@@ -18,6 +17,7 @@ from core.payload import (
 )
 from core.process_profile import profile_loop, render
 from core.records import Severity
+from core.swarm_state import Applied
 from core.telemetry_messages import (
     Control,
     Telemetry,
@@ -25,7 +25,7 @@ from core.telemetry_messages import (
     epoch_to_dict,
     unpack,
 )
-from core.toggles import from_dict
+from core.toggle_change import decode_toggles
 from core.trading_state import decode_trading
 from net.messages import (
     Application,
@@ -36,7 +36,7 @@ from net.messages import (
 class CommandedNode(ReportingNode):
     """A node that does what it is told, where who says so may."""
 
-    async def commit(self, payload: bytes) -> None:
+    async def commit(self, payload: bytes) -> Applied:
         raise NotImplementedError
 
     def _on_operator(self, sender: int, message: Application) -> None:
@@ -58,18 +58,14 @@ class CommandedNode(ReportingNode):
         refusal = self._claims.refusal(sender, kind)
         if refusal is not None:
             raise ValueError(refusal)
-        if kind == Control.PRESS:
-            key = str(values["key"])
-            return await self._change(lambda: self._leader.press(key))
         if kind == Control.SET_TOGGLES:
-            toggles = from_dict(values["toggles"])
-            return await self._change(lambda: self._leader.set_toggles(toggles))
+            return await self._change_toggles(bytes(values["change"]))
         if kind == Control.TRADING:
             return await self._commit_trading(bytes(values["change"]))
         if kind == Control.LIMITS:
             return await self._commit_limits(bytes(values["change"]))
         if kind == Control.EPOCH:
-            return epoch_to_dict(self._replica.running_epoch)
+            return epoch_to_dict(self._replica.running_epoch) | {"toggles": self._state.toggles.as_dict()}
         if kind == Control.CHANGE_MEMBERS:
             assert self._shell is not None
             self._shell.change_membership(bytes(values["change"]))
@@ -106,15 +102,19 @@ class CommandedNode(ReportingNode):
         self.event(Severity.INFO, "no fault on purpose any more")
         return f"node {self._node} does as it should"
 
-    async def _change(self, ask: Callable[[], Awaitable[str]]) -> dict[str, object]:
-        """`again`: nothing was changed, because another node leads."""
+    async def _change_toggles(self, data: bytes) -> dict[str, object]:
+        """Have the toggles that an operator signed; `stale` where the epoch that it was signed for is over."""
+        change = decode_toggles(data)
+        if not self._state.may_change(change):
+            raise ValueError("the change of the toggles is not signed by an operator")
         not_taken: dict[str, object] = {"text": f"node {self._node} does not lead; press again", "again": True}
         if self._leading is None:
             return not_taken
         try:
-            return {"text": await ask()}
+            answer = await self._leader.change_toggles(change)
         except NotLeadingError:
             return not_taken
+        return {"text": answer.text, "stale": answer.stale}
 
     async def _commit_trading(self, data: bytes) -> dict[str, object]:
         """Put a signed change of the trading state to the vote at once, in the middle of a cycle too."""
@@ -134,7 +134,7 @@ class CommandedNode(ReportingNode):
     async def _commit_limits(self, data: bytes) -> dict[str, object]:
         """Put new limits that an operator signed to the vote."""
         change = decode_limits(data)
-        if not self._state.may_change_limits(change):
+        if not self._state.may_change(change):
             raise ValueError("the change of the limits is not signed by an operator")
         if self._leading is None:
             return {"text": f"node {self._node} does not lead; ask again", "again": True}

@@ -9,14 +9,16 @@ from core.decision import Veto
 from core.essential import end_process, essential
 from core.limits_change import LimitsChange
 from core.node_commands import CommandedNode
-from core.payload import CODEC_OF, ToggleChange
+from core.payload import CODEC_OF
 from core.records import Severity
 from core.session import GATEWAY_ID
 from core.telemetry_messages import OrderKind, application
+from core.toggle_change import CONSENSUS_OF, MODE_OF, ToggleChange
 from core.trading_state import TradingChange, TradingState
 from net.certificate import with_word
 from net.membership import Membership, encode_membership
-from net.messages import Channel, Committed, CommittedEntries, Mode
+from net.messages import ENDS_EPOCH, Channel, Committed, CommittedEntries, Mode
+from net.mode_switch import SwitchOrder
 from net.wire.codec import encode
 from net.wire.kinds import CodecKind
 
@@ -31,6 +33,7 @@ class ObservingNode(CommandedNode):
         self._endpoint.set_zero_rtt(toggles.zero_rtt)
 
     def committed(self, entry: Committed, denied: bool, recovered: bool) -> None:
+        order = self._state.switch_order
         applied = self._state.apply(entry, denied)
         self._gossip.applied()
         self._denials.update(veto for veto in applied.vetoes if veto not in (Veto.NONE, Veto.DUPLICATE))
@@ -42,12 +45,22 @@ class ObservingNode(CommandedNode):
             self._trader.remember(applied.closed_trades)
         if recovered:
             return
+        if order is not None and entry.entry.kind in ENDS_EPOCH and not denied:
+            self._say_what_became_of(order)
         for payload, part in applied.parts:
             if isinstance(part.payload, ToggleChange):
                 self._apply_toggles()
             if isinstance(part.payload, TradingChange | LimitsChange) and not part.problem:
                 self._operator_changed(entry, part.payload)
             self._pending.committed(payload, (entry, part))
+
+    def _say_what_became_of(self, order: SwitchOrder) -> None:
+        """Another epoch began while `order` waited: by it, or before it."""
+        running = self._state.toggles.consensus
+        if MODE_OF[running] is not order.mode and self._leading is not None:
+            wanted = CONSENSUS_OF[order.mode]
+            text = f"consensus stays {running}: another epoch began before it could become {wanted}; press again"
+            self.event(Severity.WARNING, text)
 
     def _operator_changed(self, entry: Committed, change: TradingChange | LimitsChange) -> None:
         state = self._state

@@ -8,7 +8,6 @@ themselves, so a log holds all layouts side by side.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from core.decision import OPINION_DTYPE, PROPOSAL_DTYPE
 from core.limits_change import LimitsChange, decode_limits, encode_limits
 from core.records import OrderState
-from core.toggles import Serialization, Toggles, from_dict
+from core.toggle_change import ToggleChange, decode_toggles, encode_toggles
+from core.toggles import Serialization
 from core.trading_state import TradingChange, decode_trading, encode_trading
 from net.wire.kinds import CodecKind
 from net.wire.layouts import decode_records, encode_records, register_layout
@@ -63,9 +63,11 @@ class PayloadError(ValueError):
 class PayloadKind(IntEnum):
     DECISIONS = 1
     REPORTS = 2
-    TOGGLES = 3
+    UNSIGNED_TOGGLES = 3
+    """Of older builds; it changes nothing any more."""
     TRADING = 4
     LIMITS = 5
+    TOGGLES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,6 @@ class ReportBatch:
 
     reports: NDArray[np.void]
     signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ToggleChange:
-    toggles: Toggles
 
 
 Payload = DecisionBatch | ReportBatch | ToggleChange | TradingChange | LimitsChange
@@ -152,8 +149,8 @@ def encode_reports(batch: ReportBatch, serialization: Serialization) -> bytes:
     return _REPORTS.pack(PayloadKind.REPORTS, len(records)) + records + batch.signature
 
 
-def encode_toggles(change: ToggleChange) -> bytes:
-    return bytes([PayloadKind.TOGGLES]) + json.dumps(change.toggles.as_dict()).encode()
+def encode_toggle_change(change: ToggleChange) -> bytes:
+    return bytes([PayloadKind.TOGGLES]) + encode_toggles(change)
 
 
 def encode_trading_change(change: TradingChange) -> bytes:
@@ -184,9 +181,11 @@ def decode(payload: bytes) -> Payload:
             return decode_trading(payload[1:])
         if kind is PayloadKind.LIMITS:
             return decode_limits(payload[1:])
-        return ToggleChange(from_dict(json.loads(payload[1:])))
+        if kind is PayloadKind.TOGGLES:
+            return decode_toggles(payload[1:])
     except (ValueError, TypeError, KeyError, struct.error) as error:
         raise PayloadError(f"malformed {kind.name.lower()} payload: {error}") from error
+    raise PayloadError("a change of the toggles without a signature, as older builds wrote it")
 
 
 def _decode_decisions(payload: bytes) -> DecisionBatch:

@@ -12,7 +12,7 @@ from net.messages import Application, Channel
 from net.quic import Endpoint
 
 REPLY_TIMEOUT_S = 60.0
-REPEATABLE: Final = frozenset({Control.SET_TOGGLES, Control.TRADING, Control.LIMITS})
+REPEATABLE: Final = frozenset({Control.EPOCH, Control.SET_TOGGLES, Control.TRADING, Control.LIMITS})
 """Doing these twice is doing them once, so they are asked again where an answer was lost."""
 
 

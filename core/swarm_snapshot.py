@@ -22,6 +22,7 @@ from core.portfolio import Portfolio
 from core.recent_exposure import RecentExposure
 from core.records import OrderState
 from core.swarm_state import OpenDecision, SwarmState
+from core.toggle_change import switch_fields, switch_of
 from core.toggles import from_dict
 from core.trading_results import TradingResults
 from core.trading_state import TradingState
@@ -31,7 +32,7 @@ from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryK
 from net.wire.codec import WireError, decode, encode
 from net.wire.kinds import CodecKind
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 def take_snapshot(state: SwarmState) -> bytes:
@@ -39,13 +40,14 @@ def take_snapshot(state: SwarmState) -> bytes:
     entries: dict[int, Committed] = {}
     for decision in state.open_decisions.values():
         entries.setdefault(decision.committed.entry.index, decision.committed)
+    order = state.switch_order
     values = {
         "format": FORMAT,
         "index": state.applied_index,
         "chain": state.chain,
         "membership": encode_membership(state.membership),
         "portfolio": state.portfolio.to_bytes(),
-        "toggles": state.toggles.as_dict(),
+        "toggles": (state.toggles.as_dict(), state.toggles_signed_ns, order and switch_fields(order)),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
         "limits": (astuple(state.limits), state.limits_signed_ns),
         "decisions_committed": state.decisions_committed,
@@ -71,7 +73,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     try:
         values: dict[str, Any] = msgpack.unpackb(data, use_list=False)
         if values["format"] != FORMAT:
-            raise ValueError(f"format {values['format']}, want {FORMAT}")
+            raise ValueError(f"format {values['format']} of another build, want {FORMAT}; start a new session")
         portfolio = Portfolio.from_bytes(values["portfolio"])
         instruments = len(state.spec.instruments)
         decided_step, marks = (
@@ -81,7 +83,8 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
             raise ValueError(f"{portfolio.instruments} instruments; this market has {instruments}")
         recent = RecentExposure.from_rows(values["recent"], values["index"], instruments)
         membership = decode_membership(values["membership"])
-        toggles = from_dict(values["toggles"])
+        toggles_values, toggles_signed_ns, switch = values["toggles"]
+        toggles, order = from_dict(toggles_values), None if switch is None else switch_of(switch)
         trading, pressed_ns, reason = values["trading"]
         trading = TradingState(trading)
         limits_values, limits_signed_ns = values["limits"]
@@ -100,6 +103,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.limits, state.limits_signed_ns = limits, limits_signed_ns
+    state.toggles_signed_ns, state.switch_order = toggles_signed_ns, order
     state.chain, state.orders_closed, state.results = values["chain"], closed, results
     state.decided_step, state.marks = decided_step, marks
     state.open_decisions = OrderedDict((decision.client_order_id, decision) for decision in decisions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -28,7 +28,6 @@ from core.payload import (
     Payload,
     PayloadError,
     ReportBatch,
-    ToggleChange,
     decode,
     opinion_bytes,
     report_bytes,
@@ -36,13 +35,15 @@ from core.payload import (
 from core.portfolio import ClosedTrade, Fill, Portfolio
 from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
+from core.toggle_change import CONSENSUS_OF, MODE_OF, ToggleChange
 from core.toggles import Toggles
 from core.trading_results import TradingResults
 from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError
 from net.membership_change import decode_change
-from net.messages import Committed, EntryKind, Mode
+from net.messages import ENDS_EPOCH, Committed, Entry, EntryKind, Mode
+from net.mode_switch import SwitchError, SwitchOrder, check_switch, decode_switch
 from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
 
@@ -93,6 +94,8 @@ class Applied:
     closed_trades: tuple[ClosedTrade, ...] = ()
     problem: str = ""
     """Why the entry changed nothing, where it is malformed or refused whole."""
+    stale: bool = False
+    """It was refused as an operator's word for another epoch: signed anew it may count."""
     parts: tuple[tuple[bytes, Applied], ...] = ()
     """What each payload of the entry did, in order; the fields above are their sum."""
 
@@ -107,17 +110,22 @@ class SwarmState:
     limits: Limits
     portfolio: Portfolio
     toggles: Toggles
+    """As they hold. Their consensus is that of the running epoch: it becomes another one with the SWITCH entry."""
     gateway_key: bytes
     """The gateway's 32-byte Ed25519 public key; it signs execution reports."""
     trading_keys: dict[int, bytes] = field(default_factory=dict)
-    """Who may change the trading state and (not the gateway) the limits: public key by roster id of the operators and
-    the gateway."""
+    """Who may change the trading state and (not the gateway) limits and toggles: public key by roster id of the
+    operators and the gateway."""
     trading: TradingState = TradingState.ACTIVE
     trading_pressed_ns: int = 0
     """When the last change of the trading state was signed; an older one changes nothing."""
     trading_reason: str = ""
     limits_signed_ns: int = 0
     """When the last change of the limits was signed; an older one changes nothing."""
+    toggles_signed_ns: int = 0
+    """When the last change of the toggles was signed; an older one changes nothing."""
+    switch_order: SwitchOrder | None = None
+    """The operator's order to switch that waits to be carried out; it ends with the epoch that it is signed for."""
     decisions_committed: int = 0
     decisions_denied: int = 0
     orders_closed: dict[OrderState, int] = field(default_factory=dict)
@@ -170,8 +178,8 @@ class SwarmState:
 
     def _apply_entry(self, committed: Committed, denied: bool) -> Applied:
         entry = committed.entry
-        if entry.kind is EntryKind.MEMBERSHIP and not denied:
-            return self._apply_membership(entry.payload)
+        if entry.kind in ENDS_EPOCH:
+            return Applied(problem="nobody who may signed this end of the epoch") if denied else self._end_epoch(entry)
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
@@ -194,8 +202,7 @@ class SwarmState:
         if isinstance(payload, ReportBatch):
             return self._apply_reports(payload)
         if isinstance(payload, ToggleChange):
-            self.toggles = payload.toggles
-            return Applied(payload)
+            return self._apply_toggles(committed, payload)
         return self._apply_limits(payload) if isinstance(payload, LimitsChange) else self._apply_trading(payload)
 
     def _apply_trading(self, change: TradingChange) -> Applied:
@@ -214,27 +221,57 @@ class SwarmState:
         return {name: value if name.endswith("_bps") else value * quantum for name, value in values.items()}
 
     def _apply_limits(self, change: LimitsChange) -> Applied:
-        if not self.may_change_limits(change):
+        if not self.may_change(change):
             return Applied(change, problem="a change of the limits by somebody who may not")
         if change.signed_ns <= self.limits_signed_ns:
             return Applied(change, problem="a later change of the limits came before this one")
         self.limits, self.limits_signed_ns = change.limits, change.signed_ns
         return Applied(change)
 
-    def may_change_limits(self, change: LimitsChange) -> bool:
+    def _apply_toggles(self, committed: Committed, change: ToggleChange) -> Applied:
+        if not self.may_change(change):
+            return Applied(change, problem="a change of the toggles by somebody who may not")
+        if change.signed_ns <= self.toggles_signed_ns:
+            return Applied(change, problem="a later change of the toggles came before this one")
+        running = self.toggles.consensus
+        order = None if change.toggles.consensus is running else change.switch
+        if change.toggles.consensus is not running:
+            try:
+                if order is None:
+                    raise SwitchError("it brings no order to switch")
+                voters = len(self.membership.voters)
+                check_switch(order, committed.certificate.context, MODE_OF[running], voters, self.operator_keys)
+            except SwitchError as error:
+                return Applied(change, problem=f"consensus stays {running}: {error}", stale=True)
+        self.toggles, self.switch_order = replace(change.toggles, consensus=running), order
+        self.toggles_signed_ns = change.signed_ns
+        return Applied(change)
+
+    @property
+    def operator_keys(self) -> dict[int, bytes]:
+        """Public key by roster id."""
+        return {signer: key for signer, key in self.trading_keys.items() if key != self.gateway_key}
+
+    def may_change(self, change: LimitsChange | ToggleChange) -> bool:
         """Operators may; the gateway, which also signs words on the trading state, may not."""
-        return self.trading_keys.get(change.signer) != self.gateway_key and change.is_signed(self.trading_keys)
+        return change.is_signed(self.operator_keys)
 
     def _may_change_trading(self, change: TradingChange) -> bool:
         """Operators may do all; the gateway, which hears the venue go, may only halt."""
         by_gateway = self.trading_keys.get(change.signer) == self.gateway_key
         return change.is_signed(self.trading_keys) and not (by_gateway and change.state is not TradingState.HALTED)
 
-    def _apply_membership(self, payload: bytes) -> Applied:
+    def _end_epoch(self, entry: Entry) -> Applied:
+        """Another epoch begins, of another mode or of other members."""
         try:
-            self.membership = decode_change(payload).membership
-        except MembershipError as error:
+            if entry.kind is EntryKind.SWITCH:
+                order, _ = decode_switch(entry.payload)
+                self.toggles = replace(self.toggles, consensus=CONSENSUS_OF[order.mode])
+            else:
+                self.membership = decode_change(entry.payload).membership
+        except (SwitchError, MembershipError) as error:
             return Applied(problem=str(error))
+        self.switch_order = None
         return Applied()
 
     def judge_limits(self, proposals: NDArray[np.void]) -> tuple[int, bytes]:
@@ -310,8 +347,8 @@ class SwarmState:
             return self._decisions_are_valid(value, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
-        if isinstance(value, LimitsChange):
-            return self.may_change_limits(value)
+        if isinstance(value, LimitsChange | ToggleChange):
+            return self.may_change(value)
         return self._may_change_trading(value) if isinstance(value, TradingChange) else True
 
     def payload_is_critical(self, payload: bytes) -> bool:
@@ -474,6 +511,7 @@ def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
         vetoes=tuple(veto for each in results for veto in each.vetoes),
         closed_trades=tuple(trade for each in results for trade in each.closed_trades),
         problem="; ".join(each.problem for each in results if each.problem),
+        stale=any(each.stale for each in results),
         parts=tuple(parts),
     )
 

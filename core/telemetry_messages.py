@@ -51,8 +51,6 @@ class Control(IntEnum):
     """Kinds on `Channel.CONTROL`; each is answered by REPLY with the same request id."""
 
     REPLY = 0
-    PRESS = 1
-    """Body {"key": str}: a toggle key."""
     PROFILE = 2
     """Body {"seconds": float}: sample the node's event loop; the reply's files map names to bytes, and its
     decisions count those committed meanwhile."""
@@ -61,7 +59,8 @@ class Control(IntEnum):
     PROOFS = 4
     """The answer; the body is that of `core.swarm_snapshot.proofs_of`."""
     EPOCH = 5
-    """Which epoch runs, and who is in it; what a change of membership must be signed over."""
+    """Which epoch runs, and who is in it: what a change of membership or of the mode must be signed over. Beside it the
+    toggles that hold: {"toggles"}."""
     CHANGE_MEMBERS = 6
     """Body {"change": bytes}: a change of membership that an operator signed (`net.membership_change`)."""
     TRADING = 7
@@ -69,7 +68,8 @@ class Control(IntEnum):
     a stricter state at once and answers {"text", "orders_sent", "cancels_sent"}, and to the leader, which commits it.
     """
     SET_TOGGLES = 8
-    """Body {"toggles": the fields of `core.toggles.Toggles`}: have exactly these."""
+    """Body {"change": bytes}: toggles that an operator signed (`core.toggle_change`); answered {"text", "stale"} once
+    they hold."""
     TRACE = 9
     """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
     FAULT = 10

@@ -75,6 +75,7 @@ FIELD_OF_KEY = {
     "c": "async_confirmation",
     "d": "dtw_kernel",
 }
+TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
 
 BASELINE = Toggles()
 OPTIMISED = Toggles(

@@ -20,8 +20,8 @@ from net.durable import (
     VoteRecord,
     encode_record,
 )
-from net.epoch import Epoch, decode_switch
-from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase, Propose, Vote
+from net.epoch import Epoch
+from net.messages import ENDS_EPOCH, Certificate, Committed, Entry, EntryKind, Mode, Phase, Propose, Vote
 from net.quorum import byzantine_faults, byzantine_quorum
 from net.settings import ConsensusSettings
 
@@ -112,8 +112,6 @@ class BftState:
     def _acceptable(self, kind: EntryKind, payload: bytes) -> bool:
         if kind is EntryKind.NOOP:
             return payload == b""
-        if kind is EntryKind.SWITCH and decode_switch(payload, len(self.nodes)) is None:
-            return False
         if kind in (EntryKind.BATCH, EntryKind.MEMBERSHIP) and self.witness:
             return False
         return kind in _ORDERED and self._validate(kind, payload)
@@ -240,11 +238,10 @@ class BftState:
         if not self.witness and self._ends_epoch(entry):
             self.sealed = True
 
-    def _ends_epoch(self, entry: Entry) -> bool:
+    @staticmethod
+    def _ends_epoch(entry: Entry) -> bool:
         """Whether nothing may be ordered behind `entry`. What was decided was acceptable to an honest quorum."""
-        if entry.kind is EntryKind.SWITCH:
-            return decode_switch(entry.payload, len(self.nodes)) is not None
-        return entry.kind is EntryKind.MEMBERSHIP
+        return entry.kind in ENDS_EPOCH
 
     def _move_base(self, certificate: Certificate) -> None:
         self._move_base_to(certificate.index, certificate.term, certificate.digest)

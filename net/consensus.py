@@ -40,7 +40,8 @@ class Sync:
 class Commit:
     """These entries are decided, in index order, each with its proof; they will never change.
 
-    `denied` holds the indices of entries that must take no effect. In AUTO, one without a witness may turn out to be
+    `denied` holds the indices of entries that must take no effect: those with a wrong witness (AUTO), and those that
+    should end the epoch and are not signed for that by who may. In AUTO, one without a witness may turn out to be
     critical when it is applied: then it takes none either.
     `recovered` marks what `start` replays from the node's own log after a restart.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -10,10 +9,7 @@ from typing import Final
 from net.certificate import GENESIS_DIGEST, epoch_context
 from net.membership import Membership
 from net.messages import Mode
-from net.quorum import byzantine_faults
 
-_SWITCH: Final = struct.Struct("<BHB")
-_NO_HINT: Final = 0xFFFF
 _FAST_PATH_LABEL: Final = b"tradetui.fast-path.1"
 
 
@@ -68,20 +64,3 @@ def with_fast_path(epoch: Epoch) -> Epoch:
 def first_epoch(mode: Mode, leader_hint: int | None, membership: Membership) -> Epoch:
     """The epoch that an empty log starts in."""
     return make_epoch(1, mode, 0, GENESIS_DIGEST, leader_hint, membership)
-
-
-def encode_switch(mode: Mode, leader_hint: int | None) -> bytes:
-    """The payload of a SWITCH entry: version, leader hint, next mode."""
-    return _SWITCH.pack(1, _NO_HINT if leader_hint is None else leader_hint, mode)
-
-
-def decode_switch(payload: bytes, n: int) -> tuple[Mode, int | None] | None:
-    """Next mode and leader hint; None when the payload is malformed or asks `n` nodes for what they cannot do."""
-    if len(payload) != _SWITCH.size:
-        return None
-    version, hint, mode = _SWITCH.unpack(payload)
-    if version != 1 or mode not in Mode.__members__.values():
-        return None
-    if mode != Mode.RAFT and byzantine_faults(n) < 1:
-        return None
-    return Mode(mode), None if hint == _NO_HINT else hint

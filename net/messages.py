@@ -27,13 +27,17 @@ class EntryKind(IntEnum):
     NOOP = 1
     """Raft §8: a new leader commits a blank entry of its own term."""
     SWITCH = 2
-    """Ends the epoch; the payload names the next mode."""
+    """Ends the epoch; the payload names the next mode, by an operator's word (`net.mode_switch`)."""
     WITNESSED = 3
     """AUTO: a critical entry wrapped with its Byzantine certificate. Only on the wire; commits come unwrapped."""
     BATCH = 4
     """Several DATA payloads that one round decides (`net.payload_batch`)."""
     MEMBERSHIP = 5
-    """Ends the epoch; the payload names the next epoch's members (`net.membership`)."""
+    """Ends the epoch; the payload names the next epoch's members (`net.membership_change`)."""
+
+
+ENDS_EPOCH = (EntryKind.SWITCH, EntryKind.MEMBERSHIP)
+"""Signed for the epoch that such an entry ends, so it counts once."""
 
 
 class Phase(IntEnum):

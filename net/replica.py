@@ -19,6 +19,8 @@ Invariants (the simulation checks them after every event):
 6. A node goes on from a checkpoint only where f + 1 voters that it knows signed it (`net.checkpoint`), and cuts its
    log only behind one that a majority signed and whose state it holds.
 7. A node that lost its disk votes nowhere until an epoch names its new one (`net.membership`).
+8. An epoch begins with another mode only by an operator's signature over that mode and the epoch that it ends, whoever
+   leads and in whatever mode (`net.mode_switch`); with another one a SWITCH is not voted for, or decided as denied.
 
 Submissions are ordered at least once (`net.submissions`); the state machine above must know its own decisions again.
 """
@@ -31,10 +33,10 @@ from random import Random
 
 from net.consensus import Commit, Effect, EpochStarted, ReadReady, ReplicaStatus, RestoreState, Send
 from net.durable import decode_record
-from net.epoch import encode_switch
 from net.membership import all_voters
 from net.membership_change import next_epoch
 from net.messages import (
+    ENDS_EPOCH,
     AppendEntries,
     AppendEntriesReply,
     CertificateNotice,
@@ -57,6 +59,7 @@ from net.messages import (
     TimeoutNow,
     Vote,
 )
+from net.mode_switch import SwitchOrder, encode_switch, switched_epoch
 from net.quorum import byzantine_faults, fast_path_possible
 from net.replica_catch_up import ReplicaCatchUp
 from net.settings import ConsensusSettings
@@ -104,10 +107,10 @@ class Replica(ReplicaCatchUp):
 
         `roster` maps node id to its 32-byte Ed25519 public key, `sign` is this node's key. `validate` is asked before a
         Byzantine vote; it must be pure and the same on every node. `critical` says what a leader of AUTO, as its state
-        stands, has witnessed before it orders it. `incarnation` names this
-        node's disk where it is not the one that it began with, `authorities` the keys that may change the membership.
-        `joining`: this node is not in the roster, and learns its place from the log. Raises `ValueError` when the
-        roster lacks this node otherwise, or is too small for the mode.
+        stands, has witnessed before it orders it. `incarnation` names this node's disk where it is not the one that it
+        began with, `authorities` the operators' keys, who may change mode and membership. `joining`: this node is not
+        in the roster, and learns its place from the log. Raises `ValueError` when the roster lacks this node otherwise,
+        or is too small for the mode.
         """
         if node not in roster and not joining:
             raise ValueError(f"node {node} is not in the roster {sorted(roster)}")
@@ -249,16 +252,16 @@ class Replica(ReplicaCatchUp):
         self._submit([(EntryKind.DATA, payload) for payload in payloads], now)
         return self._finish(now)
 
-    def switch_mode(self, mode: Mode, now: float) -> list[Effect]:
-        """End the epoch and start one of `mode`, as an entry of the log. Nothing happens when `mode` already holds.
+    def switch_mode(self, order: SwitchOrder, now: float) -> list[Effect]:
+        """End the epoch and start one of another mode, as an entry of the log. Nothing happens when that mode holds.
 
-        Raises `ValueError` when the mode needs more voters than there are.
+        `order` is signed for this very epoch (`net.mode_switch.sign_switch`). Raises `SwitchError` where it is not, or
+        the mode needs more voters than there are.
         """
-        voters = len(self.membership.voters)
-        if mode is not Mode.RAFT and byzantine_faults(voters) < 1:
-            raise ValueError(f"mode {mode.name} needs at least 4 nodes, there are {voters}")
-        if mode is not self.mode:
-            self._submit([(EntryKind.SWITCH, encode_switch(mode, self.leader))], now)
+        if order.mode is not self.mode:
+            payload = encode_switch(order, self.leader)
+            switched_epoch(self._epoch, payload, self.commit_index + 1, self.history.digest, self._authorities)
+            self._submit([(EntryKind.SWITCH, payload)], now)
         return self._finish(now)
 
     def change_membership(self, change: bytes, now: float) -> list[Effect]:
@@ -333,7 +336,7 @@ class Replica(ReplicaCatchUp):
                 self._keep_for_later(sender, message)
             self._fetch(sender, now)
         elif isinstance(message, Forward):
-            if message.kind is EntryKind.MEMBERSHIP:
+            if message.kind in ENDS_EPOCH:
                 message = self._with_possible_changes(message)
             self._on_forward(sender, message, now)
         elif isinstance(message, _RAFT_MESSAGES):
@@ -352,11 +355,11 @@ class Replica(ReplicaCatchUp):
             self._future.append((sender, message))
 
     def _with_possible_changes(self, message: Forward) -> Forward:
-        """Without the changes of membership that begin no epoch: a Raft leader, too, would order them for nothing.
+        """Without what begins no epoch, though it should: a Raft leader, too, would order it for nothing.
 
         It is the judgement of a Byzantine vote and of the commit: it depends on the epoch and the payload alone.
         """
-        payloads = tuple(each for each in message.payloads if self._judge_content(EntryKind.MEMBERSHIP, each))
+        payloads = tuple(each for each in message.payloads if self._judge_content(message.kind, each))
         return replace(message, payloads=payloads)
 
     def _finish(self, now: float) -> list[Effect]:

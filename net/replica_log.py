@@ -25,11 +25,12 @@ from net.durable import (
     RecordError,
     encode_record,
 )
-from net.epoch import Epoch, decode_switch, first_epoch, make_epoch, with_fast_path
+from net.epoch import Epoch, first_epoch, with_fast_path
 from net.history import History
 from net.membership import Membership, MembershipError
 from net.membership_change import next_epoch
-from net.messages import Certificate, CheckpointCertificate, Committed, Entry, EntryKind, Mode
+from net.messages import ENDS_EPOCH, Certificate, CheckpointCertificate, Committed, Entry, EntryKind, Mode
+from net.mode_switch import SwitchError, switched_epoch
 from net.payload_batch import contents_of
 from net.quorum import fast_path_possible
 from net.raft import RaftCore
@@ -85,7 +86,7 @@ class ReplicaLog:
 
     @property
     def running_epoch(self) -> Epoch:
-        """What a change of membership must be signed over (`net.membership_change`)."""
+        """What a change of membership or of the mode must be signed over."""
         return self._epoch
 
     @property
@@ -161,13 +162,9 @@ class ReplicaLog:
         return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
 
     def _judge_content(self, kind: EntryKind, payload: bytes) -> bool:
-        """What a Byzantine vote asks: of the epoch's own kinds here, of payloads above."""
-        if kind is EntryKind.MEMBERSHIP:
-            try:
-                next_epoch(self._epoch, payload, self._epoch.base_index + 1, GENESIS_DIGEST, self._authorities)
-            except MembershipError:
-                return False
-            return True
+        """What a Byzantine vote asks: of what ends the epoch here, of payloads above."""
+        if kind in ENDS_EPOCH:
+            return self._epoch_after(kind, payload, self._epoch.base_index + 1, GENESIS_DIGEST) is not None
         return self._validate(kind, payload)
 
     # -- deciding --------------------------------------------------------------------------------------------------
@@ -180,24 +177,21 @@ class ReplicaLog:
             entry, witness, refused = self._unwrap(committed.entry)
         self._settle(entry)
         seen = committed if witness is None else Committed(committed.epoch, entry, committed.certificate, witness)
-        if refused or entry.kind not in (EntryKind.SWITCH, EntryKind.MEMBERSHIP):
+        if refused or entry.kind not in ENDS_EPOCH:
             return seen, refused, None
-        following = self._epoch_after(entry)
+        following = self._epoch_after(entry.kind, entry.payload, entry.index, self.history.digest)
         return seen, following is None, following
 
-    def _epoch_after(self, entry: Entry) -> Epoch | None:
-        """The epoch that a decided SWITCH or MEMBERSHIP entry begins; None where it can begin none."""
-        epoch, digest = self._epoch, self.history.digest
-        if entry.kind is EntryKind.MEMBERSHIP:
-            try:
-                return next_epoch(epoch, entry.payload, entry.index, digest, self._authorities)
-            except MembershipError:
-                return None
-        switch = decode_switch(entry.payload, len(epoch.membership.voters))
-        if switch is None:
+    def _epoch_after(self, kind: EntryKind, payload: bytes, index: int, digest: bytes) -> Epoch | None:
+        """The epoch that a SWITCH or MEMBERSHIP entry at `index` begins behind this one; None where it can begin none.
+
+        Whether it can depends on the running epoch and the payload alone.
+        """
+        begun = switched_epoch if kind is EntryKind.SWITCH else next_epoch
+        try:
+            return begun(self._epoch, payload, index, digest, self._authorities)
+        except (SwitchError, MembershipError):
             return None
-        mode, hint = switch
-        return make_epoch(epoch.number + 1, mode, entry.index, digest, hint, epoch.membership)
 
     def _settle(self, entry: Entry) -> None:
         """Strike off what was submitted here and is decided now."""
@@ -289,7 +283,7 @@ class ReplicaLog:
                 self._restore_committed(self._raft.restore_commit_index(entry.index))
             case _:
                 if record.epoch > self.epoch or (record.epoch == self.epoch and self._bft is None):
-                    raise RecordError(f"a Byzantine record of epoch {record.epoch} in epoch {self.epoch}")
+                    raise self._misplaced("Byzantine", record.epoch)
                 if record.epoch == self.epoch:
                     decided = self._byzantine.restore(record)
                     if self._raft is None:
@@ -314,15 +308,33 @@ class ReplicaLog:
     def _raft_of(self, epoch: int) -> RaftCore | None:
         """The Raft core that a record is for; None for a record of an epoch that ended."""
         if epoch > self.epoch or (epoch == self.epoch and self._raft is None):
-            raise RecordError(f"a Raft record of epoch {epoch} in epoch {self.epoch} of mode {self.mode.name}")
+            raise self._misplaced("Raft", epoch)
         return self._raft if epoch == self.epoch else None
+
+    def _misplaced(self, protocol: str, epoch: int) -> RecordError:
+        text = f"a {protocol} record of epoch {epoch} in epoch {self.epoch} of mode {self.mode.name}"
+        denied = set(self._recovered_denied)
+        refused = [
+            each.entry for each in self._recovered if each.entry.index in denied and each.entry.kind in ENDS_EPOCH
+        ]
+        return RecordError(f"{text}; {_unsigned(refused[-1])}" if refused else text)
 
     def _restore_committed(self, entries: Iterable[Committed]) -> None:
         for committed in entries:
             seen, refused, following = self._decide(committed)
+            if self._raft is None and following is None and seen.entry.kind in ENDS_EPOCH:
+                # A quorum of this build refuses it at the vote.
+                raise RecordError(_unsigned(seen.entry))
             self._recovered.append(seen)
             if refused:
                 self._recovered_denied.append(seen.entry.index)
             if following is not None:
                 self._enter_epoch(following)
                 return
+
+
+def _unsigned(entry: Entry) -> str:
+    return (
+        f"no operator signed the {entry.kind.name} of entry {entry.index}, which ended an epoch: a build wrote this "
+        "log that asked for no signature; verify it with that build, and start a new session for this one"
+    )

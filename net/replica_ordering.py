@@ -7,17 +7,16 @@ from contextlib import suppress
 
 from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Send, TakeCheckpoint
 from net.durable import RecordError, decode_witness
-from net.epoch import Epoch, decode_switch
-from net.membership import MembershipError
-from net.membership_change import next_epoch, readmission, sign_change
-from net.messages import Committed, ConsensusMessage, EntryKind, Forward
+from net.epoch import Epoch
+from net.membership_change import readmission, sign_change
+from net.messages import ENDS_EPOCH, Committed, ConsensusMessage, EntryKind, Forward
 from net.payload_batch import contents_of, pack
 from net.raft import RaftCore
 from net.replica_log import ReplicaLog
 from net.submissions import Content
 
 _EVIDENCE_KEPT = 32
-_FORWARDED = (EntryKind.DATA, EntryKind.SWITCH, EntryKind.MEMBERSHIP)
+_FORWARDED = (EntryKind.DATA, *ENDS_EPOCH)
 
 
 class ReplicaOrdering(ReplicaLog):
@@ -288,15 +287,7 @@ class ReplicaOrdering(ReplicaLog):
             self._absorb(self._raft.start(now), now)
 
     def _drop_settled_changes(self) -> None:
-        """A switch to the mode that now holds, and a change of a membership that is over, ask for nothing any more."""
-        for content in self._submissions.all():
-            kind, payload = content
-            if kind is EntryKind.SWITCH:
-                switch = decode_switch(payload, len(self.membership.voters))
-                if switch is None or switch[0] is self.mode:
-                    self._submissions.settle(content)
-            elif kind is EntryKind.MEMBERSHIP:
-                try:
-                    next_epoch(self._epoch, payload, self._epoch.base_index + 1, self.history.digest, self._authorities)
-                except MembershipError:
-                    self._submissions.settle(content)
+        """What was signed for an epoch that is over ends no other one."""
+        for kind, payload in self._submissions.all():
+            if kind in ENDS_EPOCH and not self._judge_content(kind, payload):
+                self._submissions.settle((kind, payload))

@@ -31,6 +31,7 @@ from net.consensus import (
 )
 from net.membership import Membership, MembershipError
 from net.messages import Committed, ConsensusMessage, Mode
+from net.mode_switch import SwitchError, SwitchOrder
 from net.submissions import TooManySubmissions
 
 
@@ -63,7 +64,7 @@ class Core(Protocol):
 
     def propose(self, payloads: Sequence[bytes], now: float) -> list[Effect]: ...
 
-    def switch_mode(self, mode: Mode, now: float) -> list[Effect]: ...
+    def switch_mode(self, order: SwitchOrder, now: float) -> list[Effect]: ...
 
     def checkpoint_taken(self, index: int, state: bytes, now: float) -> list[Effect]: ...
 
@@ -142,9 +143,9 @@ class ReplicaShell:
         """Raises `TooManySubmissions`."""
         self._ask(lambda: self._core.propose(payloads, self._clock()), TooManySubmissions)
 
-    def switch_mode(self, mode: Mode) -> None:
-        """Raises `ValueError` where the mode needs more voters."""
-        self._ask(lambda: self._core.switch_mode(mode, self._clock()), ValueError)
+    def switch_mode(self, order: SwitchOrder) -> None:
+        """Raises `SwitchError` where the order ends not the epoch that runs."""
+        self._ask(lambda: self._core.switch_mode(order, self._clock()), SwitchError)
 
     def transfer_leadership(self, to: int) -> None:
         """Raises `RuntimeError` where this node does not lead, `ValueError` for no other voter."""

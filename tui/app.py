@@ -13,7 +13,7 @@ from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.theme import Theme
 
-from core.toggles import FIELD_OF_KEY
+from core.toggles import FIELD_OF_KEY, TOGGLE_KEYS
 from tui.asking import Asking
 from tui.experiment_actions import ExperimentActions
 from tui.fault_actions import FaultActions
@@ -35,7 +35,6 @@ from tui.widgets.toggles import value_word
 
 TICK_S = 0.1
 SEEK_NS = 1_000_000_000
-TOGGLE_KEYS = (*FIELD_OF_KEY, "0", "9")
 
 CALM = Theme(
     name="tradetui",

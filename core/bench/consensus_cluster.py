@@ -15,7 +15,11 @@ from typing import Any
 
 from core.session import LOOPBACK, OPERATOR_ID, free_udp_ports
 from core.supervisor import ONE_THREAD
+from net.epoch import Epoch, make_epoch
 from net.identity import Identity, Roster, RosterEntry
+from net.membership import decode_membership
+from net.messages import Mode
+from net.mode_switch import sign_switch
 
 READY_TIMEOUT_S = 60.0
 SPARES = 2
@@ -119,6 +123,16 @@ class ConsensusCluster:
         replies = await asyncio.gather(*(self.ask(node, do="status") for node in running))
         return dict(zip(running, replies, strict=True))
 
+    async def switch(self, node: int, mode: str) -> None:
+        """Have `node` hand in the operator's order to switch from its epoch to `mode`; nothing where that mode runs.
+
+        Raises ClusterError as `ask` does, and where another epoch began meanwhile.
+        """
+        epoch = running_epoch(await self.ask(node, do="status"))
+        if Mode[mode] is not epoch.mode:
+            order = sign_switch(epoch, Mode[mode], self.operator.id, self.operator.sign)
+            await self.ask(node, do="switch", mode=mode, author=order.author, signature=order.signature.hex())
+
     async def leader(self, timeout_s: float = 30.0) -> int:
         """The node that leads and knows it."""
         found: list[int] = []
@@ -144,6 +158,18 @@ class ConsensusCluster:
         """End every process."""
         for node in self.running:
             await self.kill(node)
+
+
+def running_epoch(status: dict[str, Any]) -> Epoch:
+    """The epoch of a node that says this of itself: what the operator signs over."""
+    return make_epoch(
+        status["epoch"],
+        Mode[status["mode"]],
+        status["base_index"],
+        bytes.fromhex(status["base_digest"]),
+        status["hint"],
+        decode_membership(bytes.fromhex(status["membership"])),
+    )
 
 
 @asynccontextmanager

@@ -28,8 +28,9 @@ from core.garbage_collection import tune_garbage_collection
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
-from net.membership import Membership
+from net.membership import Membership, encode_membership
 from net.messages import Application, Committed, EntryKind, GossipDelta, GossipDigest, Message, Mode
+from net.mode_switch import SwitchOrder
 from net.payload_batch import payloads_of
 from net.quic import Endpoint
 from net.replica import Replica
@@ -217,7 +218,8 @@ class BenchNode:
             case "decided":
                 return {"missing": [number for number in command["ids"] if number not in self._state.seen]}
             case "switch":
-                self._shell.switch_mode(Mode[command["mode"]])
+                order = SwitchOrder(Mode[command["mode"]], command["author"], bytes.fromhex(command["signature"]))
+                self._shell.switch_mode(order)
                 return {}
             case "change":
                 self._shell.change_membership(bytes.fromhex(command["change"]))
@@ -244,6 +246,7 @@ class BenchNode:
             "base_index": epoch.base_index,
             "base_digest": epoch.base_digest.hex(),
             "hint": epoch.leader_hint,
+            "membership": encode_membership(epoch.membership).hex(),
             "last_commit_s": self._commit_times[-1] if self._commit_times else 0.0,
         }
 

@@ -10,6 +10,7 @@ from net.checkpoint import Checkpoint, sign_checkpoint
 from net.epoch import first_epoch
 from net.membership import all_voters
 from net.messages import (
+    AppendEntries,
     CertificateNotice,
     CheckpointCertificate,
     CheckpointVote,
@@ -26,16 +27,21 @@ from net.messages import (
     SnapshotChunk,
     Vote,
 )
-from net.simulation.keys import context_of, roster_of, signer
-from net.simulation.malformed import malformed
+from net.mode_switch import SwitchError, decode_switch, encode_switch
+from net.simulation.keys import OPERATOR, context_of, roster_of, signer
+from net.simulation.malformed import false_switches, malformed
 
 _WITNESSING = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice, Forward)
+_SWITCHES = 0.05
+"""How often a lying leader proposes one that no operator signed."""
+_FORGERIES = 0.05
+"""How often a message goes with a forged switch, of whoever does nothing else."""
 
 
 class Adversary:
     """Each liar draws a strategy per message: say nothing, say two things, sign falsehoods, repeat old messages, start
-    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed, and say what
-    has no honest form (`net.simulation.malformed`).
+    a view behind what is notarized, give up what it finalized, offer a checkpoint that nobody else signed, propose a
+    switch that no operator signed, and say what has no honest form (`net.simulation.malformed`).
     """
 
     def __init__(self, liars: tuple[int, ...], n: int, fast_path: bool = False) -> None:
@@ -46,6 +52,7 @@ class Adversary:
         self._blocks: list[tuple[int, bytes]] = [(0, GENESIS_DIGEST)]
         self._chunk: SnapshotChunk | None = None
         self._starts: dict[tuple[int, int], Propose] = {}
+        self._switches: dict[tuple[int, int], Propose | None] = {}
         self._epoch = first_epoch(Mode.BFT, 0, all_voters(roster_of(n)))
 
     def overhear(self, message: ConsensusMessage) -> None:
@@ -72,6 +79,10 @@ class Adversary:
             return [message, random.choice(self._said)]
         if isinstance(message, Propose) and message.kind is EntryKind.NOOP and message.leader == sender:
             return [self._older_start(sender, message, random)]
+        if isinstance(message, Propose) and message.leader == sender:
+            switch = self._false_switch(sender, message, random)
+            if switch is not None:
+                return [switch]
         if isinstance(message, Propose) and (draw < 0.7 or to % 2):
             return [self._other_proposal(sender, to, message)]
         if isinstance(message, Vote):
@@ -100,6 +111,20 @@ class Adversary:
             said = signed_bytes(self._context(message.epoch), Phase.NOTARIZE, message.view, height + 1, digest)
             self._starts[key] = replace(message, height=height + 1, parent=parent, signature=signer(sender)(said))
         return self._starts[key]
+
+    def _false_switch(self, sender: int, message: Propose, random: Random) -> Propose | None:
+        """Now and then a switch in place of what should be proposed: rightly signed by its leader, the same for all."""
+        key = (message.view, message.height)
+        if key not in self._switches:
+            switch = None
+            if random.random() < _SWITCHES:
+                payload = random.choice(false_switches(self.n))
+                entry = Entry(message.height, message.view, EntryKind.SWITCH, payload)
+                digest = entry_digest(message.parent, entry)
+                said = signed_bytes(self._context(message.epoch), Phase.NOTARIZE, message.view, message.height, digest)
+                switch = replace(message, kind=EntryKind.SWITCH, payload=payload, signature=signer(sender)(said))
+            self._switches[key] = switch
+        return self._switches[key]
 
     def _votes(self, sender: int, to: int, vote: Vote, draw: float) -> list[ConsensusMessage]:
         context = self._context(vote.epoch)
@@ -160,3 +185,46 @@ class WitnessAdversary(Adversary):
 
     def _context(self, epoch: int) -> bytes:
         return context_of(epoch, witness=True)
+
+
+class SwitchForger(Adversary):
+    """Keeps to the protocols, whichever runs, and forwards switches without right: overheard ones once more, whatever
+    epoch runs by then, and altered.
+    """
+
+    def __init__(self, liars: tuple[int, ...], n: int) -> None:
+        super().__init__(liars, n)
+        self._orders: list[bytes] = []
+
+    def overhear(self, message: ConsensusMessage) -> None:
+        """Every switch that is forwarded, proposed or appended; newest last."""
+        said: list[tuple[EntryKind, bytes]] = []
+        if isinstance(message, Forward):
+            said = [(message.kind, payload) for payload in message.payloads]
+        elif isinstance(message, Propose):
+            said = [(message.kind, message.payload)]
+        elif isinstance(message, AppendEntries):
+            said = [(entry.kind, entry.payload) for entry in message.entries]
+        for kind, payload in said:
+            if kind is EntryKind.SWITCH and payload not in self._orders:
+                self._orders = [*self._orders[-5:], payload]
+
+    def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
+        if random.random() > _FORGERIES:
+            return [message]
+        known = random.choice(self._orders or false_switches(self.n))
+        return [message, Forward(message.epoch, EntryKind.SWITCH, (self._altered(known, random),))]
+
+    def _altered(self, payload: bytes, random: Random) -> bytes:
+        try:
+            order, hint = decode_switch(payload)
+        except SwitchError:
+            return payload
+        match random.randrange(4):
+            case 0:
+                order = replace(order, mode=random.choice(tuple(Mode)))
+            case 1:
+                order = replace(order, author=random.choice((*self.liars, OPERATOR + 1)))
+            case 2:
+                order = replace(order, signature=random.randbytes(64))
+        return encode_switch(order, hint)

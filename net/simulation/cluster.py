@@ -31,16 +31,14 @@ from net.durable import IncarnationRecord, encode_record
 from net.membership import Membership, MembershipError
 from net.membership_change import sign_change
 from net.messages import ConsensusMessage, EntryKind, Mode, Phase, Vote
+from net.mode_switch import SwitchError, sign_switch
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
 from net.simulation.invariants import Critical, Disk, InvariantBroken, SimulatedNode, Truth
-from net.simulation.keys import roster_of, signer
+from net.simulation.keys import AUTHORITIES, OPERATOR, OPERATOR_KEY, roster_of, signer
 
 MAX_EVENTS = 300_000
-OPERATOR = 1000
-OPERATOR_KEY = 15
-"""The operator's id, and which of the simulated keys is its own."""
 
 
 @dataclass(slots=True)
@@ -164,7 +162,7 @@ class Cluster(Truth):
             settings=self.settings,
             validate=self._validate,
             critical=lambda payload: self._critical(payload, len(node.decided)),
-            authorities={OPERATOR: roster_of(OPERATOR_KEY + 1)[OPERATOR_KEY]},
+            authorities=AUTHORITIES,
         )
         node.decided = []
         node.denied = set()
@@ -259,7 +257,7 @@ class Cluster(Truth):
         replica = node.replica
         try:
             after = change(replica.membership)
-            payload = sign_change(replica._epoch, after, None, OPERATOR, signer(OPERATOR_KEY))
+            payload = sign_change(replica.running_epoch, after, None, OPERATOR, signer(OPERATOR_KEY))
             self.apply(node, replica.change_membership(payload, self.clock(node)))
         except MembershipError as error:
             self.note(f"refused: {error}")
@@ -296,16 +294,20 @@ class Cluster(Truth):
             self._arm(node)
 
     def switch(self, node_id: int, mode: Mode) -> None:
+        """The operator asks `node_id` for another mode; what its epoch cannot become is refused."""
         node = self.nodes[node_id]
-        if node.replica is not None:
-            try:
-                effects = node.replica.switch_mode(mode, self.clock(node))
-            except ValueError as error:
-                self.note(f"refused: {error}")
-                return
-            self.note(f"node {node_id} asks for {mode.name}")
-            self.apply(node, effects)
-            self._arm(node)
+        if node.replica is None or mode is node.replica.mode:
+            return
+        epoch = node.replica.running_epoch
+        try:
+            order = sign_switch(epoch, mode, OPERATOR, signer(OPERATOR_KEY))
+        except SwitchError as error:
+            self.note(f"refused: {error}")
+            return
+        self.switch_signed(epoch.number, mode)
+        self.note(f"node {node_id} is asked for {mode.name}")
+        self.apply(node, node.replica.switch_mode(order, self.clock(node)))
+        self._arm(node)
 
     @property
     def leader(self) -> int | None:
@@ -352,6 +354,7 @@ class Cluster(Truth):
                 self._restore(node, effect)
             elif isinstance(effect, EpochStarted):
                 node.epochs.append((effect.epoch, effect.mode, effect.base_index))
+                self.check_epoch(node, effect)
                 self._verifiers.setdefault(effect.epoch, Verifier(effect.membership.voter_keys))
                 self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
             elif isinstance(effect, Evidence):

@@ -40,6 +40,8 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "switching, n = 4": Kind(4, Mode.RAFT, switching=True),
         "switching, n = 5": Kind(5, Mode.BFT, switching=True),
         "switching, n = 7": Kind(7, Mode.AUTO, switching=True),
+        "switching, n = 4, a forger": Kind(4, Mode.BFT, switching=True, liars=1),
+        "switching, n = 5, a forger": Kind(5, Mode.RAFT, switching=True, liars=1),
     },
     "members": {
         "members, n = 4": Kind(4, Mode.RAFT, switching=True, members=True),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from net.certificate import Verifier, entry_digest, verify_committed, wrapped
-from net.consensus import Commit, Evidence, ReadReady, RestoreState
+from net.consensus import Commit, EpochStarted, Evidence, ReadReady, RestoreState
 from net.messages import Committed, Mode, Vote
 from net.payload_batch import payloads_of
 from net.quorum import byzantine_quorum
@@ -70,6 +70,10 @@ class Truth:
         self._leaders: dict[tuple[int, int], int] = {}
         self._certified: set[bytes] = set()
         self._reads: dict[int, int] = {}
+        self._modes: dict[int, Mode] = {}
+        """By epoch."""
+        self._switches: set[tuple[int, Mode]] = set()
+        """The epochs that the operator signed an end for, each with the mode that was to follow."""
         self._fast_votes: dict[tuple[int, int], dict[tuple[int, bytes], set[int]]] = {}
         """By epoch and height: who FAST-voted which view and digest."""
 
@@ -107,6 +111,22 @@ class Truth:
             raise InvariantBroken(
                 f"{len(certifiable)} blocks at height {height} of epoch {epoch} are or may be decided"
             )
+
+    def switch_signed(self, epoch: int, mode: Mode) -> None:
+        """The operator signed that one of `mode` may follow `epoch`."""
+        self._switches.add((epoch, mode))
+
+    def check_epoch(self, node: SimulatedNode, started: EpochStarted) -> None:
+        """All nodes see the same epochs, and another mode only where the operator signed for just that."""
+        if node.id in self.byzantine:
+            return
+        number, mode = started.epoch, started.mode
+        known = self._modes.setdefault(number, mode)
+        if known is not mode:
+            raise InvariantBroken(f"node {node.id} runs epoch {number} as {mode.name}, others as {known.name}")
+        before = self._modes.get(number - 1)
+        if number > 1 and mode is not before and (number - 1, mode) not in self._switches:
+            raise InvariantBroken(f"node {node.id} begins epoch {number} as {mode.name}, and no operator signed that")
 
     def check_evidence(self, node: SimulatedNode, effect: Evidence) -> None:
         """No honest node is proven to lie."""

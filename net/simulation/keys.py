@@ -11,6 +11,9 @@ from net.membership import Membership
 from net.messages import Mode
 
 _KEYS = [SigningKey(bytes([number]) * 32) for number in range(1, 17)]
+OPERATOR = 1000
+OPERATOR_KEY = 15
+"""The operator's id, and which of the simulated keys is its own."""
 
 
 def signer(node: int) -> Callable[[bytes], bytes]:
@@ -24,6 +27,9 @@ def signer(node: int) -> Callable[[bytes], bytes]:
 
 def roster_of(n: int) -> dict[int, bytes]:
     return {node: bytes(_KEYS[node].verify_key) for node in range(n)}
+
+
+AUTHORITIES = {OPERATOR: roster_of(OPERATOR_KEY + 1)[OPERATOR_KEY]}
 
 
 def context_of(epoch: int, fast_path: bool = False, witness: bool = False) -> bytes:

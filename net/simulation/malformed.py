@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 import msgpack
 
-from net.epoch import encode_switch
+from net.epoch import first_epoch, make_epoch
 from net.membership import all_voters, encode_membership
 from net.messages import (
     Certificate,
@@ -20,7 +21,8 @@ from net.messages import (
     SnapshotChunk,
     Vote,
 )
-from net.simulation.keys import roster_of
+from net.mode_switch import encode_switch, sign_switch
+from net.simulation.keys import OPERATOR, OPERATOR_KEY, roster_of, signer
 
 _FORWARDS, _CHUNKS, _OTHERS = 0.02, 0.05, 0.15
 """How often a message gives way to, or goes with, one of these: the first two beside any, others beside their kind."""
@@ -96,10 +98,35 @@ def _in_another_name(to: int, vote: Vote, n: int, random: Random) -> Vote:
 def _forward(epoch: int, n: int, random: Random) -> Forward:
     """A switch or a change of membership that can begin no epoch, in the forms in which it is hard to see."""
     if random.random() < 0.5:
-        switch = encode_switch(Mode.RAFT, 0)
-        wrong = (b"", switch[:-1], switch + b"\0", b"\2" + switch[1:], switch[:-1] + b"\0", switch[:-1] + b"\xff")
-        return Forward(epoch, EntryKind.SWITCH, (random.choice(wrong),))
+        return Forward(epoch, EntryKind.SWITCH, (random.choice(false_switches(n)),))
     members = encode_membership(all_voters(roster_of(n)))
     hint = random.choice((None, 0, 1.0, True, -1, 1 << 40, "0"))
     change = msgpack.packb((random.choice((1, 1, 1.0, 2)), members, hint, random.randrange(n), bytes(64)))
     return Forward(epoch, EntryKind.MEMBERSHIP, (random.choice((change, change, b"", members)),))
+
+
+@cache
+def false_switches(n: int) -> tuple[bytes, ...]:
+    """Switches to Raft that end not the first epoch of `n` nodes: of no form, and those that no operator signed so."""
+    epoch, sign = first_epoch(Mode.BFT, 0, all_voters(roster_of(n))), signer(OPERATOR_KEY)
+    order = sign_switch(epoch, Mode.RAFT, OPERATOR, sign)
+    later = make_epoch(3, Mode.BFT, 40, bytes(32), 0, epoch.membership)
+    forged = (
+        replace(order, signature=bytes(64)),
+        replace(order, author=OPERATOR + 1),
+        replace(order, author=0),
+        sign_switch(epoch, Mode.RAFT, 0, signer(0)),
+        replace(sign_switch(epoch, Mode.RAFT, 0, signer(0)), author=OPERATOR),
+        replace(sign_switch(epoch, Mode.AUTO, OPERATOR, sign), mode=Mode.RAFT),
+        sign_switch(later, Mode.RAFT, OPERATOR, sign),
+    )
+    whole = encode_switch(order, 0)
+    odd = (
+        b"",
+        whole[:-1],
+        whole + b"\0",
+        b"\1" + whole[1:],
+        whole[:3] + b"\0" + whole[4:],
+        whole[:3] + b"\xff" + whole[4:],
+    )
+    return (*(encode_switch(each, 0) for each in forged), *odd, b"\1\0\0\2")

@@ -13,21 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.decision import Side, Veto
-from core.payload import REPORT_DTYPE, REPORT_STATES, ReportBatch, ToggleChange, encode_decisions, encode_reports
-from core.payload import encode_toggles as toggles_payload
+from core.payload import REPORT_DTYPE, REPORT_STATES, ReportBatch, encode_decisions, encode_reports
 from core.recent_exposure import KEPT_INDICES
 from core.records import OrderState
 from core.swarm_snapshot import adopt_proofs, is_proven, proofs_of, restore_snapshot, take_snapshot
 from core.swarm_state import SwarmState
-from core.toggles import BASELINE, OPTIMISED, Serialization
+from core.toggles import BASELINE, OPTIMISED, Consensus, Serialization
 from net.certificate import entry_digest, signed_bytes
 from net.membership import Member, Membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.mode_switch import SwitchOrder, encode_switch
 from net.payload_batch import encode_payloads
-from tests.unit.test_swarm_state import KEYS, batch, change_to, make_state, proposals
+from tests.unit.test_swarm_state import CONTEXT, KEYS, batch, change_to, make_state, proposals, toggles_payload
 
 PARENT = b"p" * 32
-CONTEXT = b"c" * 32
 
 
 class Log:
@@ -45,10 +44,14 @@ class Log:
 
     def _content(self) -> tuple[EntryKind, bytes]:
         draw = self.random.random()
+        if draw < 0.02:
+            mode = Mode.RAFT if self.state.toggles.consensus is Consensus.BFT else Mode.BFT
+            return EntryKind.SWITCH, encode_switch(SwitchOrder(mode, 200, bytes(64)), 0)
         if draw < 0.05:
             return EntryKind.NOOP, b""
         if draw < 0.10:
-            return EntryKind.DATA, toggles_payload(ToggleChange(self.random.choice([BASELINE, OPTIMISED])))
+            signed_ns, toggles = self.random.randrange(1, 1000), self.random.choice([BASELINE, OPTIMISED])
+            return EntryKind.DATA, toggles_payload(toggles, signed_ns)
         if draw < 0.13:
             keys = [KEYS[node].verify_key.encode() for node in range(4)]
             spare = Member(9, bytes(self.random.randbytes(32)), voter=False, incarnation=self.random.randbytes(16))

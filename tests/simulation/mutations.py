@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from net import bft_fast, bft_state, certificate, membership_change, raft_election, replica_catch_up
+from net import bft_fast, bft_state, certificate, membership_change, mode_switch, raft_election, replica_catch_up
 from net.auto_queue import AutoQueue
 from net.bft import BftCore
 from net.bft_fast import FastBftCore, Grounds
@@ -20,6 +20,7 @@ from net.durable import VoteRecord
 from net.membership import Membership, MembershipError, decode_membership
 from net.membership_change import MembershipChange
 from net.messages import Certificate, Committed, Mode, Phase
+from net.mode_switch import SwitchOrder
 from net.raft import RaftCore
 from net.raft_log import RaftLog
 from net.raft_progress import Progress
@@ -296,6 +297,20 @@ def take_a_change_of_membership_of_any_type(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(membership_change, "decode_change", decode)
 
 
+def switch_without_looking_at_the_signature(patch: pytest.MonkeyPatch) -> None:
+    """Whoever says that an operator ordered it moves the log to another mode."""
+
+    def check(order: SwitchOrder, context: bytes, mode: Mode, voters: int, authorities: Any) -> None:
+        mode_switch._check_mode(mode, order.mode, voters)
+
+    patch.setattr(mode_switch, "check_switch", check)
+
+
+def switch_whenever_it_was_signed(patch: pytest.MonkeyPatch) -> None:
+    """An order to switch covers no epoch: it counts once more in a later one."""
+    patch.setattr(mode_switch, "_said", lambda context, mode: bytes([mode]))
+
+
 def fast_ignore_reports(patch: pytest.MonkeyPatch) -> None:
     """F5 left out: a view starts from what is decided."""
     patch.setattr(Grounds, "extendable", lambda self, view: {None})
@@ -389,4 +404,6 @@ PLANTED: dict[str, tuple[Mutation, Kind]] = {
     "believe the epoch of a certificate": (believe_the_epoch_of_a_certificate, Kind(4, Mode.BFT, liars=1)),
     "take a change of any type": (take_a_change_of_membership_of_any_type, Kind(4, Mode.BFT, liars=1)),
     "believe any signature": (believe_any_signature, Kind(4, Mode.BFT, liars=1)),
+    "switch without looking at the signature": (switch_without_looking_at_the_signature, Kind(4, Mode.BFT, liars=1)),
+    "switch whenever it was signed": (switch_whenever_it_was_signed, Kind(4, Mode.RAFT, switching=True)),
 }

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from net.epoch import decode_switch, first_epoch
+from net.epoch import first_epoch
 from net.membership import MembershipError, all_voters
 from net.membership_change import next_epoch
 from net.messages import (
@@ -20,12 +20,15 @@ from net.messages import (
     Forward,
     Mode,
     Phase,
+    Propose,
     SnapshotChunk,
     Vote,
 )
+from net.mode_switch import SwitchError, switched_epoch
 from net.simulation.byzantine import Adversary
 from net.simulation.cluster import Cluster
-from net.simulation.keys import roster_of
+from net.simulation.keys import AUTHORITIES, roster_of
+from net.simulation.malformed import false_switches
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -69,9 +72,20 @@ def test_liars_say_what_has_no_honest_form() -> None:
     assert {each.voter for each in said if isinstance(each, Vote)} == {1, 2, 3}
     forwards = {(each.kind, payload) for each in said if isinstance(each, Forward) for payload in each.payloads}
     assert {kind for kind, _ in forwards} == {EntryKind.SWITCH, EntryKind.MEMBERSHIP}
+    assert {payload for kind, payload in forwards if kind is EntryKind.SWITCH} == set(false_switches(4))
+    epoch = first_epoch(Mode.BFT, 0, all_voters(roster_of(4)))
     for kind, payload in forwards:
-        if kind is EntryKind.SWITCH:
-            assert decode_switch(payload, 4) is None
-        else:
-            with pytest.raises(MembershipError):
-                next_epoch(first_epoch(Mode.BFT, 0, all_voters(roster_of(4))), payload, 1, bytes(32), {})
+        begun = switched_epoch if kind is EntryKind.SWITCH else next_epoch
+        with pytest.raises((SwitchError, MembershipError)):
+            begun(epoch, payload, 1, bytes(32), AUTHORITIES)
+
+
+def test_a_lying_leader_proposes_switches_that_no_operator_signed() -> None:
+    liar, random = Adversary((0,), 4), Random(1)
+    proposed = set()
+    for height in range(1, 400):
+        honest = Propose(1, 4, height, bytes(32), EntryKind.DATA, b"x", 0, bytes(64))
+        told = {each for to in (1, 2, 3) for each in liar.rewrite(0, to, honest, random) if isinstance(each, Propose)}
+        proposed |= {each.payload for each in told if each.kind is EntryKind.SWITCH and each.height == height}
+    assert len(proposed) > 8
+    assert proposed <= set(false_switches(4))

@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[Kind, int, int]] = {
     "auto-4-liar": (Kind(4, Mode.AUTO, liars=1), 25, 200),
     "switch-4": (Kind(4, Mode.RAFT, switching=True), 30, 300),
     "switch-5": (Kind(5, Mode.BFT, switching=True), 15, 200),
+    "switch-4-forger": (Kind(4, Mode.BFT, switching=True, liars=1), 15, 200),
     "members-4": (Kind(4, Mode.RAFT, switching=True, members=True), 25, 300),
     "members-5": (Kind(5, Mode.BFT, switching=True, members=True), 10, 200),
 }
@@ -50,6 +51,7 @@ QUICK_BUGS = (
     "fast: ignore reports",
     "believe the epoch of a certificate",
     "take a change of any type",
+    "switch without looking at the signature",
 )
 
 

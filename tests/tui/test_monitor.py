@@ -10,9 +10,9 @@ import pytest
 
 from core.records import Accusation, EventRow, Severity, VenueState
 from core.spans import NAMES
-from core.toggles import FIELD_OF_KEY, OPTIMISED, pressed
+from core.toggles import FIELD_OF_KEY, OPTIMISED, TOGGLE_KEYS, pressed
 from tests.tui.fixtures import FakeClient, FakeSession
-from tui.app import TOGGLE_KEYS, MonitorApp
+from tui.app import MonitorApp
 from tui.help import HelpScreen
 from tui.quit_dialog import QuitDialog
 

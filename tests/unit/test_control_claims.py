@@ -33,19 +33,19 @@ def test_an_observer_may_read_and_nothing_else_whoever_is_in_control() -> None:
 
 
 def test_a_node_and_a_stranger_are_no_operators() -> None:
-    assert claims().refusal(0, Control.PRESS) is not None
+    assert claims().refusal(0, Control.SET_TOGGLES) is not None
     assert claims().refusal(999, Control.FAULT) is not None
 
 
 def test_while_nobody_is_in_control_every_operator_acts() -> None:
-    assert claims().refusal(200, Control.PRESS) is None
+    assert claims().refusal(200, Control.SET_TOGGLES) is None
 
 
 def test_one_in_control_shuts_the_other_out_but_for_what_is_signed() -> None:
     heard = claims()
     heard.claim(200, Claim(NOW_NS, True, "ann@desk"))
-    assert heard.refusal(200, Control.PRESS) is None
-    for kind in (Control.PRESS, Control.SET_TOGGLES, Control.FAULT, Control.PROFILE):
+    assert heard.refusal(200, Control.SET_TOGGLES) is None
+    for kind in (Control.SET_TOGGLES, Control.TIMERS, Control.FAULT, Control.PROFILE):
         assert heard.refusal(201, kind) == "operator-200 is in control; C takes over"
     for kind in (Control.TRADING, Control.CHANGE_MEMBERS, Control.CLAIM, Control.EPOCH):
         assert heard.refusal(201, kind) is None

@@ -10,14 +10,14 @@ from nacl.signing import SigningKey
 from core.decision import Side, Veto
 from core.gateway.guard import MEMBERS_GRACE_S, GuardError, OrderGuard
 from core.orders.order import ExecutionReport
-from core.payload import ToggleChange, encode_decisions, encode_toggles
+from core.payload import encode_decisions
 from core.records import OrderState
 from core.toggles import OPTIMISED, Serialization
 from net.certificate import entry_digest, epoch_context, leader_word_bytes, signed_bytes
 from net.membership import all_voters
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.payload_batch import encode_payloads
-from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals
+from tests.unit.test_swarm_state import KEYS, batch, make_state, proposals, toggles_payload
 
 PARENT = b"p" * 32
 NODES = (0, 1, 2, 3)
@@ -132,13 +132,13 @@ def test_what_is_no_order_is_refused_by_name() -> None:
     with pytest.raises(GuardError, match="no order at positions"):
         guard.requests_at(committed, [0])
     with pytest.raises(GuardError, match="holds no decisions"):
-        guard.verify(byzantine(encode_toggles(ToggleChange(OPTIMISED))))
+        guard.verify(byzantine(toggles_payload(OPTIMISED)))
 
 
 def test_orders_of_a_batch_are_told_apart_by_their_payload() -> None:
     guard = make_guard()
     first, second = payload_of((0, Side.BUY, 10, 5000)), payload_of((1, Side.BUY, 20, 900), vetoes={0: Veto.MEMORY})
-    both = byzantine(encode_payloads([first, encode_toggles(ToggleChange(OPTIMISED)), second]), kind=EntryKind.BATCH)
+    both = byzantine(encode_payloads([first, toggles_payload(OPTIMISED), second]), kind=EntryKind.BATCH)
     guard.verify(both)
     (one,), (two,) = guard.requests_at(both, [0]), guard.requests_at(both, [0], 2)
     assert (one.instrument, two.instrument) == (0, 1)

@@ -23,7 +23,7 @@ from net.durable import (
     encode_record,
     encode_witness,
 )
-from net.epoch import decode_switch, encode_switch, first_epoch
+from net.epoch import first_epoch
 from net.membership import all_voters, encode_membership
 from net.messages import (
     AppendEntries,
@@ -38,16 +38,26 @@ from net.messages import (
     Mode,
     Phase,
 )
+from net.mode_switch import sign_switch
 from net.replica import Replica
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
 from net.simulation.cluster import Cluster
-from net.simulation.keys import roster_of, signer
+from net.simulation.keys import AUTHORITIES, OPERATOR, OPERATOR_KEY, roster_of, signer
 from net.submissions import Submissions, TooManySubmissions
 
 
 def replica(node: int = 0, n: int = 4, mode: Mode = Mode.RAFT, records: list[bytes] | None = None) -> Replica:
-    return Replica.recover(records or [], node, roster_of(n), signer(node), Random(node), mode=mode, leader_hint=0)
+    return Replica.recover(
+        records or [],
+        node,
+        roster_of(n),
+        signer(node),
+        Random(node),
+        mode=mode,
+        leader_hint=0,
+        authorities=AUTHORITIES,
+    )
 
 
 def is_critical(payload: bytes, applied: int = 0) -> bool:
@@ -70,8 +80,6 @@ def test_bad_construction_is_refused() -> None:
         Replica(9, roster_of(4), signer(0), Random(0))
     with pytest.raises(ValueError, match="at least 4 nodes"):
         Replica(0, roster_of(3), signer(0), Random(0), mode=Mode.BFT)
-    with pytest.raises(ValueError, match="at least 4 nodes"):
-        replica(0, 3).switch_mode(Mode.AUTO, 0.0)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -98,7 +106,14 @@ def test_a_restart_replays_switches() -> None:
         cluster.run(cluster.now + 0.5)
     node = cluster.nodes[2]
     again = Replica.recover(
-        node.disk.records, 2, roster_of(4), signer(2), Random(2), leader_hint=0, critical=is_critical
+        node.disk.records,
+        2,
+        roster_of(4),
+        signer(2),
+        Random(2),
+        leader_hint=0,
+        critical=is_critical,
+        authorities=AUTHORITIES,
     )
     assert (again.epoch, again.mode) == (4, Mode.RAFT)
     effects = again.start(0.0)
@@ -169,12 +184,8 @@ def test_a_critical_entry_without_a_witness_is_left_to_who_applies_it_and_blocks
 
 def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
     """Found as `auto, n = 4, one liar`, seed 23: one malformed switch in a forward, and the log stood still."""
-
-    def critical(payload: bytes, applied: int) -> bool:
-        return payload.startswith((b"critical", b"\1"))
-
     cluster = Cluster(
-        4, 3, Mode.AUTO, critical=critical, validate=lambda kind, payload: payload != b"critical, and refused"
+        4, 3, Mode.AUTO, critical=is_critical, validate=lambda kind, payload: payload != b"critical, and refused"
     )
     cluster.run(1.0)
     assert cluster.leader is not None
@@ -416,15 +427,9 @@ def test_what_was_submitted_before_a_leader_was_known_is_forwarded_once_one_is()
 def test_a_switch_to_the_mode_that_holds_is_nothing() -> None:
     node = replica(0)
     node.start(0.0)
-    assert node.switch_mode(Mode.RAFT, 0.0) == []
+    other = first_epoch(Mode.BFT, 0, all_voters(roster_of(4)))
+    assert node.switch_mode(sign_switch(other, Mode.RAFT, OPERATOR, signer(OPERATOR_KEY)), 0.0) == []
     assert node.pending == 0
-
-
-def test_the_payload_of_a_switch() -> None:
-    assert decode_switch(encode_switch(Mode.AUTO, 3), 4) == (Mode.AUTO, 3)
-    assert decode_switch(encode_switch(Mode.BFT, None), 7) == (Mode.BFT, None)
-    for payload, n in ((b"", 4), (b"\x02\x00\x00\x01", 4), (b"\x01\x00\x00\x09", 4), (encode_switch(Mode.BFT, 0), 3)):
-        assert decode_switch(payload, n) is None
 
 
 def test_status_tells_what_holds() -> None:

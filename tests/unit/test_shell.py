@@ -15,12 +15,14 @@ from net.consensus import Commit, Effect, Persist, Send, Sync
 from net.log import LogError
 from net.membership import Membership, MembershipError
 from net.messages import Certificate, Committed, ConsensusMessage, Entry, EntryKind, FetchEntries, Mode, Phase
+from net.mode_switch import SwitchError, SwitchOrder
 from net.shell import ReplicaShell
 from net.submissions import TooManySubmissions
 
 GOOD, BAD = FetchEntries(1, 1, 1), FetchEntries(1, 2, 1)
 PROOF = Certificate(Mode.RAFT, 1, bytes(32), Phase.FINALIZE, 1, 1, bytes(32), bytes(32), (), ())
 DECIDED = Committed(1, Entry(1, 1, EntryKind.DATA, b"x"), PROOF)
+ORDER = SwitchOrder(Mode.BFT, 200, bytes(64))
 
 
 class FakeCore:
@@ -140,7 +142,7 @@ def test_nothing_follows_what_could_not_be_carried_out(broken: str, done: list[s
         asked, core.deadline = core.asked, 0.0
         shell.deliver(1, GOOD)
         shell.propose([b"x"])
-        shell.switch_mode(Mode.BFT)
+        shell.switch_mode(ORDER)
         assert await shell.read_index() is None
         await asyncio.sleep(0.01)
         assert core.asked == asked
@@ -168,7 +170,7 @@ def test_a_timer_that_breaks_the_core_stops_the_shell_and_who_waits_for_a_read_h
     ("ask", "refusal"),
     [
         (lambda shell: shell.propose([b"x"]), TooManySubmissions("full")),
-        (lambda shell: shell.switch_mode(Mode.BFT), ValueError("four voters")),
+        (lambda shell: shell.switch_mode(ORDER), SwitchError("not signed")),
         (lambda shell: shell.transfer_leadership(1), RuntimeError("does not lead")),
         (lambda shell: shell.change_membership(b""), MembershipError("not signed")),
     ],

@@ -47,7 +47,8 @@ def test_a_lost_link_answers_what_was_asked_over_it_and_nothing_else() -> None:
     assert lost == "the link to node 1 was lost before it answered"
     assert answer == {"text": "done"}
     assert is_to_be_repeated(Control.TRADING, lost), "the same signed word twice is one word"
-    assert not is_to_be_repeated(Control.PRESS, lost), "a second press would press again"
+    assert is_to_be_repeated(Control.SET_TOGGLES, lost)
+    assert not is_to_be_repeated(Control.PROFILE, lost), "it would be taken twice"
     with pytest.raises(SessionError, match="was lost"):
         obeyed(lost)
 
@@ -63,5 +64,5 @@ def test_who_cannot_be_reached_or_is_silent_says_so() -> None:
     assert silent == "node 1 gave no answer within 0.01 s"
     assert unreachable == "node 1 cannot be reached"
     assert not is_to_be_repeated(Control.TRADING, silent)
-    assert is_to_be_repeated(Control.PRESS, {"text": "node 1 does not lead", "again": True})
+    assert is_to_be_repeated(Control.SET_TOGGLES, {"text": "node 1 does not lead", "again": True})
     assert not isinstance(silent, LinkLost)

@@ -21,18 +21,18 @@ from core.payload import (
     DecisionBatch,
     ReportBatch,
     SignedOpinions,
-    ToggleChange,
     decode,
     encode_decisions,
     encode_reports,
-    encode_toggles,
+    encode_toggle_change,
     opinion_bytes,
     report_bytes,
 )
 from core.records import OrderState
-from core.session import GATEWAY_ID
+from core.session import GATEWAY_ID, OPERATOR_ID
 from core.swarm_state import JUDGED_INDICES_MAX, ContentVerdict, SwarmState
-from core.toggles import OPTIMISED, Serialization
+from core.toggle_change import sign_toggles
+from core.toggles import OPTIMISED, Consensus, Serialization, Toggles
 from net.epoch import first_epoch
 from net.identity import Roster, RosterEntry
 from net.membership import Member, Membership
@@ -40,9 +40,12 @@ from net.membership_change import sign_change
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.payload_batch import encode_payloads
 
-KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID)}
+KEYS = {identity: SigningKey(bytes([identity]) * 32) for identity in (0, 1, 2, 3, GATEWAY_ID, OPERATOR_ID)}
+ROLES = {GATEWAY_ID: "gateway", OPERATOR_ID: "operator"}
 PAYLOADS: dict[int, bytes] = {}
 """Payload by log index, of the test that runs."""
+CONTEXT = b"c" * 32
+"""Of the epoch that `committed` puts every entry in."""
 SPEC = MarketSpec(
     name="two",
     title="two instruments",
@@ -64,10 +67,16 @@ def change_to(members: Membership) -> bytes:
 
 def make_state() -> SwarmState:
     entries = [
-        RosterEntry(i, f"peer-{i}", "gateway" if i == GATEWAY_ID else "node", key.verify_key.encode(), None)
-        for i, key in KEYS.items()
+        RosterEntry(i, f"peer-{i}", ROLES.get(i, "node"), key.verify_key.encode(), None) for i, key in KEYS.items()
     ]
     return genesis_state(Settings.model_construct(), SPEC, Roster(entries))
+
+
+def toggles_payload(toggles: Toggles, signed_ns: int = 1, mode: Mode = Mode.BFT) -> bytes:
+    """What the operator signed in the epoch of `CONTEXT`, whose mode is `mode`."""
+    epoch = replace(first_epoch(mode, 0, make_state().membership), context=CONTEXT)
+    sign = KEYS[OPERATOR_ID].sign
+    return encode_toggle_change(sign_toggles(toggles, epoch, signed_ns, OPERATOR_ID, lambda said: sign(said).signature))
 
 
 def proposals(step: int, *rows: tuple[int, Side, int, int]) -> NDArray[np.void]:
@@ -95,7 +104,7 @@ def committed(index: int, payload: bytes, kind: EntryKind = EntryKind.DATA) -> C
     PAYLOADS[index] = payload
     entry = Entry(index, 1, kind, payload)
     digest = hashlib.sha256(payload).digest()
-    proof = Certificate(Mode.RAFT, 1, b"c" * 32, Phase.FINALIZE, 1, index, b"p" * 32, digest, (0,), (b"s" * 64,))
+    proof = Certificate(Mode.RAFT, 1, CONTEXT, Phase.FINALIZE, 1, index, b"p" * 32, digest, (0,), (b"s" * 64,))
     return Committed(1, entry, proof)
 
 
@@ -215,7 +224,7 @@ def test_what_is_critical_in_auto_mode_and_has_no_witness_is_a_denial() -> None:
     applied = state.apply(in_auto(committed(1, encode_decisions(batch(rows), Serialization.CAPNP))))
     assert applied.denied == 1
     assert not applied.accepted
-    change = state.apply(in_auto(committed(2, encode_toggles(ToggleChange(OPTIMISED)))))
+    change = state.apply(in_auto(committed(2, toggles_payload(OPTIMISED))))
     assert change.problem
     assert state.toggles != OPTIMISED
 
@@ -248,7 +257,7 @@ def test_a_denied_entry_changes_nothing_but_what_is_decided() -> None:
     applied = state.apply(committed(1, encode_decisions(batch(rows), Serialization.CAPNP)), denied=True)
     assert applied.denied == 1
     assert not applied.accepted
-    change = state.apply(committed(2, encode_toggles(ToggleChange(OPTIMISED))), denied=True)
+    change = state.apply(committed(2, toggles_payload(OPTIMISED)), denied=True)
     assert change.problem
     assert state.toggles != OPTIMISED
 
@@ -282,14 +291,14 @@ def test_two_nodes_with_the_same_entries_agree_to_the_hash() -> None:
     entries = [
         committed(1, encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)),
         committed(2, b"", EntryKind.NOOP),
-        committed(3, encode_toggles(ToggleChange(OPTIMISED))),
+        committed(3, toggles_payload(OPTIMISED)),
         committed(4, reports(report(1, 1, 0, OrderState.FILLED, 4, 4990))),
     ]
     for entry in entries:
         one.apply(entry)
         two.apply(entry)
     assert one.state_hash() == two.state_hash()
-    assert one.toggles == OPTIMISED
+    assert one.toggles == replace(OPTIMISED, consensus=Consensus.BFT)
     two.apply(committed(5, b"", EntryKind.NOOP))
     assert one.state_hash() != two.state_hash()
 
@@ -297,7 +306,7 @@ def test_two_nodes_with_the_same_entries_agree_to_the_hash() -> None:
 def test_garbage_changes_nothing_and_says_so() -> None:
     state = make_state()
     assert "unknown payload kind" in state.apply(committed(1, b"\xff\x00")).problem
-    assert "malformed" in state.apply(committed(2, b"\x03{}x")).problem
+    assert "malformed" in state.apply(committed(2, b"\x06{}x")).problem
     with pytest.raises(ValueError, match="applied after"):
         state.apply(committed(2, b""))
 
@@ -383,7 +392,7 @@ def test_a_batch_does_what_its_payloads_do_one_after_another() -> None:
     state, apart = make_state(), make_state()
     first = encoded(judged(state, proposals(0, (0, Side.BUY, 10, 5000))))
     second = encoded(judged(state, proposals(0, (1, Side.BUY, 20, 900))))
-    toggles = encode_toggles(ToggleChange(OPTIMISED))
+    toggles = toggles_payload(OPTIMISED)
     applied = state.apply(committed(1, encode_payloads([first, toggles, second, second, b"junk"]), EntryKind.BATCH))
     for index, payload in enumerate((first, toggles, second), 1):
         apart.apply(committed(index, payload))
@@ -391,7 +400,7 @@ def test_a_batch_does_what_its_payloads_do_one_after_another() -> None:
     assert [content for content, _ in applied.parts] == [first, toggles, second, second, b"junk"]
     assert [part.vetoes for _, part in applied.parts] == [(0,), (), (0,), (Veto.DUPLICATE,), ()]
     assert "unknown payload kind" in applied.problem
-    assert state.toggles == OPTIMISED
+    assert state.toggles == replace(OPTIMISED, consensus=Consensus.BFT)
     assert state.portfolio.reserved_buy.tolist() == apart.portfolio.reserved_buy.tolist() == [10, 20]
     assert len({d.client_order_id for d in applied.accepted}) == 2
     assert "batch of" in state.apply(committed(2, b"\x02", EntryKind.BATCH)).problem
