@@ -186,12 +186,13 @@ class Trader:
         with tracer.span("pattern_matching_dtw"):
             live = self._live_windows()
             windows = live.windows
+            neighbours = min(PatternConfig().neighbours, len(self._patterns))
             pairs = len(windows) * len(self._patterns)
             with tracer.span("pattern_matching_dtw_single") as span:
                 span.count = pairs
                 if kernel is DtwKernel.TOPK:
                     nearest = await _beside_the_loop_in_numpy(
-                        library_topk, windows, self._packed, PatternConfig().neighbours, live.band, live.hulls
+                        library_topk, windows, self._packed, neighbours, live.band, live.hulls
                     )
                 else:
                     distances = await self._distances(windows, kernel)

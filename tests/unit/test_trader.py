@@ -1,0 +1,48 @@
+"""What a node's trader makes of settings at their edges, and of what fails around it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.config import Settings
+from core.limits import limits_for_equity
+from core.market.load import load_market
+from core.portfolio import Portfolio
+from core.telemetry import CycleTracer
+from core.toggles import DtwKernel
+from core.trader import Trader
+
+DATA = load_market("us-stocks")
+CASH = 10**12
+
+
+def trader_in(folder: Path, said: list[str] | None = None, **settings: Any) -> Trader:
+    """On the shipped stocks, flat; what it says goes into `said`."""
+    told = [] if said is None else said
+    state: Any = SimpleNamespace(portfolio=Portfolio(len(DATA.spec.symbols), CASH), limits=limits_for_equity(CASH))
+    return Trader(Settings(**settings), DATA, state, folder, lambda severity, text: told.append(text))
+
+
+def tracer_of_a_cycle() -> CycleTracer:
+    tracer = CycleTracer()
+    tracer.begin()
+    return tracer
+
+
+@pytest.mark.parametrize("patterns", [1, 6, 31])
+def test_a_library_smaller_than_the_neighbours_asked_for_is_matched_whole(tmp_path: Path, patterns: int) -> None:
+    trader, tracer = trader_in(tmp_path, pattern_count=patterns), tracer_of_a_cycle()
+    trader.ingest(0, tracer)
+    expected = []
+    for kernel in (DtwKernel.TOPK, DtwKernel.BATCH):
+        asyncio.run(trader.match_patterns(kernel, tracer))
+        assert trader._forecast is not None
+        expected.append(trader._forecast.expected_return)
+    trader.close()
+    np.testing.assert_allclose(expected[0], expected[1], rtol=1e-5, atol=1e-9)
