@@ -111,8 +111,22 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
     )
 
 
+def check_window(settings: Settings, data: MarketData) -> None:
+    """Raises ValueError where the live window of these settings is longer than what the feed remembers."""
+    most = data.layout.history_rows
+    if settings.window_steps > most:
+        raise ValueError(
+            f"window_steps {settings.window_steps} is too long for {data.spec.name}: of its {data.layout.steps_total}"
+            f" steps the feed keeps {most}. Set window_steps to {most} or less, or give a longer recording"
+        )
+
+
 def library_of(settings: Settings, data: MarketData) -> PatternLibrary:
-    """The library that a swarm of these settings trades by. Raises ValueError as `build_library`, `mined_library`."""
+    """The library that a swarm of these settings trades by.
+
+    Raises ValueError as `check_window`, `build_library`, `mined_library`.
+    """
+    check_window(settings, data)
     if settings.patterns:
         return mined_library(Path(settings.patterns), settings.window_steps)
     return build_library(data, count=settings.pattern_count, length=settings.window_steps)

@@ -446,11 +446,11 @@ def _check_data(settings: Settings) -> None:
     """Refuse bad data before anything starts."""
     from core.market.errors import MarketDataError
     from core.market.load import load_market
-    from core.patterns import mined_library
+    from core.patterns import check_window, mined_library
 
     try:
-        load_market(settings.data)
-    except (MarketDataError, OSError) as error:
+        check_window(settings, load_market(settings.data))
+    except (MarketDataError, OSError, ValueError) as error:
         raise ConfigError(f"--data {settings.data}: {error}") from error
     if settings.patterns:
         try:

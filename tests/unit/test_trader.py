@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.config import Settings
+from core.config import ConfigError, Settings
 from core.limits import limits_for_equity
 from core.market.load import load_market
+from core.patterns import library_of
 from core.portfolio import Portfolio
 from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
 from core.trader import Trader
+from tests.market_recordings import panel
+from tui.commands import _check_data
 
 DATA = load_market("us-stocks")
 CASH = 10**12
@@ -46,3 +49,14 @@ def test_a_library_smaller_than_the_neighbours_asked_for_is_matched_whole(tmp_pa
         expected.append(trader._forecast.expected_return)
     trader.close()
     np.testing.assert_allclose(expected[0], expected[1], rtol=1e-5, atol=1e-9)
+
+
+def test_a_window_longer_than_the_feed_remembers_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = panel(steps=200).write(tmp_path / "short.csv")
+    longest = load_market(path).layout.history_rows
+    library_of(Settings(data=str(path), window_steps=longest), load_market(path))
+    for settings in (Settings(data=str(path), window_steps=longest + 1), Settings(data=str(path), window_steps=252)):
+        with pytest.raises(ValueError, match=f"Set window_steps to {longest} or less"):
+            library_of(settings, load_market(path))
+        with pytest.raises(ConfigError, match=f"--data .*short.csv: window_steps .* the feed keeps {longest}"):
+            _check_data(settings)
