@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from core.commands.mine import _verdict
 from core.config import Settings
 from core.market.load import load_market
-from core.mining import MinedLibrary, MiningSettings, _judge, _rank_correlation, _samples, mine, save_library
+from core.mining import (
+    SHIFTS,
+    MinedLibrary,
+    MiningSettings,
+    _judge,
+    _rank_correlation,
+    _samples,
+    _shifted_totals,
+    _shifts,
+    mine,
+    save_library,
+)
 from core.mining_input import closes_of
 from core.mining_labels import MEMBERS_MAX, Labels
 from core.mining_tasks import Candidates
@@ -198,6 +210,33 @@ def test_rank_correlation_and_forward_returns(tmp_path: Path) -> None:
     closes = closes_of("us-stocks")[0]
     assert judged.forward_return[1] == pytest.approx(closes[row + 1] / closes[row] - 1)
     assert np.isnan(judged.forward_return_out[1])
+
+
+@pytest.mark.parametrize(("window", "horizon", "stride"), [(16, 1, 1), (16, 9, 1), (10, 3, 4), (16, 1, 11), (70, 1, 1)])
+def test_no_shift_leaves_a_window_with_a_return_that_it_saw_or_that_overlaps_its_own(
+    tmp_path: Path, window: int, horizon: int, stride: int
+) -> None:
+    settings = MiningSettings("us-stocks", window=window, horizon=horizon, stride=stride)
+    _, outside = _samples(settings)
+    steps = outside.per_instrument
+    # each candidate in a cluster of its own: the totals are the returns, in the order that a shift gives them
+    labels = labels_in(tmp_path / "labels", np.tile(np.arange(steps), outside.instruments))
+    members, totals = _shifted_totals(settings, outside, labels, steps, silent)
+    assert (members == outside.instruments).all()
+    rows = [s for s in range(1, steps) if min(s, steps - s) * stride >= window + horizon]
+    assert {tuple(shifted) for shifted in totals[1:]} == {tuple(np.roll(totals[0], s)) for s in rows}
+    assert len(totals) == 1 + len(rows)
+
+
+def test_of_many_shifts_some_are_drawn_and_few_are_no_verdict(library: MinedLibrary) -> None:
+    drawn = _shifts(MiningSettings("us-stocks", window=64), 100_000)
+    assert len(set(drawn)) == SHIFTS
+    assert min(drawn) >= 65
+    assert max(drawn) <= 100_000 - 65
+    few, enough = replace(library, shifts=18, p_value=1 / 19), replace(library, shifts=19, p_value=1 / 20)
+    assert "too few rows out of sample to tell" in _verdict(few)
+    assert _verdict(enough) == "better than chance"
+    assert _verdict(replace(enough, p_value=0.3)) == "no better than chance"
 
 
 def test_candidates_are_numbered_by_instrument_then_time() -> None:
