@@ -91,7 +91,7 @@ class MinedLibrary:
 
 
 def mine(settings: MiningSettings, workers: Workers, work: Path, report: Report) -> MinedLibrary:
-    """Mine the library, or go on with what `work` has of it. Removes its part of `work` at the end.
+    """Mine the library, or go on with what `work` has of it. `remove_work` when the library is safe.
 
     Raises ValueError for settings out of range or a recording too short, MarketDataError for one that is refused,
     WorkersError.
@@ -113,9 +113,14 @@ def mine(settings: MiningSettings, workers: Workers, work: Path, report: Report)
             break
         medoids = centred
     labels_out = run.assign("out", outside, inside.windows(medoids), settings.band)
-    library = _judge(settings, (inside, outside), medoids, (labels, labels_out), done, report)
-    shutil.rmtree(folder)
-    return library
+    return _judge(settings, (inside, outside), medoids, (labels, labels_out), done, report)
+
+
+def remove_work(settings: MiningSettings, work: Path) -> None:
+    """Finished tasks of these settings, and `work` itself where nothing else is in it. Raises OSError."""
+    shutil.rmtree(work / settings.key())
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 def _samples(settings: MiningSettings) -> tuple[Candidates, Candidates]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.mining import MinedLibrary, MiningSettings, mine, save_library
+from core.mining import MinedLibrary, MiningSettings, mine, remove_work, save_library
 from core.mining_workers import DaskCluster, LocalProcesses, Workers
 from kernels import cache
 
@@ -47,9 +47,14 @@ def mine_library(
             raise
         finally:
             workers.close()
-    save_library(out, settings, library)
-    if not any(work.iterdir()):
-        work.rmdir()
+    try:
+        save_library(out, settings, library)
+    except OSError as error:
+        raise OSError(
+            f"{out} cannot be written ({error.strerror or error}); finished work is in {work}, the same command goes on"
+            " from there"
+        ) from error
+    remove_work(settings, work)
     console.print(_table(settings, library))
     console.print(
         f"returns after a pattern, in and out of sample: rank correlation {library.rank_correlation:+.3f}, "

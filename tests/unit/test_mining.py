@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
-from core.commands.mine import _verdict
+from core.commands.mine import _verdict, mine_library
 from core.config import Settings
 from core.market.load import load_market
 from core.mining import (
@@ -25,6 +27,7 @@ from core.mining import (
     _shifted_totals,
     _shifts,
     mine,
+    remove_work,
     save_library,
 )
 from core.mining_input import closes_of
@@ -75,10 +78,29 @@ def test_a_stopped_run_goes_on_and_gives_the_same(library: MinedLibrary, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         mine(SMALL, first, tmp_path, silent)
     same(mine(SMALL, second, tmp_path, silent), library)
+    remove_work(SMALL, tmp_path)
     mine(SMALL, whole, tmp_path, silent)
     assert first.tasks == stop_after
     assert first.tasks + second.tasks == whole.tasks
-    assert not list(tmp_path.iterdir())
+    again = Counting()
+    same(mine(SMALL, again, tmp_path, silent), library)
+    assert again.tasks == 0
+    remove_work(SMALL, tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_library_that_cannot_be_saved_does_not_cost_the_work_again(library: MinedLibrary, tmp_path: Path) -> None:
+    console, out = Console(file=io.StringIO(), width=120), tmp_path / "patterns.npz"
+    out.mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(OSError, match=r"cannot be written .*finished work is in .*patterns\.npz\.work"):
+        mine_library(SMALL, 1, None, out, console)
+    again = Counting()
+    same(mine(SMALL, again, tmp_path / "patterns.npz.work", silent), library)
+    assert again.tasks == 0
+    out.rmdir()
+    mine_library(SMALL, 1, None, out, console)
+    assert mined_library(out, 16).patterns.shape == library.patterns.shape
+    assert not (tmp_path / "patterns.npz.work").exists()
 
 
 def test_two_processes_one_of_them_killed_give_the_same(library: MinedLibrary, tmp_path: Path) -> None:
