@@ -6,9 +6,9 @@ fast algorithm for K-medoids clustering) from a regular grid of candidates.
 
 The figure of quality is the rank correlation between the mean return that followed a cluster in sample and out of
 sample. Its null distribution comes from the same returns shifted in time, all instruments together and round the end:
-that keeps their autocorrelation and what instruments have in common, and breaks only the tie to the patterns. A shift is
-never shorter than a window and its return, either way round: a shorter one would pair a window with a return inside it,
-or with one that overlaps its own.
+that keeps their autocorrelation and what instruments have in common, and breaks only the tie to the patterns. A shift
+is never shorter than a window and its return, either way round: a shorter one would pair a window with a return inside
+it, or with one that overlaps its own.
 
 Every finished task is kept in the work folder, so that a run that was stopped goes on where it was. Neither the
 recording nor the labels of its candidates need fit into memory: both are on disk, and read a part at a time.
@@ -87,6 +87,10 @@ class MinedLibrary:
     """Share of shifted returns, these among them, that correlate as much or more."""
     shifts: int
     """That they were shifted by; no p-value is below 1 / (shifts + 1)."""
+    symbols: NDArray[np.str_]
+    """Names of the recording's instruments."""
+    span_ns: NDArray[np.int64]
+    """[2]: Unix time of the first and of the last row that was read, the returns included."""
     iterations: int
 
 
@@ -212,6 +216,7 @@ def _judge(
     as_much = sum(_rank_correlation(mean[both], shifted[both]) >= correlation for shifted in means_out)
     order = np.argsort(-members, kind="stable")
     order = order[members[order] > 0]
+    found = partitions_of(settings.source)
     instrument, end_row = inside.place(medoids[order])
     return MinedLibrary(
         patterns=inside.windows(medoids[order]),
@@ -225,6 +230,8 @@ def _judge(
         rank_correlation=correlation,
         p_value=as_much / len(means_out),
         shifts=len(means_out) - 1,
+        symbols=np.array(found.symbols),
+        span_ns=np.array(found.span_ns),
         iterations=done,
     )
 

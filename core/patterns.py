@@ -19,6 +19,8 @@ from kernels.dtw import z_normalise
 
 PATTERNS: Final = 1_000
 PATTERN_STEPS: Final = 64
+UNDATED: Final = "patterns of unknown dates, perhaps of the time traded"
+HINDSIGHT: Final = "patterns of other instruments, of the time traded"
 _SEED: Final = 64
 
 
@@ -35,6 +37,10 @@ class PatternLibrary:
     end_row: NDArray[np.int64]
     """[count], the row of the recording with the window's last close."""
     horizon: int
+    symbols: tuple[str, ...] = ()
+    """Of the recording that a mined library is of."""
+    span_ns: tuple[int, int] | None = None
+    """Unix time of the first and of the last row that a mined library was read from; None where nobody knows."""
 
     def __len__(self) -> int:
         return len(self.end_row)
@@ -84,9 +90,12 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("patterns", "forward_return", "instrument", "end_row")}
             horizon = int(stored["horizon"])
+            # files of earlier versions do not say
+            symbols = tuple(stored["symbols"].tolist()) if "symbols" in stored else ()
+            span_ns = (int(stored["span_ns"][0]), int(stored["span_ns"][1])) if "span_ns" in stored else None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); write a library with tradetui mine") from error
-    except (KeyError, ValueError, EOFError, BadZipFile) as error:
+    except (KeyError, ValueError, IndexError, TypeError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is no library of patterns; write one with tradetui mine") from error
     patterns = arrays["patterns"]
     count = len(patterns) if patterns.ndim == 2 else 0
@@ -108,6 +117,29 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
         instrument=arrays["instrument"],
         end_row=arrays["end_row"],
         horizon=horizon,
+        symbols=symbols,
+        span_ns=span_ns,
+    )
+
+
+def hindsight(library: PatternLibrary, data: MarketData) -> str:
+    """The caption for a mined library whose returns may be of the time that is traded; empty where they are not.
+
+    Raises ValueError where they are, of an instrument that is traded: the swarm would trade by its own future.
+    """
+    if library.span_ns is None:
+        return UNDATED
+    first_ns, last_ns = library.span_ns
+    if last_ns < data.ts_ns[data.layout.first_trading_row] or first_ns > data.ts_ns[-1]:
+        return ""
+    shared = [symbol for symbol in data.spec.symbols if symbol in library.symbols]
+    if not shared:
+        return HINDSIGHT
+    dates = [str(np.datetime64(int(ns), "ns").astype("datetime64[s]")) for ns in (first_ns, last_ns)]
+    raise ValueError(
+        f"the patterns were mined from {dates[0]} to {dates[1]}, which {data.spec.name} trades, {shared[0]} among"
+        " others: the returns of its own future. Mine the recording that is traded (its first 40 % alone is read), or"
+        " one that ends before"
     )
 
 

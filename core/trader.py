@@ -24,7 +24,7 @@ from core.memory import ReasoningBank, Trajectories, verdict
 from core.news.aggregate import SentimentAggregator
 from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
 from core.news.lexicon import score
-from core.patterns import library_of
+from core.patterns import hindsight, library_of
 from core.portfolio import ClosedTrade
 from core.pretrade import PreTradeLimits, PreTradeRisk
 from core.records import Severity
@@ -74,6 +74,7 @@ class Trader:
         self._event = event
         self._feed = Feed(data)
         library = library_of(settings, data)
+        caption = hindsight(library, data) if settings.patterns else ""
         self._patterns = library.patterns
         self._forward_return = library.forward_return
         self._packed = pack_library(library.patterns, settings.band_steps)
@@ -91,6 +92,7 @@ class Trader:
         )
         self._closed_trades: list[ClosedTrade] = []
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
+        self.captions += (caption,) if caption else ()
         self._step: Step | None = None
         self._live: SlidingWindows | None = None
         self._indicators: IndicatorStream | None = None

@@ -16,7 +16,9 @@ from rich.console import Console
 
 from core.commands.mine import _verdict, mine_library
 from core.config import Settings
+from core.market.events import MarketData
 from core.market.load import load_market
+from core.market.spec import Instrument
 from core.mining import (
     SHIFTS,
     MinedLibrary,
@@ -34,7 +36,8 @@ from core.mining_input import closes_of
 from core.mining_labels import MEMBERS_MAX, Labels
 from core.mining_tasks import Candidates
 from core.mining_workers import LocalProcesses, Task, WorkersError
-from core.patterns import library_of, mined_library
+from core.patterns import HINDSIGHT, UNDATED, hindsight, library_of, mined_library
+from core.trader import Trader
 from kernels.dtw_batch import library_distances_batch, pack_patterns
 
 SMALL = MiningSettings("us-stocks", window=16, patterns=40, stride=11, iterations=3)
@@ -285,6 +288,44 @@ def test_file_holds_every_array(library: MinedLibrary, tmp_path: Path) -> None:
         mined_library(path, 16)
     with pytest.raises(ValueError, match="No such file"):
         mined_library(tmp_path / "nowhere.npz", 16)
+
+
+def at_another_time(data: MarketData, moved_ns: int) -> MarketData:
+    return replace(data, ts_ns=data.ts_ns + moved_ns)
+
+
+def test_patterns_of_the_future_that_is_traded_are_refused(library: MinedLibrary, tmp_path: Path) -> None:
+    path, data = tmp_path / "patterns.npz", load_market("us-stocks")
+    save_library(path, SMALL, library)
+    mined = mined_library(path, 16)
+    rows = data.layout.library_rows
+    assert mined.span_ns == (data.ts_ns[0], data.ts_ns[rows - 1])
+    assert mined.symbols == data.spec.symbols
+    assert hindsight(mined, data) == ""
+    # the first step that is traded is the last day of the library, or the day after
+    trades_from = data.ts_ns[data.layout.first_trading_row]
+    same_day = at_another_time(data, mined.span_ns[1] - trades_from)
+    assert hindsight(mined, at_another_time(same_day, 1)) == ""
+    with pytest.raises(ValueError, match="the returns of its own future"):
+        hindsight(mined, same_day)
+    strangers = replace(same_day.spec, instruments=tuple(Instrument(k, f"X{k}") for k in range(20)))
+    assert hindsight(mined, replace(same_day, spec=strangers)) == HINDSIGHT
+    assert hindsight(mined, at_another_time(data, mined.span_ns[0] - data.ts_ns[-1] - 1)) == ""
+    settings = Settings(patterns=str(path), window_steps=16)
+    with pytest.raises(ValueError, match="its own future"):
+        Trader(settings, same_day, None, tmp_path, lambda severity, text: None)  # type: ignore[arg-type]
+
+
+def test_a_library_without_dates_is_traded_under_a_caption(library: MinedLibrary, tmp_path: Path) -> None:
+    path, old = tmp_path / "patterns.npz", tmp_path / "old.npz"
+    save_library(path, SMALL, library)
+    with np.load(path) as stored:
+        np.savez(old, **{name: stored[name] for name in stored.files if name not in ("symbols", "span_ns")})
+    for file, captioned in ((path, False), (old, True)):
+        settings = Settings(patterns=str(file), window_steps=16)
+        trader = Trader(settings, load_market("us-stocks"), None, tmp_path, lambda severity, text: None)  # type: ignore[arg-type]
+        trader.close()
+        assert (UNDATED in trader.captions) is captioned
 
 
 @pytest.mark.parametrize(
