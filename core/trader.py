@@ -243,7 +243,7 @@ class Trader:
             with tracer.span("news_nlp_processing"):
                 scores = [score(headline.text) for headline in headlines]
             with tracer.span("news_aggregation"):
-                self._scores = self._sentiment.update(step, headlines, scores)
+                self._scores = self._sentiment.update(step, headlines, scores, self.lap)
         for text in self._headlines.take_events():
             self._event(Severity.WARNING, text)
 

@@ -60,3 +60,20 @@ def test_a_window_longer_than_the_feed_remembers_is_refused_before_anything_star
             library_of(settings, load_market(path))
         with pytest.raises(ConfigError, match=f"--data .*short.csv: window_steps .* the feed keeps {longest}"):
             _check_data(settings)
+
+
+def test_a_new_lap_starts_without_the_headlines_of_the_last(tmp_path: Path) -> None:
+    trader, tracer = trader_in(tmp_path), tracer_of_a_cycle()
+    steps = DATA.layout.steps_per_lap
+    tones = []
+    for step in (steps - 1, steps):
+        trader.ingest(step, tracer)
+        trader.read_news(tracer)
+        tones.append(trader._scores)
+    trader.close()
+    fresh = trader_in(tmp_path)
+    fresh.ingest(steps, tracer)
+    fresh.read_news(tracer)
+    fresh.close()
+    assert tones[0].any()
+    np.testing.assert_array_equal(tones[1], fresh._scores)
