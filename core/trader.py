@@ -29,9 +29,9 @@ from core.portfolio import ClosedTrade
 from core.pretrade import PreTradeLimits, PreTradeRisk
 from core.records import Severity
 from core.strategy.agents import AGENTS, AgentInputs, agent_inputs, all_votes
-from core.strategy.decide import combine, propose
+from core.strategy.decide import Combined, combine, propose, target_weights
 from core.strategy.pattern import PatternConfig, PatternForecast, forecast_from_distances, forecast_from_neighbours
-from core.strategy.risk import Sizing, ValueAtRisk, exposure_checks, position_sizing, position_weights, var_calculation
+from core.strategy.risk import Sizing, exposure_checks, position_sizing, var_calculation, within_value_at_risk
 from core.strategy.situation import DIMENSIONS, situation_vectors
 from core.swarm_state import SwarmState
 from core.telemetry import CycleTracer
@@ -102,7 +102,9 @@ class Trader:
         self._forecast: PatternForecast | None = None
         self._scores: NDArray[np.float64] = np.zeros(len(symbols))
         self._trajectories: Trajectories | None = None
-        self._risk: tuple[ValueAtRisk, Sizing] | None = None
+        self._votes: NDArray[np.float64] | None = None
+        self._combined: Combined | None = None
+        self._sizing: Sizing | None = None
 
     def _try_gpu(self) -> bool:
         """Whether the batch kernel can run on a CUDA device; compiles it for that, before anything waits."""
@@ -179,7 +181,7 @@ class Trader:
             tracer.span("strategy_signal_generation") as generation,
             tracer.span("strategy_indicators"),
         ):
-            # The same call of these two spans goes on in `propose`.
+            # The same call of these two spans goes on in `vote` and `propose`.
             execution.count = generation.count = 0
             self._prepare()
 
@@ -258,41 +260,58 @@ class Trader:
             with tracer.span("reasoningbank_trajectory_lookup"):
                 self._trajectories = self._bank.trajectory_lookup(indices, similarity)
 
-    def assess_risk(self, tracer: CycleTracer) -> None:
-        """Span `risk_calculations`."""
+    def vote(self, tracer: CycleTracer) -> None:
+        """The agents' common view, whose targets `assess_risk` judges; a part of span `strategy_execution`."""
         inputs, _ = self._prepare()
-        portfolio, marks = self._state.portfolio, self.marks
+        assert self._forecast is not None
+        assert self._trajectories is not None
+        with (
+            tracer.span("strategy_execution") as execution,
+            tracer.span("strategy_signal_generation") as generation,
+        ):
+            # The same call of these goes on in `propose`.
+            execution.count = generation.count = 0
+            with tracer.span("strategy_pattern_signals"):
+                self._votes = all_votes(inputs, self._forecast, self._scores)
+            with tracer.span("strategy_decision_logic") as logic:
+                logic.count = 0
+                self._combined = combine(self._votes, verdict(self._trajectories))
+
+    def assess_risk(self, tracer: CycleTracer) -> None:
+        """Span `risk_calculations`: how large positions may be, and how much of that the agents' targets may take."""
+        inputs, _ = self._prepare()
+        assert self._combined is not None
         with tracer.span("risk_calculations"):
-            with tracer.span("risk_var_calculation"):
-                value_at_risk = var_calculation(inputs, position_weights(portfolio, marks))
             with tracer.span("risk_position_sizing"):
-                sizing = position_sizing(inputs, value_at_risk)
+                sizing = position_sizing(inputs)
+            with tracer.span("risk_var_calculation"):
+                wanted = var_calculation(inputs, target_weights(self._combined, sizing))
+                self._sizing = within_value_at_risk(sizing, wanted)
             with tracer.span("risk_exposure_checks"):
-                exposure_checks(portfolio, marks, self._state.limits)
-        self._risk = (value_at_risk, sizing)
+                exposure_checks(self._state.portfolio, self.marks, self._state.limits)
 
     def propose(self, tracer: CycleTracer) -> NDArray[np.void]:
         """Span `strategy_execution`: one proposal per instrument, PROPOSAL_DTYPE[n]."""
-        inputs, situations = self._prepare()
-        assert self._forecast is not None
-        assert self._trajectories is not None
-        assert self._risk is not None
+        _, situations = self._prepare()
+        assert self._votes is not None
+        assert self._combined is not None
+        assert self._sizing is not None
         assert self._step is not None
-        with tracer.span("strategy_execution"), tracer.span("strategy_signal_generation"):
-            with tracer.span("strategy_pattern_signals"):
-                votes = all_votes(inputs, self._forecast, self._scores)
-            with tracer.span("strategy_decision_logic"):
-                combined = combine(votes, verdict(self._trajectories))
-                proposals: NDArray[np.void] = propose(
-                    self._step.number,
-                    self.marks,
-                    combined,
-                    self._risk[1],
-                    self._state.portfolio,
-                    self._state.limits,
-                    self._step.last_of_lap,
-                )
-        self._bank.observe(self._step.number, situations, votes)
+        with (
+            tracer.span("strategy_execution"),
+            tracer.span("strategy_signal_generation"),
+            tracer.span("strategy_decision_logic"),
+        ):
+            proposals: NDArray[np.void] = propose(
+                self._step.number,
+                self.marks,
+                self._combined,
+                self._sizing,
+                self._state.portfolio,
+                self._state.limits,
+                self._step.last_of_lap,
+            )
+        self._bank.observe(self._step.number, situations, self._votes)
         return proposals
 
     # What a follower does.

@@ -76,11 +76,12 @@ def combine(
 
 
 def target_weights(combined: Combined, sizing: Sizing, config: DecisionConfig | None = None) -> NDArray[np.float64]:
-    """Signed fraction of equity to hold, float64[n]: signal times size, within the cap of gross exposure."""
+    """Signed fraction of equity to hold, float64[n]: signal times size, within the cap of gross exposure, scaled."""
     chosen = config or DecisionConfig()
-    weights = np.clip(combined.signal / chosen.full_signal, -1.0, 1.0) * sizing.weight * sizing.scale
+    weights = np.clip(combined.signal / chosen.full_signal, -1.0, 1.0) * sizing.weight
     gross = float(np.abs(weights).sum())
-    result: NDArray[np.float64] = weights * (chosen.gross_max / gross) if gross > chosen.gross_max else weights
+    scale = sizing.scale * min(1.0, chosen.gross_max / gross) if gross > 0.0 else sizing.scale
+    result: NDArray[np.float64] = weights * scale
     return result
 
 

@@ -26,8 +26,8 @@ from core.strategy.risk import (
     ValueAtRisk,
     exposure_checks,
     position_sizing,
-    position_weights,
     var_calculation,
+    within_value_at_risk,
 )
 from core.strategy.situation import DIMENSIONS, situation_vectors
 
@@ -159,15 +159,30 @@ def test_sizing_shrinks_with_volatility_and_with_value_at_risk() -> None:
     calm, wild = agent_inputs(walk(deviation=0.01)), agent_inputs(walk(deviation=0.04))
     none, much = ValueAtRisk(0, 0, 0, 0), ValueAtRisk(0.06, 0.08, 0.05, 0.07)
     uncapped = RiskConfig(weight_max=1.0)
-    assert (position_sizing(calm, none, uncapped).weight > 2 * position_sizing(wild, none, uncapped).weight).all()
-    assert (position_sizing(calm, none).weight == RiskConfig().weight_max).all()
-    assert position_sizing(calm, none).scale == 1.0
-    assert position_sizing(calm, much).scale == pytest.approx(0.5)
+    assert (position_sizing(calm, uncapped).weight > 2 * position_sizing(wild, uncapped).weight).all()
+    sizing = position_sizing(calm)
+    assert (sizing.weight == RiskConfig().weight_max).all()
+    assert sizing.scale == within_value_at_risk(sizing, none).scale == 1.0
+    assert within_value_at_risk(sizing, much).scale == pytest.approx(0.5)
     # Skill close to none: Kelly, not volatility, caps the size.
-    timid = position_sizing(wild, none, RiskConfig(sharpe_step=0.001, kelly_multiplier=0.25))
+    timid = position_sizing(wild, RiskConfig(sharpe_step=0.001, kelly_multiplier=0.25))
     np.testing.assert_allclose(
         timid.weight, 0.25 * 0.001 / np.maximum(wild.volatility, wild.long_volatility), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("gross_max", [1.5, 0.4])
+def test_targets_keep_the_value_at_risk_whatever_is_held(gross_max: float) -> None:
+    # all instruments move together, so that twenty small positions are one large one
+    common = walk(1, seed=2, deviation=0.05)
+    inputs = agent_inputs(np.repeat(common, 20, axis=0) * np.exp(0.001 * np.log(walk(20, seed=3))))
+    combined, config = Combined(np.ones(20), np.zeros(20, np.uint8)), DecisionConfig(gross_max=gross_max)
+    sizing = position_sizing(inputs)
+    wanted = var_calculation(inputs, target_weights(combined, sizing, config))
+    assert wanted.worse > RiskConfig().value_at_risk_max
+    scaled = within_value_at_risk(sizing, wanted)
+    kept = var_calculation(inputs, target_weights(combined, scaled, config))
+    assert kept.worse == pytest.approx(RiskConfig().value_at_risk_max, rel=1e-9)
 
 
 def test_value_at_risk_of_one_position_is_its_own_tail() -> None:
@@ -255,7 +270,6 @@ def test_without_equity_nothing_is_wanted() -> None:
     portfolio.apply([Fill("p", 1, 0, 1, 10, 1000, 0, 0)])
     marks = np.full(1, 900)
     assert portfolio.equity(marks) < 0
-    assert position_weights(portfolio, marks).tolist() == [0.0]
     combined = Combined(np.array([1.0]), np.full(1, 2, np.uint8))
     row = propose(1, marks, combined, Sizing(np.full(1, 0.1), 1.0), portfolio, limits_for_equity(CASH), False)[0]
     assert (row["side"], row["quantity"]) == (Side.SELL, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 
 from core.config import ConfigError, Settings
 from core.limits import limits_for_equity
+from core.market.events import PanelEvents
+from core.market.layout import layout_of
 from core.market.load import load_market
 from core.patterns import library_of
 from core.portfolio import Portfolio
+from core.strategy.risk import RiskConfig, var_calculation
 from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
 from core.trader import Trader
@@ -77,3 +81,35 @@ def test_a_new_lap_starts_without_the_headlines_of_the_last(tmp_path: Path) -> N
     fresh.close()
     assert tones[0].any()
     np.testing.assert_array_equal(tones[1], fresh._scores)
+
+
+def test_a_swarm_that_holds_nothing_yet_wants_no_more_than_its_value_at_risk_allows(tmp_path: Path) -> None:
+    # twelve instruments that are one, and wild
+    day = 0.08 * np.random.default_rng(5).standard_normal(400)
+    close = np.rint(1e6 * np.exp(np.cumsum(day - day.mean()))).astype(np.int64)
+    data = replace(
+        DATA,
+        spec=replace(DATA.spec, instruments=DATA.spec.instruments[:12], steps_total=400),
+        layout=layout_of(400),
+        ts_ns=DATA.ts_ns[:400],
+        events=PanelEvents(np.repeat(close[:, None], 12, axis=1)),
+    )
+    state: Any = SimpleNamespace(portfolio=Portfolio(12, CASH), limits=limits_for_equity(CASH))
+    trader = Trader(Settings(), data, state, tmp_path, lambda severity, text: None)
+    tracer = tracer_of_a_cycle()
+    cut = 0
+    for step in range(20):
+        trader.ingest(step, tracer)
+        asyncio.run(trader.match_patterns(DtwKernel.BATCH, tracer))
+        trader.read_news(tracer)
+        trader.query_memory(tracer)
+        trader.vote(tracer)
+        trader.assess_risk(tracer)
+        rows = trader.propose(tracer)
+        weights = rows["target"] * trader.marks / CASH
+        inputs, _ = trader._prepare()
+        assert var_calculation(inputs, weights).worse <= RiskConfig().value_at_risk_max * (1 + 1e-9)
+        assert trader._sizing is not None
+        cut += trader._sizing.scale < 1.0
+    trader.close()
+    assert cut, "the limit never mattered"
