@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import PROPOSAL_DTYPE, Reason, Side
-from core.limits import Limits
+from core.limits import Limits, price_band
 from core.portfolio import Portfolio
 from core.strategy.agents import AGENTS
 from core.strategy.risk import Sizing
@@ -33,7 +33,8 @@ class DecisionConfig:
     order_fraction_min: float = 0.02
     """Smallest order, a fraction of the instrument's full size."""
     limit_offset_bps: float = 20.0
-    """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect."""
+    """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect. Never
+    beyond the price band of the limits."""
     closing_offset_bps: float = 60.0
     """The same for closing everything at the end of a lap."""
     limit_offset_ticks_min: int = 2
@@ -130,6 +131,7 @@ def propose(
     side = np.where(trades, np.sign(change), 0).astype(np.int8)
     offset_bps = chosen.closing_offset_bps if last_of_lap else chosen.limit_offset_bps
     offset = np.maximum(np.ceil(marks * (offset_bps * 1e-4)), chosen.limit_offset_ticks_min).astype(np.int64)
+    offset = np.minimum(offset, price_band(marks, limits))
     rows = np.zeros(n, PROPOSAL_DTYPE)
     rows["step"] = step
     rows["instrument"] = np.arange(n)
