@@ -75,8 +75,8 @@ def var_calculation(inputs: AgentInputs, weights: NDArray[np.float64], config: R
 
 
 def position_sizing(inputs: AgentInputs, config: RiskConfig | None = None) -> Sizing:
-    """Stage `risk_position_sizing`: volatility target, capped by fractional Kelly and by the largest weight. The scale
-    is 1 until `within_value_at_risk` sets it.
+    """Stage `risk_position_sizing`: volatility target, capped by fractional Kelly and by the largest weight; 0 for an
+    instrument that does not move. The scale is 1 until `within_value_at_risk` sets it.
     """
     chosen = config or RiskConfig()
     # The slower and the faster estimate, whichever is more cautious.
@@ -84,7 +84,7 @@ def position_sizing(inputs: AgentInputs, config: RiskConfig | None = None) -> Si
     target = chosen.volatility_target_step / np.sqrt(len(volatility))
     by_volatility = volatility_target_weights(volatility, target, chosen.weight_max)
     kelly = kelly_fraction(chosen.sharpe_step * volatility, np.square(volatility), 1.0 / chosen.kelly_multiplier)
-    return Sizing(np.minimum(by_volatility, chosen.kelly_multiplier * kelly), 1.0)
+    return Sizing(np.where(inputs.moves, np.minimum(by_volatility, chosen.kelly_multiplier * kelly), 0.0), 1.0)
 
 
 def within_value_at_risk(sizing: Sizing, wanted: ValueAtRisk, config: RiskConfig | None = None) -> Sizing:

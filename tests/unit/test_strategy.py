@@ -19,7 +19,7 @@ from core.strategy.agents import (
     volatility_signal,
 )
 from core.strategy.decide import Combined, DecisionConfig, close_ticks, combine, propose, target_weights
-from core.strategy.pattern import PatternConfig, forecast_from_distances, forecast_from_neighbours
+from core.strategy.pattern import PatternConfig, PatternForecast, forecast_from_distances, forecast_from_neighbours
 from core.strategy.risk import (
     RiskConfig,
     Sizing,
@@ -84,6 +84,22 @@ def test_flat_short_and_extreme_histories_give_bounded_votes(history: np.ndarray
     assert situations.shape == (len(history), DIMENSIONS)
     assert situations.dtype == np.float32
     assert np.isfinite(situations).all()
+
+
+def test_what_does_not_move_is_no_calm_and_gets_neither_vote_nor_size() -> None:
+    history = walk(3, seed=3)
+    history[0] = 5.0
+    history[1, -25:] = history[1, -26]  # quiet of late: its own past still tells how large it may be
+    inputs = agent_inputs(history)
+    same = np.full(3, 0.01)
+    votes = all_votes(inputs, PatternForecast(same, same, np.ones(3)), np.array([0.5, 0.0, 0.0]))
+    assert votes[0].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 0.5], "news alone speaks of it"
+    assert volatility_signal(inputs)[:2].tolist() == [0.0, 0.0]
+    assert volatility_signal(inputs)[2] != 0.0
+    assert votes[1, 0] > 0.5
+    weight = position_sizing(inputs).weight
+    assert weight[0] == 0.0
+    assert (weight[1:] > 0.0).all()
 
 
 def test_bad_histories_are_refused() -> None:
@@ -253,6 +269,19 @@ def test_proposals_stay_inside_fixed_limits_when_equity_has_grown() -> None:
     rows = propose(1, marks, combined, Sizing(np.full(4, 0.5), 1.0), portfolio, limits, False)
     assert (rows["side"] == Side.BUY).all()
     assert check(rows, portfolio, marks, limits).tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("band_bps", [1, 15, 19, 40, 100])
+@pytest.mark.parametrize("mark", [1, 90, 1_003, 9_999, 123_457])
+def test_limit_prices_stay_within_the_price_band(band_bps: int, mark: int) -> None:
+    portfolio, marks = Portfolio(2, CASH), np.full(2, mark)
+    portfolio.apply([Fill("p", 1, 1, 1, 50, mark, 0, 0)])
+    limits = limits_for_equity(CASH, price_band_bps=band_bps)
+    for signal, last in (([1.0, -1.0], False), ([-1.0, 1.0], False), ([0.0, 0.0], True)):
+        combined = Combined(np.array(signal), np.full(2, Reason.MOMENTUM, np.uint8))
+        rows = propose(9, marks, combined, Sizing(np.full(2, 0.05), 1.0), portfolio, limits, last)
+        assert (rows["side"] != Side.HOLD).any()
+        assert check(rows, portfolio, marks, limits).tolist() == [0, 0]
 
 
 def test_risk_is_the_reason_when_it_cuts_what_the_agents_still_want() -> None:
