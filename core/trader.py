@@ -20,7 +20,7 @@ from core.decision import Veto
 from core.judgement import judge
 from core.market.events import MarketData
 from core.market.feed import Feed, Step
-from core.memory import ReasoningBank, Trajectories, verdict
+from core.memory import MemoryFileError, ReasoningBank, Trajectories, verdict
 from core.news.aggregate import SentimentAggregator
 from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
 from core.news.lexicon import score
@@ -47,6 +47,7 @@ PYTHON_CHUNK = 50
 """Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""
 NEIGHBOURS_REMEMBERED = 8
 TRADES_WAITING_MAX = 10_000
+MEMORY_RETRY_S = 5.0
 MODELLED_LIQUIDITY = "modelled liquidity"
 Answer = TypeVar("Answer")
 GPU_CAPTION = "batch DTW on a CUDA device"
@@ -91,6 +92,8 @@ class Trader:
             )
         )
         self._closed_trades: list[ClosedTrade] = []
+        self._learn_not_before = 0.0
+        self._memory_problem = ""
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
         self.captions += (caption,) if caption else ()
         self._step: Step | None = None
@@ -347,12 +350,24 @@ class Trader:
         del self._closed_trades[:-TRADES_WAITING_MAX]
 
     def learn(self) -> None:
-        """Judge the trades that closed since the last call and keep their lessons."""
-        trades, self._closed_trades = self._closed_trades, []
-        if trades:
-            self._bank.learn(trades)
-        if self._bank.problem:
-            self._event(Severity.WARNING, f"memory: {self._bank.problem}")
+        """Judge the trades that closed since the last call and keep their lessons.
+
+        Memory is advice: a file that cannot be written is told of once, the trades wait, and trading goes on.
+        """
+        problem = self._bank.problem
+        if self._closed_trades:
+            if time.monotonic() < self._learn_not_before:
+                return
+            try:
+                self._bank.learn(self._closed_trades)
+                self._closed_trades = []
+            except MemoryFileError as error:
+                self._learn_not_before = time.monotonic() + MEMORY_RETRY_S
+                problem = str(error)
+        if problem != self._memory_problem:
+            self._memory_problem = problem
+            if problem:
+                self._event(Severity.WARNING, problem)
 
 
 def _scalar_distances(windows: NDArray[np.float32], patterns: NDArray[np.float32], band: int) -> NDArray[np.float32]:

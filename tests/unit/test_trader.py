@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,11 @@ from core.limits import limits_for_equity
 from core.market.events import PanelEvents
 from core.market.layout import layout_of
 from core.market.load import load_market
+from core.memory import MemoryFileError
 from core.patterns import library_of
-from core.portfolio import Portfolio
+from core.portfolio import ClosedTrade, Portfolio
 from core.strategy.risk import RiskConfig, var_calculation
+from core.strategy.situation import DIMENSIONS
 from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
 from core.trader import Trader
@@ -113,3 +116,45 @@ def test_a_swarm_that_holds_nothing_yet_wants_no_more_than_its_value_at_risk_all
         cut += trader._sizing.scale < 1.0
     trader.close()
     assert cut, "the limit never mattered"
+
+
+def test_a_memory_that_cannot_be_written_is_told_once_and_its_trades_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.trader.MEMORY_RETRY_S", 0.0)
+    said: list[str] = []
+    trader = trader_in(tmp_path, said)
+    votes, situations = np.zeros((20, 6)), np.zeros((20, DIMENSIONS), np.float32)
+    trader._bank.observe(3, situations, votes)
+    other = sqlite3.connect(tmp_path / "memory.sqlite", isolation_level=None)
+    for outage in (1, 2):
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(2):
+            trade = ClosedTrade(0, 1, 1, 3, 4, 10_000, 10_300, 0, 300, f"o{outage}", f"c{outage}", number)
+            trader.remember([trade])
+            trader.learn()
+        assert len(said) == outage
+        assert "memory.sqlite cannot be written: database is locked" in said[-1]
+        other.execute("ROLLBACK")
+        trader.learn()
+        assert trader.memory_digest()[0] == 2 * outage
+    other.close()
+    trader.close()
+
+
+def test_a_memory_that_failed_is_left_alone_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trader, tries = trader_in(tmp_path), []
+
+    def fails(trades: list[ClosedTrade]) -> None:
+        tries.append(len(trades))
+        raise MemoryFileError("no room")
+
+    monkeypatch.setattr(trader._bank, "learn", fails)
+    for number in range(3):
+        trader.remember([ClosedTrade(0, 1, 1, 3, 4, 10_000, 10_300, 0, 300, "o", "c", number)])
+        trader.learn()
+    assert tries == [1]
+    trader._learn_not_before = 0.0
+    trader.learn()
+    assert tries == [1, 3]
+    trader.close()
