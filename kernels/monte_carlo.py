@@ -53,8 +53,8 @@ def monte_carlo_losses(
     Student-t with that covariance, a whole number above 2, normal where None; antithetic: path 2 k + 1 has the shocks
     of path 2 k with the sign changed; sobol: shifted Sobol points in place of random draws, an asset a dimension and
     one more for Student's t, best a power of two of them from path 0 on. Returns float32 [paths], fractions of equity,
-    losses positive. ValueError on NaN, wrong dtype or shape, a covariance that is not positive semidefinite, paths, seed
-    or degrees out of range, more dimensions than `DIMENSIONS_MAX`, or sobol and antithetic together.
+    losses positive. ValueError on NaN, wrong dtype or shape, a covariance that is not positive semidefinite, paths,
+    seed or degrees out of range, more dimensions than `DIMENSIONS_MAX`, or sobol and antithetic together.
     """
     loadings, centre = portfolio_loadings(mean, covariance, weights, sobol=sobol)
     check_draws(paths, first_path, seed, degrees)

@@ -110,7 +110,7 @@ class LessonFile:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
             raise MemoryFileError(
-                f"memory {self._path} cannot be written: {error}; make room on the disk, or end what else holds the file"
+                f"memory {self._path} cannot be written: {error}; make room on the disk, or end what holds the file"
             ) from error
         self._commits += 1
         if self._commits % CHECKPOINT_EVERY_COMMITS == 0:
