@@ -20,7 +20,7 @@ from kernels.dtw import z_normalise
 PATTERNS: Final = 1_000
 PATTERN_STEPS: Final = 64
 UNDATED: Final = "patterns of unknown dates, perhaps of the time traded"
-HINDSIGHT: Final = "patterns of other instruments, of the time traded"
+HINDSIGHT: Final = "patterns of the time traded or later"
 _SEED: Final = 64
 
 
@@ -123,22 +123,22 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
 
 
 def hindsight(library: PatternLibrary, data: MarketData) -> str:
-    """The caption for a mined library whose returns may be of the time that is traded; empty where they are not.
+    """The caption for a mined library that knows more than one could when trading began, or may; empty where not.
 
-    Raises ValueError where they are, of an instrument that is traded: the swarm would trade by its own future.
+    Raises ValueError where it has the very returns that are traded: the swarm would trade by its own future.
     """
     if library.span_ns is None:
         return UNDATED
     first_ns, last_ns = library.span_ns
-    if last_ns < data.ts_ns[data.layout.first_trading_row] or first_ns > data.ts_ns[-1]:
+    if last_ns < data.ts_ns[data.layout.first_trading_row]:
         return ""
     shared = [symbol for symbol in data.spec.symbols if symbol in library.symbols]
-    if not shared:
+    if not shared or first_ns > data.ts_ns[-1]:
         return HINDSIGHT
     dates = [str(np.datetime64(int(ns), "ns").astype("datetime64[s]")) for ns in (first_ns, last_ns)]
     raise ValueError(
-        f"the patterns were mined from {dates[0]} to {dates[1]}, which {data.spec.name} trades, {shared[0]} among"
-        " others: the returns of its own future. Mine the recording that is traded (its first 40 % alone is read), or"
+        f"the patterns were mined from {dates[0]} to {dates[1]}, a time that {data.spec.name} trades, with {shared[0]}"
+        " in both: the returns of its own future. Mine the recording that is traded (its first 40 % alone is read), or"
         " one that ends before"
     )
 
