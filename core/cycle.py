@@ -101,6 +101,7 @@ class Cycle:
         await trader.match_patterns(toggles.dtw_kernel, tracer)
         trader.read_news(tracer)
         trader.query_memory(tracer)
+        trader.vote(tracer)
         trader.assess_risk(tracer)
         proposals = trader.propose(tracer)
         proposals = proposals[self._state.decided_step[proposals["instrument"]] < step]

@@ -108,6 +108,14 @@ def worst_exposure(portfolio: Holdings, marks: NDArray[np.int64]) -> NDArray[np.
     return lots * marks
 
 
+def price_band(marks: NDArray[np.int64], limits: Limits) -> NDArray[np.int64]:
+    """int64[n] ticks: how far a limit price may be from its mark. Two ticks, enough to cross a spread, always are."""
+    # Divided, not multiplied: a huge mark must not overflow.
+    bps = limits.price_band_bps
+    band: NDArray[np.int64] = np.maximum(marks // 10_000 * bps + marks % 10_000 * bps // 10_000, 2)
+    return band
+
+
 def check(proposals: NDArray[Any], portfolio: Holdings, marks: NDArray[np.int64], limits: Limits) -> NDArray[np.uint8]:
     """Veto codes uint8[rows] (`core.decision.Veto`) of PROPOSAL_DTYPE rows; 0 lets the row pass.
 
@@ -163,9 +171,7 @@ def _check_orders(
     veto[(worst.after > limits.position_notional_max) & grows] = Veto.POSITION_LIMIT
     veto[(worst.notional > limits.order_notional_max) & ~worst.reduces_only] = Veto.NOTIONAL_LIMIT
     mark, price = marks[instrument], orders["limit_price"]
-    # Divided, not multiplied: a huge mark must not overflow. Two ticks, enough to cross a spread, are always within.
-    band = np.maximum(mark // 10_000 * limits.price_band_bps + mark % 10_000 * limits.price_band_bps // 10_000, 2)
-    veto[np.abs(price - mark) > band] = Veto.PRICE_BAND
+    veto[np.abs(price - mark) > price_band(mark, limits)] = Veto.PRICE_BAND
     growth = np.where(veto == Veto.NONE, worst.after - worst.before, 0)
     gross = int(worst_exposure(portfolio, marks).sum())
     if gross + int(np.maximum(growth, 0).sum()) > limits.gross_exposure_max:

@@ -6,7 +6,9 @@ fast algorithm for K-medoids clustering) from a regular grid of candidates.
 
 The figure of quality is the rank correlation between the mean return that followed a cluster in sample and out of
 sample. Its null distribution comes from the same returns shifted in time, all instruments together and round the end:
-that keeps their autocorrelation and what instruments have in common, and breaks only the tie to the patterns.
+that keeps their autocorrelation and what instruments have in common, and breaks only the tie to the patterns. A shift
+is never shorter than a window and its return, either way round: a shorter one would pair a window with a return inside
+it, or with one that overlaps its own.
 
 Every finished task is kept in the work folder, so that a run that was stopped goes on where it was. Neither the
 recording nor the labels of its candidates need fit into memory: both are on disk, and read a part at a time.
@@ -35,6 +37,7 @@ CHUNK: Final = 2_048
 """Candidates to a task."""
 CLUSTERS_A_TASK: Final = 32
 SHIFTS: Final = 999
+"""At the most; fewer where the rows out of sample have no more."""
 FORMAT: Final = 2
 
 Report = Callable[[str, int, int], None]
@@ -82,11 +85,17 @@ class MinedLibrary:
     rank_correlation: float
     p_value: float
     """Share of shifted returns, these among them, that correlate as much or more."""
+    shifts: int
+    """That they were shifted by; no p-value is below 1 / (shifts + 1)."""
+    symbols: NDArray[np.str_]
+    """Names of the recording's instruments."""
+    span_ns: NDArray[np.int64]
+    """[2]: Unix time of the first and of the last row that was read, the returns included."""
     iterations: int
 
 
 def mine(settings: MiningSettings, workers: Workers, work: Path, report: Report) -> MinedLibrary:
-    """Mine the library, or go on with what `work` has of it. Removes its part of `work` at the end.
+    """Mine the library, or go on with what `work` has of it. `remove_work` when the library is safe.
 
     Raises ValueError for settings out of range or a recording too short, MarketDataError for one that is refused,
     WorkersError.
@@ -108,9 +117,14 @@ def mine(settings: MiningSettings, workers: Workers, work: Path, report: Report)
             break
         medoids = centred
     labels_out = run.assign("out", outside, inside.windows(medoids), settings.band)
-    library = _judge(settings, (inside, outside), medoids, (labels, labels_out), done, report)
-    shutil.rmtree(folder)
-    return library
+    return _judge(settings, (inside, outside), medoids, (labels, labels_out), done, report)
+
+
+def remove_work(settings: MiningSettings, work: Path) -> None:
+    """Finished tasks of these settings, and `work` itself where nothing else is in it. Raises OSError."""
+    shutil.rmtree(work / settings.key())
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 def _samples(settings: MiningSettings) -> tuple[Candidates, Candidates]:
@@ -202,6 +216,7 @@ def _judge(
     as_much = sum(_rank_correlation(mean[both], shifted[both]) >= correlation for shifted in means_out)
     order = np.argsort(-members, kind="stable")
     order = order[members[order] > 0]
+    found = partitions_of(settings.source)
     instrument, end_row = inside.place(medoids[order])
     return MinedLibrary(
         patterns=inside.windows(medoids[order]),
@@ -213,7 +228,10 @@ def _judge(
         forward_return_out=mean_out[order],
         horizon=settings.horizon,
         rank_correlation=correlation,
-        p_value=as_much / (SHIFTS + 1),
+        p_value=as_much / len(means_out),
+        shifts=len(means_out) - 1,
+        symbols=np.array(found.symbols),
+        span_ns=np.array(found.span_ns),
         iterations=done,
     )
 
@@ -222,11 +240,10 @@ def _shifted_totals(
     settings: MiningSettings, outside: Candidates, labels: Labels, k: int, report: Report
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Members of each cluster, int64 [k], and the sum of the returns after them: as they were, then under each shift,
-    float64 [1 + SHIFTS, k]. One instrument is in memory at a time.
+    float64 [1 + shifts, k]. One instrument is in memory at a time.
     """
     steps = outside.per_instrument
-    random = np.random.default_rng(settings.seed)
-    shifts = [0, *(int(random.integers(1, max(2, steps))) for _ in range(SHIFTS))]
+    shifts = [0, *_shifts(settings, steps)]
     members, totals = np.zeros(k, np.int64), np.zeros((len(shifts), k))
     for instrument in range(outside.instruments):
         report("judging", instrument, outside.instruments)
@@ -238,6 +255,16 @@ def _shifted_totals(
             totals[place] += np.bincount(some, weights=np.roll(returns, shift), minlength=k)
     report("judging", outside.instruments, outside.instruments)
     return members, totals
+
+
+def _shifts(settings: MiningSettings, steps: int) -> list[int]:
+    """Candidates to shift by, no shift twice; round the end `steps` - s is as far as s."""
+    least = -(-(settings.window + settings.horizon) // settings.stride)
+    free = max(0, steps - 2 * least + 1)
+    chosen = np.arange(free)
+    if free > SHIFTS:
+        chosen = np.random.default_rng(settings.seed).choice(free, SHIFTS, replace=False)
+    return (least + chosen).tolist()
 
 
 def _means(totals: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:

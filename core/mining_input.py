@@ -27,7 +27,7 @@ from core.market.load import SHIPPED_MARKETS, load_market, panel_file
 from core.market.partition import Partitions, open_partitions, partition_panel, write_partitions
 
 UNUSED_DAYS_MAX: Final = 7
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 def closes_of(source: str, digest: str = "") -> NDArray[np.float64]:
@@ -78,7 +78,9 @@ def _make(source: str, folder: Path) -> None:
         partition_panel(*panel, folder)
         return
     data = load_market(source)
-    write_partitions(data.closes(0, data.layout.library_rows), folder)
+    rows = data.layout.library_rows
+    span_ns = int(data.ts_ns[0]), int(data.ts_ns[rows - 1])
+    write_partitions(data.closes(0, rows), data.spec.symbols, span_ns, folder)
 
 
 def _key(source: str) -> str:

@@ -19,6 +19,8 @@ from kernels.dtw import z_normalise
 
 PATTERNS: Final = 1_000
 PATTERN_STEPS: Final = 64
+UNDATED: Final = "patterns of unknown dates, perhaps of the time traded"
+HINDSIGHT: Final = "patterns of the time traded or later"
 _SEED: Final = 64
 
 
@@ -35,6 +37,10 @@ class PatternLibrary:
     end_row: NDArray[np.int64]
     """[count], the row of the recording with the window's last close."""
     horizon: int
+    symbols: tuple[str, ...] = ()
+    """Of the recording that a mined library is of."""
+    span_ns: tuple[int, int] | None = None
+    """Unix time of the first and of the last row that a mined library was read from; None where nobody knows."""
 
     def __len__(self) -> int:
         return len(self.end_row)
@@ -84,9 +90,12 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("patterns", "forward_return", "instrument", "end_row")}
             horizon = int(stored["horizon"])
+            # files of earlier versions do not say
+            symbols = tuple(stored["symbols"].tolist()) if "symbols" in stored else ()
+            span_ns = (int(stored["span_ns"][0]), int(stored["span_ns"][1])) if "span_ns" in stored else None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); write a library with tradetui mine") from error
-    except (KeyError, ValueError, EOFError, BadZipFile) as error:
+    except (KeyError, ValueError, IndexError, TypeError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is no library of patterns; write one with tradetui mine") from error
     patterns = arrays["patterns"]
     count = len(patterns) if patterns.ndim == 2 else 0
@@ -108,11 +117,48 @@ def mined_library(path: Path, length: int) -> PatternLibrary:
         instrument=arrays["instrument"],
         end_row=arrays["end_row"],
         horizon=horizon,
+        symbols=symbols,
+        span_ns=span_ns,
     )
 
 
+def hindsight(library: PatternLibrary, data: MarketData) -> str:
+    """The caption for a mined library that knows more than one could when trading began, or may; empty where not.
+
+    Raises ValueError where it has the very returns that are traded: the swarm would trade by its own future.
+    """
+    if library.span_ns is None:
+        return UNDATED
+    first_ns, last_ns = library.span_ns
+    if last_ns < data.ts_ns[data.layout.first_trading_row]:
+        return ""
+    shared = [symbol for symbol in data.spec.symbols if symbol in library.symbols]
+    if not shared or first_ns > data.ts_ns[-1]:
+        return HINDSIGHT
+    dates = [str(np.datetime64(int(ns), "ns").astype("datetime64[s]")) for ns in (first_ns, last_ns)]
+    raise ValueError(
+        f"the patterns were mined from {dates[0]} to {dates[1]}, a time that {data.spec.name} trades, with {shared[0]}"
+        " in both: the returns of its own future. Mine the recording that is traded (its first 40 % alone is read), or"
+        " one that ends before"
+    )
+
+
+def check_window(settings: Settings, data: MarketData) -> None:
+    """Raises ValueError where the live window of these settings is longer than what the feed remembers."""
+    most = data.layout.history_rows
+    if settings.window_steps > most:
+        raise ValueError(
+            f"window_steps {settings.window_steps} is too long for {data.spec.name}: of its {data.layout.steps_total}"
+            f" steps the feed keeps {most}. Set window_steps to {most} or less, or give a longer recording"
+        )
+
+
 def library_of(settings: Settings, data: MarketData) -> PatternLibrary:
-    """The library that a swarm of these settings trades by. Raises ValueError as `build_library`, `mined_library`."""
+    """The library that a swarm of these settings trades by.
+
+    Raises ValueError as `check_window`, `build_library`, `mined_library`.
+    """
+    check_window(settings, data)
     if settings.patterns:
         return mined_library(Path(settings.patterns), settings.window_steps)
     return build_library(data, count=settings.pattern_count, length=settings.window_steps)

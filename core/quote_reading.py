@@ -30,10 +30,14 @@ class QuoteReader:
         self._flow = FlowImbalance(1, LOOKS)
 
     def read(self, ladder: BookLadder) -> QuoteReading | None:
-        """None where a side is empty: nothing is quoted then."""
+        """None where a side is empty, as nothing is quoted then, or where the sides cross: an own order on its way into
+        the venue's book is laid over levels that it is about to take.
+        """
         if not ladder.bids or not ladder.asks:
             return None
         bid, ask = ladder.bids[0], ladder.asks[0]
+        if bid.price > ask.price:
+            return None
         quotes = [np.array([value]) for value in (bid.price, bid.quantity, ask.price, ask.quantity)]
         flow = self._flow.step(*quotes)
         price = microprice(*(each[None] for each in quotes))

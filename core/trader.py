@@ -20,18 +20,18 @@ from core.decision import Veto
 from core.judgement import judge
 from core.market.events import MarketData
 from core.market.feed import Feed, Step
-from core.memory import ReasoningBank, Trajectories, verdict
+from core.memory import MemoryFileError, ReasoningBank, Trajectories, verdict
 from core.news.aggregate import SentimentAggregator
 from core.news.feed import HeadlineFeed, RssHeadlines, SampleHeadlines
 from core.news.lexicon import score
-from core.patterns import library_of
+from core.patterns import hindsight, library_of
 from core.portfolio import ClosedTrade
 from core.pretrade import PreTradeLimits, PreTradeRisk
 from core.records import Severity
 from core.strategy.agents import AGENTS, AgentInputs, agent_inputs, all_votes
-from core.strategy.decide import combine, propose
+from core.strategy.decide import Combined, combine, propose, target_weights
 from core.strategy.pattern import PatternConfig, PatternForecast, forecast_from_distances, forecast_from_neighbours
-from core.strategy.risk import Sizing, ValueAtRisk, exposure_checks, position_sizing, position_weights, var_calculation
+from core.strategy.risk import Sizing, exposure_checks, position_sizing, var_calculation, within_value_at_risk
 from core.strategy.situation import DIMENSIONS, situation_vectors
 from core.swarm_state import SwarmState
 from core.telemetry import CycleTracer
@@ -47,6 +47,7 @@ PYTHON_CHUNK = 50
 """Patterns between two looks at the event loop: plain Python DTW must not starve the heartbeats."""
 NEIGHBOURS_REMEMBERED = 8
 TRADES_WAITING_MAX = 10_000
+MEMORY_RETRY_S = 5.0
 MODELLED_LIQUIDITY = "modelled liquidity"
 Answer = TypeVar("Answer")
 GPU_CAPTION = "batch DTW on a CUDA device"
@@ -74,6 +75,7 @@ class Trader:
         self._event = event
         self._feed = Feed(data)
         library = library_of(settings, data)
+        caption = hindsight(library, data) if settings.patterns else ""
         self._patterns = library.patterns
         self._forward_return = library.forward_return
         self._packed = pack_library(library.patterns, settings.band_steps)
@@ -90,7 +92,10 @@ class Trader:
             )
         )
         self._closed_trades: list[ClosedTrade] = []
+        self._learn_not_before = 0.0
+        self._memory_problem = ""
         self.captions: tuple[str, ...] = () if data.spec.has_depth else (MODELLED_LIQUIDITY,)
+        self.captions += (caption,) if caption else ()
         self._step: Step | None = None
         self._live: SlidingWindows | None = None
         self._indicators: IndicatorStream | None = None
@@ -100,7 +105,9 @@ class Trader:
         self._forecast: PatternForecast | None = None
         self._scores: NDArray[np.float64] = np.zeros(len(symbols))
         self._trajectories: Trajectories | None = None
-        self._risk: tuple[ValueAtRisk, Sizing] | None = None
+        self._votes: NDArray[np.float64] | None = None
+        self._combined: Combined | None = None
+        self._sizing: Sizing | None = None
 
     def _try_gpu(self) -> bool:
         """Whether the batch kernel can run on a CUDA device; compiles it for that, before anything waits."""
@@ -177,7 +184,7 @@ class Trader:
             tracer.span("strategy_signal_generation") as generation,
             tracer.span("strategy_indicators"),
         ):
-            # The same call of these two spans goes on in `propose`.
+            # The same call of these two spans goes on in `vote` and `propose`.
             execution.count = generation.count = 0
             self._prepare()
 
@@ -186,12 +193,13 @@ class Trader:
         with tracer.span("pattern_matching_dtw"):
             live = self._live_windows()
             windows = live.windows
+            neighbours = min(PatternConfig().neighbours, len(self._patterns))
             pairs = len(windows) * len(self._patterns)
             with tracer.span("pattern_matching_dtw_single") as span:
                 span.count = pairs
                 if kernel is DtwKernel.TOPK:
                     nearest = await _beside_the_loop_in_numpy(
-                        library_topk, windows, self._packed, PatternConfig().neighbours, live.band, live.hulls
+                        library_topk, windows, self._packed, neighbours, live.band, live.hulls
                     )
                 else:
                     distances = await self._distances(windows, kernel)
@@ -240,7 +248,7 @@ class Trader:
             with tracer.span("news_nlp_processing"):
                 scores = [score(headline.text) for headline in headlines]
             with tracer.span("news_aggregation"):
-                self._scores = self._sentiment.update(step, headlines, scores)
+                self._scores = self._sentiment.update(step, headlines, scores, self.lap)
         for text in self._headlines.take_events():
             self._event(Severity.WARNING, text)
 
@@ -255,41 +263,58 @@ class Trader:
             with tracer.span("reasoningbank_trajectory_lookup"):
                 self._trajectories = self._bank.trajectory_lookup(indices, similarity)
 
-    def assess_risk(self, tracer: CycleTracer) -> None:
-        """Span `risk_calculations`."""
+    def vote(self, tracer: CycleTracer) -> None:
+        """The agents' common view, whose targets `assess_risk` judges; a part of span `strategy_execution`."""
         inputs, _ = self._prepare()
-        portfolio, marks = self._state.portfolio, self.marks
+        assert self._forecast is not None
+        assert self._trajectories is not None
+        with (
+            tracer.span("strategy_execution") as execution,
+            tracer.span("strategy_signal_generation") as generation,
+        ):
+            # The same call of these goes on in `propose`.
+            execution.count = generation.count = 0
+            with tracer.span("strategy_pattern_signals"):
+                self._votes = all_votes(inputs, self._forecast, self._scores)
+            with tracer.span("strategy_decision_logic") as logic:
+                logic.count = 0
+                self._combined = combine(self._votes, verdict(self._trajectories))
+
+    def assess_risk(self, tracer: CycleTracer) -> None:
+        """Span `risk_calculations`: how large positions may be, and how much of that the agents' targets may take."""
+        inputs, _ = self._prepare()
+        assert self._combined is not None
         with tracer.span("risk_calculations"):
-            with tracer.span("risk_var_calculation"):
-                value_at_risk = var_calculation(inputs, position_weights(portfolio, marks))
             with tracer.span("risk_position_sizing"):
-                sizing = position_sizing(inputs, value_at_risk)
+                sizing = position_sizing(inputs)
+            with tracer.span("risk_var_calculation"):
+                wanted = var_calculation(inputs, target_weights(self._combined, sizing))
+                self._sizing = within_value_at_risk(sizing, wanted)
             with tracer.span("risk_exposure_checks"):
-                exposure_checks(portfolio, marks, self._state.limits)
-        self._risk = (value_at_risk, sizing)
+                exposure_checks(self._state.portfolio, self.marks, self._state.limits)
 
     def propose(self, tracer: CycleTracer) -> NDArray[np.void]:
         """Span `strategy_execution`: one proposal per instrument, PROPOSAL_DTYPE[n]."""
-        inputs, situations = self._prepare()
-        assert self._forecast is not None
-        assert self._trajectories is not None
-        assert self._risk is not None
+        _, situations = self._prepare()
+        assert self._votes is not None
+        assert self._combined is not None
+        assert self._sizing is not None
         assert self._step is not None
-        with tracer.span("strategy_execution"), tracer.span("strategy_signal_generation"):
-            with tracer.span("strategy_pattern_signals"):
-                votes = all_votes(inputs, self._forecast, self._scores)
-            with tracer.span("strategy_decision_logic"):
-                combined = combine(votes, verdict(self._trajectories))
-                proposals: NDArray[np.void] = propose(
-                    self._step.number,
-                    self.marks,
-                    combined,
-                    self._risk[1],
-                    self._state.portfolio,
-                    self._state.limits,
-                    self._step.last_of_lap,
-                )
-        self._bank.observe(self._step.number, situations, votes)
+        with (
+            tracer.span("strategy_execution"),
+            tracer.span("strategy_signal_generation"),
+            tracer.span("strategy_decision_logic"),
+        ):
+            proposals: NDArray[np.void] = propose(
+                self._step.number,
+                self.marks,
+                self._combined,
+                self._sizing,
+                self._state.portfolio,
+                self._state.limits,
+                self._step.last_of_lap,
+            )
+        self._bank.observe(self._step.number, situations, self._votes)
         return proposals
 
     # What a follower does.
@@ -325,12 +350,24 @@ class Trader:
         del self._closed_trades[:-TRADES_WAITING_MAX]
 
     def learn(self) -> None:
-        """Judge the trades that closed since the last call and keep their lessons."""
-        trades, self._closed_trades = self._closed_trades, []
-        if trades:
-            self._bank.learn(trades)
-        if self._bank.problem:
-            self._event(Severity.WARNING, f"memory: {self._bank.problem}")
+        """Judge the trades that closed since the last call and keep their lessons.
+
+        Memory is advice: a file that cannot be written is told of once, the trades wait, and trading goes on.
+        """
+        problem = self._bank.problem
+        if self._closed_trades:
+            if time.monotonic() < self._learn_not_before:
+                return
+            try:
+                self._bank.learn(self._closed_trades)
+                self._closed_trades = []
+            except MemoryFileError as error:
+                self._learn_not_before = time.monotonic() + MEMORY_RETRY_S
+                problem = str(error)
+        if problem != self._memory_problem:
+            self._memory_problem = problem
+            if problem:
+                self._event(Severity.WARNING, problem)
 
 
 def _scalar_distances(windows: NDArray[np.float32], patterns: NDArray[np.float32], band: int) -> NDArray[np.float32]:

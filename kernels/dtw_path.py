@@ -40,14 +40,29 @@ def sakoe_chiba(n: int, m: int, band: int) -> Region:
     shorter, longer = min(n, m) - 1, max(n, m) - 1
     if shorter == 0:
         return Region(np.zeros(n, np.int64), np.full(n, m, np.int64), m)
-    least = 0 if n == m else -(-longer // (2 * shorter))
-    if band < least:
+    region = _band_region(n, m, band)
+    if not _passable(region):
+        # a diagonal step goes longer - shorter off the line, from one side of it to the other at best
+        least = max(band + 1, -(-(longer - shorter) // (2 * shorter)))
+        while not _passable(_band_region(n, m, least)):
+            least += 1
         raise ValueError(f"a band of {band} lets no path through series of {n} and {m} steps; {least} is the least")
-    # |i (m - 1) - j (n - 1)| <= band * shorter, in whole numbers
+    return region
+
+
+def _band_region(n: int, m: int, band: int) -> Region:
+    reach = band * (min(n, m) - 1)
+    # |i (m - 1) - j (n - 1)| <= reach, in whole numbers
     centre = np.arange(n, dtype=np.int64) * (m - 1)
-    first = -((band * shorter - centre) // (n - 1))
-    stop = (centre + band * shorter) // (n - 1) + 1
+    first = -((reach - centre) // (n - 1))
+    stop = (centre + reach) // (n - 1) + 1
     return Region(np.maximum(first, 0), np.minimum(stop, m), m)
+
+
+def _passable(region: Region) -> bool:
+    """Whether a path gets from corner to corner, in a region whose rows begin and end no earlier than those before."""
+    first, stop, _ = region
+    return not ((first >= stop).any() or (first[1:] > stop[:-1]).any())
 
 
 def itakura(n: int, m: int, slope: float = 2.0) -> Region:
@@ -67,9 +82,10 @@ def itakura(n: int, m: int, slope: float = 2.0) -> Region:
     tolerance = 1e-9 * m
     first = np.ceil(np.maximum(done / slope, (m - 1) - slope * left) - tolerance).astype(np.int64)
     stop = np.floor(np.minimum(slope * done, (m - 1) - left / slope) + tolerance).astype(np.int64) + 1
-    if (first >= stop).any() or (first[1:] > stop[:-1]).any():
+    region = Region(first, stop, m)
+    if not _passable(region):
         raise ValueError(f"a slope of {slope:g} leaves no path between {n} and {m} steps; give a larger one, or a band")
-    return Region(first, stop, m)
+    return region
 
 
 def dtw_distance_within(a: NDArray[Any], b: NDArray[Any], region: Region) -> float:

@@ -13,6 +13,7 @@ Quantile convention as in `kernels.risk`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any, Final
 
@@ -48,12 +49,12 @@ def monte_carlo_losses(
 ) -> NDArray[np.float32]:
     """Losses of a portfolio under fresh shocks: paths first_path to first_path + paths - 1 of this seed.
 
-    mean, weights: float64 [n]; covariance: float64 [n, n], positive definite; degrees: of freedom of a multivariate
+    mean, weights: float64 [n]; covariance: float64 [n, n], positive semidefinite; degrees: of freedom of a multivariate
     Student-t with that covariance, a whole number above 2, normal where None; antithetic: path 2 k + 1 has the shocks
     of path 2 k with the sign changed; sobol: shifted Sobol points in place of random draws, an asset a dimension and
     one more for Student's t, best a power of two of them from path 0 on. Returns float32 [paths], fractions of equity,
-    losses positive. ValueError on NaN, wrong dtype or shape, a covariance that is not positive definite, paths, seed or
-    degrees out of range, more dimensions than `DIMENSIONS_MAX`, or sobol and antithetic together.
+    losses positive. ValueError on NaN, wrong dtype or shape, a covariance that is not positive semidefinite, paths,
+    seed or degrees out of range, more dimensions than `DIMENSIONS_MAX`, or sobol and antithetic together.
     """
     loadings, centre = portfolio_loadings(mean, covariance, weights, sobol=sobol)
     check_draws(paths, first_path, seed, degrees)
@@ -152,19 +153,21 @@ def portfolio_loadings(
 
 
 def _factor(covariance: Any, n: int, sobol: bool) -> NDArray[np.float64]:
-    """A square root of the covariance: Cholesky's; for Sobol points, whose first dimensions are the most even, by
-    principal components, the largest first (Acworth, Broadie and Glasserman 1998).
+    """A square root of the covariance: Cholesky's; for Sobol points, whose first dimensions are the most even, and for
+    a singular covariance, by principal components, the largest first (Acworth, Broadie and Glasserman 1998).
     """
     covariance = checked("covariance", covariance, np.float64, 2)
     if covariance.shape != (n, n) or n == 0:
         raise ValueError(f"covariance {covariance.shape} does not fit {n} assets")
-    try:
-        lower = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError as error:
-        raise ValueError("covariance must be positive definite; leave out assets that others make up") from error
     if not sobol:
-        return lower
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.linalg.cholesky(covariance)
     variances, components = np.linalg.eigh(covariance)
+    # singular where assets make up others, or are more than the steps that they were seen; below is rounding
+    if variances[0] < -1e-9 * np.abs(variances).max():
+        raise ValueError(
+            f"covariance must be positive semidefinite; a mix of assets has the variance {variances[0]:.3g}"
+        )
     return np.ascontiguousarray((components * np.sqrt(np.maximum(variances, 0.0)))[:, ::-1])
 
 

@@ -452,15 +452,16 @@ def _check_data(settings: Settings) -> None:
     """Refuse bad data before anything starts."""
     from core.market.errors import MarketDataError
     from core.market.load import load_market
-    from core.patterns import mined_library
+    from core.patterns import check_window, hindsight, mined_library
 
     try:
-        load_market(settings.data)
-    except (MarketDataError, OSError) as error:
+        data = load_market(settings.data)
+        check_window(settings, data)
+    except (MarketDataError, OSError, ValueError) as error:
         raise ConfigError(f"--data {settings.data}: {error}") from error
     if settings.patterns:
         try:
-            mined_library(Path(settings.patterns), settings.window_steps)
+            hindsight(mined_library(Path(settings.patterns), settings.window_steps), data)
         except ValueError as error:
             raise ConfigError(f"--patterns: {error}") from error
 

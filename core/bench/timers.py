@@ -39,8 +39,8 @@ from core.what_if import family
 
 START_TIMEOUT_S = 180.0
 SILENCE_MAX_S = 60.0
-INDICATORS = "_prepare"
-"""Runs within the first step and is timed as a part of strategy."""
+STRATEGY_TOO = ("_prepare", "vote")
+"""Run before the last step, the first of them within another, and are timed as a part of strategy."""
 FUNCTIONS = {
     "market_data_ingestion": "ingest",
     "pattern_matching_dtw": "match_patterns",
@@ -187,7 +187,10 @@ def compared(cycles: Sequence[CycleRecord], folded: bytes) -> list[Shares]:
     sampled = dict.fromkeys(FUNCTIONS, 0)
     for stack, us in stacks(folded):
         names = {frame.rpartition(" ")[0] for frame in stack if frame.rpartition(" ")[2].startswith("trader.py:")}
-        for span, function in (("strategy_execution", INDICATORS), *FUNCTIONS.items()):
+        if names.intersection(STRATEGY_TOO):
+            sampled["strategy_execution"] += us
+            continue
+        for span, function in FUNCTIONS.items():
             if function in names:
                 sampled[span] += us
                 break

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.mining import MinedLibrary, MiningSettings, mine, save_library
+from core.mining import MinedLibrary, MiningSettings, mine, remove_work, save_library
 from core.mining_workers import DaskCluster, LocalProcesses, Workers
 from kernels import cache
 
 SHOWN = 8
+SIGNIFICANT = 0.05
+"""Above this p-value a library is called no better than chance."""
 
 
 def mine_library(
@@ -45,18 +47,28 @@ def mine_library(
             raise
         finally:
             workers.close()
-    save_library(out, settings, library)
-    if not any(work.iterdir()):
-        work.rmdir()
+    try:
+        save_library(out, settings, library)
+    except OSError as error:
+        raise OSError(
+            f"{out} cannot be written ({error.strerror or error}); finished work is in {work}, the same command goes on"
+            " from there"
+        ) from error
+    remove_work(settings, work)
     console.print(_table(settings, library))
-    verdict = "no better than chance" if library.p_value > 0.05 else "better than chance"
     console.print(
         f"returns after a pattern, in and out of sample: rank correlation {library.rank_correlation:+.3f}, "
-        f"p = {library.p_value:.3f} against returns shifted in time: {verdict}"
+        f"p = {library.p_value:.3f} against {library.shifts} shifts of the returns in time: {_verdict(library)}"
     )
     console.print(f"{len(library.patterns)} patterns in {out}, {time.perf_counter() - began:.1f} s")
     console.print(f"trade by them: tradetui --patterns {out}", style="dim")
     return library
+
+
+def _verdict(library: MinedLibrary) -> str:
+    if 1 / (library.shifts + 1) > SIGNIFICANT:
+        return "too few rows out of sample to tell; mine a longer recording, or with a shorter window"
+    return "no better than chance" if library.p_value > SIGNIFICANT else "better than chance"
 
 
 def _table(settings: MiningSettings, library: MinedLibrary) -> Table:

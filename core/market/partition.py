@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,19 +37,27 @@ class Partitions:
     """[instruments, rows], memory-mapped, read-only."""
     digest: str
     """SHA-256 of shape and closes, shortened: two machines with the same recording have the same."""
+    symbols: tuple[str, ...]
+    """Names of the instruments."""
+    span_ns: tuple[int, int]
+    """Unix time of the first and of the last row."""
 
 
-def write_partitions(closes: NDArray[np.float64], folder: Path) -> None:
+def write_partitions(
+    closes: NDArray[np.float64], symbols: Sequence[str], span_ns: tuple[int, int], folder: Path
+) -> None:
     """Closes that are in memory, [instruments, rows], as partitions in an empty folder. Raises OSError."""
     out = _new_file(folder, *closes.shape)
     out[:] = closes
-    _finish(out, folder)
+    _finish(out, symbols, span_ns, folder)
 
 
 def open_partitions(folder: Path) -> Partitions:
     """What `write_partitions` or `partition_panel` left. Raises OSError or ValueError for anything else."""
     about = json.loads((folder / _ABOUT).read_text())
-    return Partitions(np.load(folder / CLOSES, mmap_mode="r"), str(about["digest"]))
+    first_ns, last_ns = about["span_ns"]
+    closes = np.load(folder / CLOSES, mmap_mode="r")
+    return Partitions(closes, str(about["digest"]), tuple(about["symbols"]), (int(first_ns), int(last_ns)))
 
 
 def partition_panel(path: Path, time: str, folder: Path) -> None:
@@ -147,7 +155,8 @@ def _write(panel: _Panel, folder: Path) -> None:
     for place, (_, _, closes) in enumerate(panel.each()):
         ticks = Table(str(panel.path), {"close": closes}).units("close", tick_size)
         out[place] = scaled(ticks[:rows], tick_size)
-    _finish(out, folder)
+    assert times is not None
+    _finish(out, tuple(panel.counts), (int(times[0]), int(times[rows - 1])), folder)
 
 
 def _check_times(path: Path, name: str, times: NDArray[np.int64], expected: NDArray[np.int64] | None) -> None:
@@ -165,9 +174,10 @@ def _new_file(folder: Path, instruments: int, rows: int) -> Any:
     return np.lib.format.open_memmap(folder / CLOSES, mode="w+", dtype=np.float64, shape=(instruments, rows))
 
 
-def _finish(out: Any, folder: Path) -> None:
+def _finish(out: Any, symbols: Sequence[str], span_ns: tuple[int, int], folder: Path) -> None:
     digest = hashlib.sha256(repr(out.shape).encode())
     for row in out:
         digest.update(np.ascontiguousarray(row).tobytes())
     out.flush()
-    (folder / _ABOUT).write_text(json.dumps({"digest": digest.hexdigest()[:32]}))
+    about = {"digest": digest.hexdigest()[:32], "symbols": list(symbols), "span_ns": list(span_ns)}
+    (folder / _ABOUT).write_text(json.dumps(about))

@@ -154,8 +154,8 @@ class ReasoningBank:
     def learn(self, closed_trades: Sequence[ClosedTrade]) -> Learned:
         """Judge closed trades by realised profit after fees and keep a lesson of each win and loss, one transaction.
 
-        Raises sqlite3.Error when the file cannot be written; then nothing was learned. Of more trades than a quarter
-        of the capacity the last ones are kept.
+        Raises `core.memory.rows.MemoryFileError` when the file cannot be written; then nothing was learned. Of more
+        trades than a quarter of the capacity the last ones are kept.
         """
         rows: list[Row] = []
         taken: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ class LessonFile:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
             self._open_schema(capacity, dimensions, agents)
+            # From here on it is the trading thread's: it must not wait for whoever else looks into the file.
+            self._connection.execute("PRAGMA busy_timeout=0")
         except (sqlite3.Error, OSError) as error:
             raise MemoryFileError(
                 f"memory {path}: {error}; move the file away to start with an empty memory"
@@ -91,16 +94,24 @@ class LessonFile:
         return int(self._connection.execute("SELECT count(*) FROM lesson").fetchone()[0])
 
     def write(self, rows: Sequence[Row], moved: bool = False) -> None:
-        """Put rows into their slots in one transaction, replacing what was there; `moved` empties the table first."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """Put rows into their slots in one transaction, replacing what was there; `moved` empties the table first.
+
+        Raises MemoryFileError where that cannot be done now; then nothing is written. Never waits for a lock.
+        """
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             if moved:
                 self._connection.execute("DELETE FROM lesson")
             self._connection.executemany(_INSERT, rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
-            raise
+        except sqlite3.Error as error:
+            # SQLite itself rolls back after some errors, a full disk among them.
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise MemoryFileError(
+                f"memory {self._path} cannot be written: {error}; make room on the disk, or end what holds the file"
+            ) from error
         self._commits += 1
         if self._commits % CHECKPOINT_EVERY_COMMITS == 0:
             self._due.set()
@@ -128,5 +139,7 @@ class LessonFile:
         self._closed.set()
         self._due.set()
         self._thread.join(timeout=10.0)
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.suppress(sqlite3.Error):
+            # What stays in the write-ahead log is read from there when the file is opened again.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()

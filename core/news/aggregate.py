@@ -36,21 +36,19 @@ class SentimentAggregator:
         self._prior_weight = prior_weight
         self._sum = np.zeros(len(instruments))
         self._weight = np.zeros(len(instruments))
-        self._step: int | None = None
+        self._step = self._lap = 0
 
-    def update(self, step: int, headlines: Sequence[Headline], scores: Sequence[float]) -> NDArray[np.float64]:
+    def update(
+        self, step: int, headlines: Sequence[Headline], scores: Sequence[float], lap: int = 0
+    ) -> NDArray[np.float64]:
         """Sentiment float64[n] in [-1, 1] at `step`, these headlines included. Unknown instruments are ignored.
 
-        A step below the last one (a new lap) starts from nothing.
+        Steps count over all laps and do not go back; another lap starts from nothing.
         """
-        if self._step is not None and step < self._step:
-            self._sum[:] = 0.0
-            self._weight[:] = 0.0
-        elif self._step is not None:
-            fade = self._decay ** (step - self._step)
-            self._sum *= fade
-            self._weight *= fade
-        self._step = step
+        fade = self._decay ** (step - self._step) if lap == self._lap else 0.0
+        self._sum *= fade
+        self._weight *= fade
+        self._step, self._lap = step, lap
         for headline, score in zip(headlines, scores, strict=True):
             if not headline.instruments:
                 self._sum += self._market_weight * score

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -107,8 +107,10 @@ class SampleHeadlines:
 class RssHeadlines:
     """The user's own RSS or Atom document, from an http(s) address or a file, polled by one background thread.
 
-    `fetch` only empties a bounded queue. A document that cannot be read leaves an event text and is tried again at
-    the next interval. Instruments are found in the text by symbol, or by the names in `aliases`.
+    `fetch` only empties a bounded queue, and drops what has waited for longer than `age_max_s`: a node that takes the
+    lead must not hear the headlines of its time as a follower as if they were new. A document that cannot be read
+    leaves an event text and is tried again at the next interval. Instruments are found in the text by symbol, or by the
+    names in `aliases`.
     """
 
     def __init__(
@@ -118,13 +120,17 @@ class RssHeadlines:
         aliases: Mapping[str, Sequence[str]] | None = None,
         interval_s: float = 60.0,
         timeout_s: float = 10.0,
+        age_max_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ValueError for an address of another scheme, or an interval or timeout that is not positive."""
+        """Raises ValueError for an address of another scheme, or an interval, timeout or age that is not positive."""
         scheme = urllib.parse.urlsplit(address).scheme
         if len(scheme) > 1 and scheme not in ("http", "https"):  # one letter is a Windows drive
             raise ValueError(f"news address {address!r}: want http://, https:// or the path of a file")
-        if interval_s <= 0 or timeout_s <= 0:
-            raise ValueError(f"news: interval {interval_s} s and timeout {timeout_s} s must be positive")
+        if min(interval_s, timeout_s, age_max_s) <= 0:
+            raise ValueError(
+                f"news: interval {interval_s} s, timeout {timeout_s} s and age {age_max_s} s must be positive"
+            )
         self.caption = f"headlines from {address}"
         self._address = address
         self._is_file = len(scheme) <= 1
@@ -132,7 +138,10 @@ class RssHeadlines:
         self._interval_s = interval_s
         self._patterns = _patterns(instruments, aliases or {})
         self._lock = threading.Lock()
-        self._queue: deque[tuple[tuple[str, ...], str]] = deque(maxlen=QUEUE_MAX)
+        self._age_max_s = age_max_s
+        self._clock = clock
+        self._queue: deque[tuple[float, tuple[str, ...], str]] = deque(maxlen=QUEUE_MAX)
+        """When it came, the instruments, the text."""
         self._events: deque[str] = deque(maxlen=EVENTS_MAX)
         self._seen: dict[str, None] = {}
         self._closed = threading.Event()
@@ -143,7 +152,8 @@ class RssHeadlines:
         with self._lock:
             waiting = list(self._queue)
             self._queue.clear()
-        return [Headline(step, tags, text, self._address) for tags, text in waiting]
+        oldest = self._clock() - self._age_max_s
+        return [Headline(step, tags, text, self._address) for came, tags, text in waiting if came >= oldest]
 
     def take_events(self) -> list[str]:
         with self._lock:
@@ -159,10 +169,12 @@ class RssHeadlines:
         while not self._closed.is_set():
             try:
                 titles = parse_titles(self._read())
-            except (OSError, ValueError) as error:
+            except Exception as error:
+                # what a stranger's server and document make of the libraries is theirs: the thread must outlive it
+                reason = str(error) or type(error).__name__
                 with self._lock:
                     self._events.append(
-                        f"news: {self._address} cannot be read: {error}; next try in {self._interval_s:g} s"
+                        f"news: {self._address} cannot be read: {reason}; next try in {self._interval_s:g} s"
                     )
             else:
                 self._take(titles)
@@ -187,7 +199,7 @@ class RssHeadlines:
         with self._lock:
             for title in fresh:
                 tags = tuple(symbol for symbol, pattern in self._patterns if pattern.search(title))
-                self._queue.append((tags, title))
+                self._queue.append((self._clock(), tags, title))
 
 
 def parse_titles(document: bytes) -> list[str]:

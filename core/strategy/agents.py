@@ -42,9 +42,15 @@ class AgentInputs:
     indicators: NDArray[np.float64]
     """[n, columns] of `kernels.indicator_table`; NaN replaced by what says nothing."""
     volatility: NDArray[np.float64]
-    """[n] of the last 20 steps, a step; never 0."""
+    """[n] of the last 20 steps, a step; never 0, see `moves`."""
     long_volatility: NDArray[np.float64]
-    """[n] of the whole history, a step; never 0."""
+    """[n] of the whole history, a step; never 0, see `moves`."""
+
+    @property
+    def moves(self) -> NDArray[np.bool_]:
+        """[n]: False where the price is the same over the whole history. That is no calm: nothing is known of it."""
+        result: NDArray[np.bool_] = self.long_volatility > _LEAST
+        return result
 
 
 def agent_inputs(history: NDArray[np.float64], indicators: NDArray[np.float64] | None = None) -> AgentInputs:
@@ -114,11 +120,13 @@ def breakout_signal(inputs: AgentInputs) -> NDArray[np.float64]:
 
 
 def volatility_signal(inputs: AgentInputs) -> NDArray[np.float64]:
-    """Long in calm, short in storm: volatility of 20 steps against that of the whole history.
+    """Long in calm, short in storm: volatility of 20 steps against that of the whole history. No opinion where nothing
+    moved in 20 steps.
 
     Low volatility has been paid better than it should (Moreira & Muir 2017, Volatility-managed portfolios).
     """
-    return np.tanh(-1.5 * np.log(inputs.volatility / inputs.long_volatility))
+    calm = np.tanh(-1.5 * np.log(inputs.volatility / inputs.long_volatility))
+    return np.where(inputs.volatility > _LEAST, calm, 0.0)
 
 
 def news_signal(sentiment: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,12 +143,16 @@ def channel_place(inputs: AgentInputs) -> NDArray[np.float64]:
 
 
 def price_votes(inputs: AgentInputs) -> NDArray[np.float64]:
-    """Votes float64[n, 6] of the four agents that need prices only; pattern and news are 0. A peer's own agents."""
+    """Votes float64[n, 6] of the four agents that need prices only; pattern and news are 0. A peer's own agents.
+
+    0 for an instrument that does not move.
+    """
     votes = np.zeros((len(inputs.close), len(AGENTS)))
     votes[:, 1] = momentum_signal(inputs)
     votes[:, 2] = mean_reversion_signal(inputs)
     votes[:, 3] = breakout_signal(inputs)
     votes[:, 4] = volatility_signal(inputs)
+    votes[~inputs.moves] = 0.0
     return votes
 
 
@@ -150,7 +162,7 @@ def all_votes(
     """Votes float64[n, 6] of all agents, columns as `AGENTS`; an agent without its input says 0."""
     votes = price_votes(inputs)
     if forecast is not None:
-        votes[:, 0] = pattern_signal(forecast)
+        votes[:, 0] = np.where(inputs.moves, pattern_signal(forecast), 0.0)
     if sentiment is not None:
         votes[:, 5] = news_signal(sentiment)
     return votes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import PROPOSAL_DTYPE, Reason, Side
-from core.limits import Limits
+from core.limits import Limits, price_band
 from core.portfolio import Portfolio
 from core.strategy.agents import AGENTS
 from core.strategy.risk import Sizing
@@ -33,7 +33,8 @@ class DecisionConfig:
     order_fraction_min: float = 0.02
     """Smallest order, a fraction of the instrument's full size."""
     limit_offset_bps: float = 20.0
-    """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect."""
+    """How far beyond the close the limit price lies: far enough to cross the spread, near enough to protect. Never
+    beyond the price band of the limits."""
     closing_offset_bps: float = 60.0
     """The same for closing everything at the end of a lap."""
     limit_offset_ticks_min: int = 2
@@ -76,11 +77,12 @@ def combine(
 
 
 def target_weights(combined: Combined, sizing: Sizing, config: DecisionConfig | None = None) -> NDArray[np.float64]:
-    """Signed fraction of equity to hold, float64[n]: signal times size, within the cap of gross exposure."""
+    """Signed fraction of equity to hold, float64[n]: signal times size, within the cap of gross exposure, scaled."""
     chosen = config or DecisionConfig()
-    weights = np.clip(combined.signal / chosen.full_signal, -1.0, 1.0) * sizing.weight * sizing.scale
+    weights = np.clip(combined.signal / chosen.full_signal, -1.0, 1.0) * sizing.weight
     gross = float(np.abs(weights).sum())
-    result: NDArray[np.float64] = weights * (chosen.gross_max / gross) if gross > chosen.gross_max else weights
+    scale = sizing.scale * min(1.0, chosen.gross_max / gross) if gross > 0.0 else sizing.scale
+    result: NDArray[np.float64] = weights * scale
     return result
 
 
@@ -129,6 +131,7 @@ def propose(
     side = np.where(trades, np.sign(change), 0).astype(np.int8)
     offset_bps = chosen.closing_offset_bps if last_of_lap else chosen.limit_offset_bps
     offset = np.maximum(np.ceil(marks * (offset_bps * 1e-4)), chosen.limit_offset_ticks_min).astype(np.int64)
+    offset = np.minimum(offset, price_band(marks, limits))
     rows = np.zeros(n, PROPOSAL_DTYPE)
     rows["step"] = step
     rows["instrument"] = np.arange(n)

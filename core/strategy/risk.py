@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class RiskConfig:
 
 @dataclass(frozen=True, slots=True)
 class ValueAtRisk:
-    """Of the positions held, fractions of equity, one step ahead; losses are positive."""
+    """Of one set of weights, fractions of equity, one step ahead; losses are positive."""
 
     historical: float
     historical_shortfall: float
@@ -68,32 +68,34 @@ class Exposure:
     """[n]: what each instrument's limit still allows."""
 
 
-def position_weights(portfolio: Portfolio, marks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Signed fraction of equity in each instrument, float64[n]; zeros when there is no equity."""
-    equity = portfolio.equity(marks)
-    if equity <= 0:
-        return np.zeros(len(marks))
-    return portfolio.positions * marks / equity
-
-
 def var_calculation(inputs: AgentInputs, weights: NDArray[np.float64], config: RiskConfig | None = None) -> ValueAtRisk:
     """Stage `risk_var_calculation`: of `weights` float64[n] over the returns of the history."""
     chosen = config or RiskConfig()
     return ValueAtRisk(*portfolio_var_es(inputs.returns, weights, chosen.level).tolist())
 
 
-def position_sizing(inputs: AgentInputs, value_at_risk: ValueAtRisk, config: RiskConfig | None = None) -> Sizing:
-    """Stage `risk_position_sizing`: volatility target, capped by fractional Kelly and by the largest weight."""
+def position_sizing(inputs: AgentInputs, config: RiskConfig | None = None) -> Sizing:
+    """Stage `risk_position_sizing`: volatility target, capped by fractional Kelly and by the largest weight; 0 for an
+    instrument that does not move. The scale is 1 until `within_value_at_risk` sets it.
+    """
     chosen = config or RiskConfig()
     # The slower and the faster estimate, whichever is more cautious.
     volatility = np.maximum(inputs.volatility, inputs.long_volatility)
     target = chosen.volatility_target_step / np.sqrt(len(volatility))
     by_volatility = volatility_target_weights(volatility, target, chosen.weight_max)
     kelly = kelly_fraction(chosen.sharpe_step * volatility, np.square(volatility), 1.0 / chosen.kelly_multiplier)
-    weight = np.minimum(by_volatility, chosen.kelly_multiplier * kelly)
-    worse = value_at_risk.worse
-    scale = chosen.value_at_risk_max / worse if worse > chosen.value_at_risk_max else 1.0
-    return Sizing(weight, scale)
+    return Sizing(np.where(inputs.moves, np.minimum(by_volatility, chosen.kelly_multiplier * kelly), 0.0), 1.0)
+
+
+def within_value_at_risk(sizing: Sizing, wanted: ValueAtRisk, config: RiskConfig | None = None) -> Sizing:
+    """`sizing` with the scale that brings its targets to the largest value at risk, from that of those unscaled.
+
+    It is theirs and not that of the positions held: a small portfolio that is to grow would pass, and one that was cut
+    for its risk would be free to grow again at the next step. Value at risk grows in proportion with the weights, so
+    the scaled targets are at the limit.
+    """
+    chosen = config or RiskConfig()
+    return replace(sizing, scale=min(1.0, chosen.value_at_risk_max / max(wanted.worse, chosen.value_at_risk_max)))
 
 
 def exposure_checks(portfolio: Portfolio, marks: NDArray[np.int64], limits: Limits) -> Exposure:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.bench.timers import FUNCTIONS, INDICATORS, compared, cost_rows, explained, share_rows
+from core.bench.timers import FUNCTIONS, STRATEGY_TOO, compared, cost_rows, explained, share_rows
 from core.spans import INDEX, NAMES
 from core.telemetry import CycleTracer
 from core.trader import Trader
@@ -54,7 +54,7 @@ def test_indicators_run_within_ingestion_and_count_for_strategy():
 
 
 def test_the_functions_are_those_of_the_trader():
-    for function in (*FUNCTIONS.values(), INDICATORS):
+    for function in (*FUNCTIONS.values(), *STRATEGY_TOO):
         assert callable(getattr(Trader, function))
 
 

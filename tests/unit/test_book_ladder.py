@@ -13,6 +13,7 @@ from core.gateway.ladders import Ladders
 from core.orders.life_cycle import initialise
 from core.orders.order import Order, OrderRequest, TimeInForce
 from core.orders.scale import MarketScale
+from core.quote_reading import QuoteReader
 from core.records import OrderState
 from core.telemetry_messages import Control, application, unpack
 from net.messages import Application, Channel
@@ -35,6 +36,18 @@ def test_own_orders_are_marked_with_what_they_have_left() -> None:
     ]
     assert [(each.price, each.own_quantity) for each in found.asks] == [(100.01, 0.0), (100.02, pytest.approx(0.05))]
     assert BookLadder.from_dict(found.to_dict()) == found
+
+
+def test_an_own_order_beyond_the_other_side_leaves_nothing_to_read_until_it_is_gone() -> None:
+    reader = QuoteReader()
+    levels = [(9_999, 4_000), (9_998, 1_000)], [(10_001, 3_000)]
+    assert reader.read(ladder(SCALE, 0, *levels, [])) is not None
+    crossed = ladder(SCALE, 0, *levels, [order(1, 10_003, 500)])
+    assert crossed.bids[0].price > crossed.asks[0].price
+    assert reader.read(crossed) is None
+    after = reader.read(ladder(SCALE, 0, [(9_999, 6_000)], [(10_001, 3_000)], []))
+    assert after is not None
+    assert (after.flow, after.looks) == (pytest.approx(2.0), 1)
 
 
 class Venue:

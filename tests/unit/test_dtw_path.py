@@ -105,12 +105,20 @@ def test_band_is_symmetric_and_widening_it_never_raises_the_distance(
         assert distance == dtw_distance(a, b, band)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(2, 60), st.integers(2, 60), st.data())
-def test_least_band_is_the_least_that_a_path_gets_through(n: int, m: int, data: st.DataObject) -> None:
-    shorter, longer = min(n, m) - 1, max(n, m) - 1
-    least = 0 if n == m else -(-longer // (2 * shorter))
-    assert math.isfinite(dtw_distance_within(np.zeros(n), np.zeros(m), sakoe_chiba(n, m, least)))
+@pytest.mark.parametrize("n", range(2, 15))
+@pytest.mark.parametrize("m", range(2, 15))
+def test_least_band_is_the_least_that_a_path_gets_through(n: int, m: int) -> None:
+    i, j = np.indices((n, m))
+    off = abs(i * (m - 1) - j * (n - 1))
+
+    def gets_through(band: int) -> bool:
+        return math.isfinite(by_definition(np.zeros(n), np.zeros(m), off <= band * (min(n, m) - 1)))
+
+    least = next(band for band in range(max(n, m)) if gets_through(band))
+    np.testing.assert_array_equal(cells(sakoe_chiba(n, m, least)), off <= least * (min(n, m) - 1))
+    for band in range(least):
+        with pytest.raises(ValueError, match=rf"of {band} lets no path .* {least} is the least"):
+            sakoe_chiba(n, m, band)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,37 @@ def test_a_foreign_or_mismatched_file_is_refused(tmp_path: Path) -> None:
         BankConfig(capacity=1)
 
 
+def test_a_file_that_somebody_holds_is_an_error_at_once_and_nothing_is_learned(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    bank = filled_bank(path, 4)
+    bank.observe(9, unit(np.random.default_rng(1), INSTRUMENTS), np.zeros((INSTRUMENTS, 6)))
+    assert bank._file._connection.execute("PRAGMA busy_timeout").fetchone() == (0,), "it would wait for the lock"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    digest = bank.digest
+    with pytest.raises(MemoryFileError, match=r"m\.sqlite cannot be written: database is locked"):
+        bank.learn([trade(100, 9, 200)])
+    assert (len(bank), bank.digest) == (4, digest)
+    other.execute("ROLLBACK")
+    assert bank.learn([trade(100, 9, 200)]).wins == 1
+    other.close()
+    bank.close()
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_learned(tmp_path: Path) -> None:
+    bank = filled_bank(tmp_path / "m.sqlite", 4)
+    bank.observe(9, unit(np.random.default_rng(1), INSTRUMENTS), np.zeros((INSTRUMENTS, 6)))
+    trades = [trade(number, 9, 200) for number in range(100, 400)]
+    pages = bank._file._connection.execute("PRAGMA page_count").fetchone()[0]
+    bank._file._connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(MemoryFileError, match="full"):
+        bank.learn(trades)
+    assert len(bank) == bank._file.count() == 4
+    bank._file._connection.execute("PRAGMA max_page_count=1000000")
+    assert bank.learn(trades).wins == 300
+    bank.close()
+
+
 def one_memory(vote: float, side: int, outcome: float) -> Trajectories:
     votes = np.zeros((1, 1, 6), np.float32)
     votes[0, 0, 2] = vote

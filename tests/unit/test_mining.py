@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
+from core.commands.mine import _verdict, mine_library
 from core.config import Settings
+from core.market.events import MarketData
 from core.market.load import load_market
-from core.mining import MinedLibrary, MiningSettings, _judge, _rank_correlation, _samples, mine, save_library
+from core.market.spec import Instrument
+from core.mining import (
+    SHIFTS,
+    MinedLibrary,
+    MiningSettings,
+    _judge,
+    _rank_correlation,
+    _samples,
+    _shifted_totals,
+    _shifts,
+    mine,
+    remove_work,
+    save_library,
+)
 from core.mining_input import closes_of
 from core.mining_labels import MEMBERS_MAX, Labels
 from core.mining_tasks import Candidates
 from core.mining_workers import LocalProcesses, Task, WorkersError
-from core.patterns import library_of, mined_library
+from core.patterns import HINDSIGHT, UNDATED, hindsight, library_of, mined_library
+from core.trader import Trader
 from kernels.dtw_batch import library_distances_batch, pack_patterns
 
 SMALL = MiningSettings("us-stocks", window=16, patterns=40, stride=11, iterations=3)
@@ -63,10 +81,29 @@ def test_a_stopped_run_goes_on_and_gives_the_same(library: MinedLibrary, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         mine(SMALL, first, tmp_path, silent)
     same(mine(SMALL, second, tmp_path, silent), library)
+    remove_work(SMALL, tmp_path)
     mine(SMALL, whole, tmp_path, silent)
     assert first.tasks == stop_after
     assert first.tasks + second.tasks == whole.tasks
-    assert not list(tmp_path.iterdir())
+    again = Counting()
+    same(mine(SMALL, again, tmp_path, silent), library)
+    assert again.tasks == 0
+    remove_work(SMALL, tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_library_that_cannot_be_saved_does_not_cost_the_work_again(library: MinedLibrary, tmp_path: Path) -> None:
+    console, out = Console(file=io.StringIO(), width=120), tmp_path / "patterns.npz"
+    out.mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(OSError, match=r"cannot be written .*finished work is in .*patterns\.npz\.work"):
+        mine_library(SMALL, 1, None, out, console)
+    again = Counting()
+    same(mine(SMALL, again, tmp_path / "patterns.npz.work", silent), library)
+    assert again.tasks == 0
+    out.rmdir()
+    mine_library(SMALL, 1, None, out, console)
+    assert mined_library(out, 16).patterns.shape == library.patterns.shape
+    assert not (tmp_path / "patterns.npz.work").exists()
 
 
 def test_two_processes_one_of_them_killed_give_the_same(library: MinedLibrary, tmp_path: Path) -> None:
@@ -200,6 +237,33 @@ def test_rank_correlation_and_forward_returns(tmp_path: Path) -> None:
     assert np.isnan(judged.forward_return_out[1])
 
 
+@pytest.mark.parametrize(("window", "horizon", "stride"), [(16, 1, 1), (16, 9, 1), (10, 3, 4), (16, 1, 11), (70, 1, 1)])
+def test_no_shift_leaves_a_window_with_a_return_that_it_saw_or_that_overlaps_its_own(
+    tmp_path: Path, window: int, horizon: int, stride: int
+) -> None:
+    settings = MiningSettings("us-stocks", window=window, horizon=horizon, stride=stride)
+    _, outside = _samples(settings)
+    steps = outside.per_instrument
+    # each candidate in a cluster of its own: the totals are the returns, in the order that a shift gives them
+    labels = labels_in(tmp_path / "labels", np.tile(np.arange(steps), outside.instruments))
+    members, totals = _shifted_totals(settings, outside, labels, steps, silent)
+    assert (members == outside.instruments).all()
+    rows = [s for s in range(1, steps) if min(s, steps - s) * stride >= window + horizon]
+    assert {tuple(shifted) for shifted in totals[1:]} == {tuple(np.roll(totals[0], s)) for s in rows}
+    assert len(totals) == 1 + len(rows)
+
+
+def test_of_many_shifts_some_are_drawn_and_few_are_no_verdict(library: MinedLibrary) -> None:
+    drawn = _shifts(MiningSettings("us-stocks", window=64), 100_000)
+    assert len(set(drawn)) == SHIFTS
+    assert min(drawn) >= 65
+    assert max(drawn) <= 100_000 - 65
+    few, enough = replace(library, shifts=18, p_value=1 / 19), replace(library, shifts=19, p_value=1 / 20)
+    assert "too few rows out of sample to tell" in _verdict(few)
+    assert _verdict(enough) == "better than chance"
+    assert _verdict(replace(enough, p_value=0.3)) == "no better than chance"
+
+
 def test_candidates_are_numbered_by_instrument_then_time() -> None:
     some = Candidates("us-stocks", window=4, first_end=3, stop_end=10, stride=3, instruments=2)
     instrument, end = some.place(np.arange(len(some)))
@@ -224,6 +288,44 @@ def test_file_holds_every_array(library: MinedLibrary, tmp_path: Path) -> None:
         mined_library(path, 16)
     with pytest.raises(ValueError, match="No such file"):
         mined_library(tmp_path / "nowhere.npz", 16)
+
+
+def at_another_time(data: MarketData, moved_ns: int) -> MarketData:
+    return replace(data, ts_ns=data.ts_ns + moved_ns)
+
+
+def test_patterns_of_the_future_that_is_traded_are_refused(library: MinedLibrary, tmp_path: Path) -> None:
+    path, data = tmp_path / "patterns.npz", load_market("us-stocks")
+    save_library(path, SMALL, library)
+    mined = mined_library(path, 16)
+    rows = data.layout.library_rows
+    assert mined.span_ns == (data.ts_ns[0], data.ts_ns[rows - 1])
+    assert mined.symbols == data.spec.symbols
+    assert hindsight(mined, data) == ""
+    # the first step that is traded is the last day of the library, or the day after
+    trades_from = data.ts_ns[data.layout.first_trading_row]
+    same_day = at_another_time(data, mined.span_ns[1] - trades_from)
+    assert hindsight(mined, at_another_time(same_day, 1)) == ""
+    with pytest.raises(ValueError, match="the returns of its own future"):
+        hindsight(mined, same_day)
+    strangers = replace(same_day.spec, instruments=tuple(Instrument(k, f"X{k}") for k in range(20)))
+    assert hindsight(mined, replace(same_day, spec=strangers)) == HINDSIGHT
+    assert hindsight(mined, at_another_time(data, mined.span_ns[0] - data.ts_ns[-1] - 1)) == HINDSIGHT
+    settings = Settings(patterns=str(path), window_steps=16)
+    with pytest.raises(ValueError, match="its own future"):
+        Trader(settings, same_day, None, tmp_path, lambda severity, text: None)  # type: ignore[arg-type]
+
+
+def test_a_library_without_dates_is_traded_under_a_caption(library: MinedLibrary, tmp_path: Path) -> None:
+    path, old = tmp_path / "patterns.npz", tmp_path / "old.npz"
+    save_library(path, SMALL, library)
+    with np.load(path) as stored:
+        np.savez(old, **{name: stored[name] for name in stored.files if name not in ("symbols", "span_ns")})
+    for file, captioned in ((path, False), (old, True)):
+        settings = Settings(patterns=str(file), window_steps=16)
+        trader = Trader(settings, load_market("us-stocks"), None, tmp_path, lambda severity, text: None)  # type: ignore[arg-type]
+        trader.close()
+        assert (UNDATED in trader.captions) is captioned
 
 
 @pytest.mark.parametrize(

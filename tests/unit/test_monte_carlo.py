@@ -142,6 +142,21 @@ def test_tail_equals_the_sorted_one(n: int, level: float, seed: int, kind: str) 
     assert es == pytest.approx(expected[1], rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("sobol", [False, True])
+def test_assets_that_others_make_up_lose_what_the_others_do(sobol: bool) -> None:
+    # ten assets and their mean, which is none of its own, and one that never moves
+    mix = np.vstack([np.eye(10), np.full(10, 0.1), np.zeros(10)])
+    covariance, mean = mix @ COVARIANCE @ mix.T, mix @ MEAN
+    weights = np.zeros(12)
+    weights[10:] = 1.0, 5.0
+    made_up = loss_tail(monte_carlo_losses(mean, covariance, weights, 1 << 14, 3, sobol=sobol), 0.975)
+    whole = loss_tail(monte_carlo_losses(MEAN, COVARIANCE, np.full(10, 0.1), 1 << 14, 3, sobol=sobol), 0.975)
+    assert made_up == pytest.approx(whole, rel=0.05)
+    scenarios = draw_scenarios(mean, covariance, 1_000, 3, sobol=sobol)
+    np.testing.assert_allclose(scenarios[:10].mean(axis=0), scenarios[10], atol=1e-5)
+    np.testing.assert_allclose(scenarios[11], 0.0, atol=1e-6)
+
+
 def test_components_sum_to_the_shortfall() -> None:
     scenarios = draw_scenarios(MEAN, COVARIANCE, 5_000, 2)
     for level in (0.9, 0.975, 0.99999):
@@ -158,7 +173,8 @@ def spoiled(value: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: monte_carlo_losses(MEAN, spoiled(-1.0), WEIGHTS, 10, 1), "positive definite"),
+        (lambda: monte_carlo_losses(MEAN, spoiled(-1.0), WEIGHTS, 10, 1), "positive semidefinite"),
+        (lambda: monte_carlo_losses(MEAN, spoiled(-1.0), WEIGHTS, 10, 1, sobol=True), "positive semidefinite"),
         (lambda: monte_carlo_losses(MEAN, spoiled(np.nan), WEIGHTS, 10, 1), "is nan"),
         (lambda: monte_carlo_losses(MEAN[:4], COVARIANCE, WEIGHTS, 10, 1), "do not fit"),
         (lambda: monte_carlo_losses(MEAN, COVARIANCE, WEIGHTS, 0, 1), "1 or more"),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, TCPServer
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_sentiment_decays_and_market_news_reaches_everybody() -> None:
     assert later[0] == pytest.approx(0.5 / 1.5)
     both = aggregator.update(12, [Headline(12, (), "", ""), Headline(12, ("unknown",), "", "")], [-1.0, 1.0])
     assert both == pytest.approx([0.0, -0.5 / 1.5])
-    assert aggregator.update(3, [], []).tolist() == [0.0, 0.0]  # a new lap
+    assert aggregator.update(13, [], [], lap=1).tolist() == [0.0, 0.0]
 
 
 def test_rss_file_is_read_in_the_background_and_tagged(tmp_path: Path) -> None:
@@ -148,6 +149,50 @@ def test_rss_over_http_with_an_error_then_an_answer() -> None:
         feed.close()
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_an_answer_that_is_no_http_is_an_event_and_the_next_one_is_read(answer: bytes) -> None:
+    body = atom("After all")
+    answers = [answer, b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answers[0] if len(answers) == 1 else answers.pop(0))
+
+    with TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        feed = RssHeadlines(f"http://127.0.0.1:{server.server_address[1]}/", (), interval_s=0.05, timeout_s=5)
+        try:
+            wait_for(lambda: [h.text for h in feed.fetch(1)] == ["After all"])
+            assert "cannot be read" in feed.take_events()[0]
+        finally:
+            feed.close()
+            server.shutdown()
+
+
+def test_headlines_that_waited_too_long_are_not_news(tmp_path: Path) -> None:
+    path, now = tmp_path / "feed.xml", [1_000.0]
+    path.write_bytes(atom("Heard as a follower"))
+    feed = RssHeadlines(str(path), (), interval_s=0.05, age_max_s=300.0, clock=lambda: now[0])
+    found: list[Headline] = []
+    try:
+        wait_for(lambda: bool(feed._queue))
+        now[0] += 301.0
+        path.write_bytes(atom("Heard as the leader", "Heard as a follower"))
+        wait_for(lambda: bool(found.extend(feed.fetch(9)) or found))
+        assert [h.text for h in found] == ["Heard as the leader"]
+    finally:
+        feed.close()
 
 
 def test_the_queue_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:

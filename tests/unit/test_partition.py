@@ -65,6 +65,9 @@ def test_rows_may_come_in_any_order(tmp_path: Path) -> None:
     source = panel(tmp_path / "sorted.csv", rows)
     mixed = [rows[k] for k in np.random.default_rng(1).permutation(len(rows))]
     np.testing.assert_array_equal(closes_of(panel(tmp_path / "mixed.csv", mixed)), closes_of(source))
+    data, found = load_market(source), partitions_of(source)
+    assert found.symbols == data.spec.symbols
+    assert found.span_ns == (data.ts_ns[0], data.ts_ns[data.layout.library_rows - 1])
 
 
 @pytest.mark.parametrize(

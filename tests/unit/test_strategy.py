@@ -19,15 +19,15 @@ from core.strategy.agents import (
     volatility_signal,
 )
 from core.strategy.decide import Combined, DecisionConfig, close_ticks, combine, propose, target_weights
-from core.strategy.pattern import PatternConfig, forecast_from_distances, forecast_from_neighbours
+from core.strategy.pattern import PatternConfig, PatternForecast, forecast_from_distances, forecast_from_neighbours
 from core.strategy.risk import (
     RiskConfig,
     Sizing,
     ValueAtRisk,
     exposure_checks,
     position_sizing,
-    position_weights,
     var_calculation,
+    within_value_at_risk,
 )
 from core.strategy.situation import DIMENSIONS, situation_vectors
 
@@ -84,6 +84,22 @@ def test_flat_short_and_extreme_histories_give_bounded_votes(history: np.ndarray
     assert situations.shape == (len(history), DIMENSIONS)
     assert situations.dtype == np.float32
     assert np.isfinite(situations).all()
+
+
+def test_what_does_not_move_is_no_calm_and_gets_neither_vote_nor_size() -> None:
+    history = walk(3, seed=3)
+    history[0] = 5.0
+    history[1, -25:] = history[1, -26]  # quiet of late: its own past still tells how large it may be
+    inputs = agent_inputs(history)
+    same = np.full(3, 0.01)
+    votes = all_votes(inputs, PatternForecast(same, same, np.ones(3)), np.array([0.5, 0.0, 0.0]))
+    assert votes[0].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 0.5], "news alone speaks of it"
+    assert volatility_signal(inputs)[:2].tolist() == [0.0, 0.0]
+    assert volatility_signal(inputs)[2] != 0.0
+    assert votes[1, 0] > 0.5
+    weight = position_sizing(inputs).weight
+    assert weight[0] == 0.0
+    assert (weight[1:] > 0.0).all()
 
 
 def test_bad_histories_are_refused() -> None:
@@ -159,15 +175,30 @@ def test_sizing_shrinks_with_volatility_and_with_value_at_risk() -> None:
     calm, wild = agent_inputs(walk(deviation=0.01)), agent_inputs(walk(deviation=0.04))
     none, much = ValueAtRisk(0, 0, 0, 0), ValueAtRisk(0.06, 0.08, 0.05, 0.07)
     uncapped = RiskConfig(weight_max=1.0)
-    assert (position_sizing(calm, none, uncapped).weight > 2 * position_sizing(wild, none, uncapped).weight).all()
-    assert (position_sizing(calm, none).weight == RiskConfig().weight_max).all()
-    assert position_sizing(calm, none).scale == 1.0
-    assert position_sizing(calm, much).scale == pytest.approx(0.5)
+    assert (position_sizing(calm, uncapped).weight > 2 * position_sizing(wild, uncapped).weight).all()
+    sizing = position_sizing(calm)
+    assert (sizing.weight == RiskConfig().weight_max).all()
+    assert sizing.scale == within_value_at_risk(sizing, none).scale == 1.0
+    assert within_value_at_risk(sizing, much).scale == pytest.approx(0.5)
     # Skill close to none: Kelly, not volatility, caps the size.
-    timid = position_sizing(wild, none, RiskConfig(sharpe_step=0.001, kelly_multiplier=0.25))
+    timid = position_sizing(wild, RiskConfig(sharpe_step=0.001, kelly_multiplier=0.25))
     np.testing.assert_allclose(
         timid.weight, 0.25 * 0.001 / np.maximum(wild.volatility, wild.long_volatility), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("gross_max", [1.5, 0.4])
+def test_targets_keep_the_value_at_risk_whatever_is_held(gross_max: float) -> None:
+    # all instruments move together, so that twenty small positions are one large one
+    common = walk(1, seed=2, deviation=0.05)
+    inputs = agent_inputs(np.repeat(common, 20, axis=0) * np.exp(0.001 * np.log(walk(20, seed=3))))
+    combined, config = Combined(np.ones(20), np.zeros(20, np.uint8)), DecisionConfig(gross_max=gross_max)
+    sizing = position_sizing(inputs)
+    wanted = var_calculation(inputs, target_weights(combined, sizing, config))
+    assert wanted.worse > RiskConfig().value_at_risk_max
+    scaled = within_value_at_risk(sizing, wanted)
+    kept = var_calculation(inputs, target_weights(combined, scaled, config))
+    assert kept.worse == pytest.approx(RiskConfig().value_at_risk_max, rel=1e-9)
 
 
 def test_value_at_risk_of_one_position_is_its_own_tail() -> None:
@@ -240,6 +271,19 @@ def test_proposals_stay_inside_fixed_limits_when_equity_has_grown() -> None:
     assert check(rows, portfolio, marks, limits).tolist() == [0] * 4
 
 
+@pytest.mark.parametrize("band_bps", [1, 15, 19, 40, 100])
+@pytest.mark.parametrize("mark", [1, 90, 1_003, 9_999, 123_457])
+def test_limit_prices_stay_within_the_price_band(band_bps: int, mark: int) -> None:
+    portfolio, marks = Portfolio(2, CASH), np.full(2, mark)
+    portfolio.apply([Fill("p", 1, 1, 1, 50, mark, 0, 0)])
+    limits = limits_for_equity(CASH, price_band_bps=band_bps)
+    for signal, last in (([1.0, -1.0], False), ([-1.0, 1.0], False), ([0.0, 0.0], True)):
+        combined = Combined(np.array(signal), np.full(2, Reason.MOMENTUM, np.uint8))
+        rows = propose(9, marks, combined, Sizing(np.full(2, 0.05), 1.0), portfolio, limits, last)
+        assert (rows["side"] != Side.HOLD).any()
+        assert check(rows, portfolio, marks, limits).tolist() == [0, 0]
+
+
 def test_risk_is_the_reason_when_it_cuts_what_the_agents_still_want() -> None:
     portfolio = Portfolio(1, CASH)
     portfolio.apply([Fill("p", 1, 0, 1, 90_000, 1000, 0, 0)])
@@ -255,7 +299,6 @@ def test_without_equity_nothing_is_wanted() -> None:
     portfolio.apply([Fill("p", 1, 0, 1, 10, 1000, 0, 0)])
     marks = np.full(1, 900)
     assert portfolio.equity(marks) < 0
-    assert position_weights(portfolio, marks).tolist() == [0.0]
     combined = Combined(np.array([1.0]), np.full(1, 2, np.uint8))
     row = propose(1, marks, combined, Sizing(np.full(1, 0.1), 1.0), portfolio, limits_for_equity(CASH), False)[0]
     assert (row["side"], row["quantity"]) == (Side.SELL, 10)

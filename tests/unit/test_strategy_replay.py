@@ -18,9 +18,9 @@ from core.news import SampleHeadlines, SentimentAggregator, score
 from core.patterns import build_library
 from core.portfolio import ClosedTrade, Fill, Portfolio, cash_quanta
 from core.strategy.agents import agent_inputs, all_votes
-from core.strategy.decide import combine, propose
+from core.strategy.decide import combine, propose, target_weights
 from core.strategy.pattern import forecast_from_distances
-from core.strategy.risk import position_sizing, position_weights, var_calculation
+from core.strategy.risk import position_sizing, var_calculation, within_value_at_risk
 from core.strategy.situation import DIMENSIONS, situation_vectors
 from kernels.dtw import z_normalise
 from kernels.dtw_batch import library_distances_batch, pack_patterns
@@ -61,12 +61,13 @@ def replay(folder: Path, first_step: int, steps: int) -> Replay:
             library.forward_return,
         )
         news = headlines.fetch(number)
-        tones = sentiment.update(number, news, [score(headline.text) for headline in news])
+        tones = sentiment.update(number, news, [score(headline.text) for headline in news], step.lap)
         bank.learn(closed)
         memory = bank.trajectory_lookup(*bank.vector_search(situations))
-        sizing = position_sizing(inputs, var_calculation(inputs, position_weights(portfolio, marks)))
         votes = all_votes(inputs, forecast, tones)
-        rows = propose(number, marks, combine(votes, verdict(memory)), sizing, portfolio, limits, step.last_of_lap)
+        combined, sizing = combine(votes, verdict(memory)), position_sizing(inputs)
+        sizing = within_value_at_risk(sizing, var_calculation(inputs, target_weights(combined, sizing)))
+        rows = propose(number, marks, combined, sizing, portfolio, limits, step.last_of_lap)
         bank.observe(number, situations, votes)
         opinions = judge(rows, number, inputs, marks, portfolio, limits, bank)
         refused = (check(rows, portfolio, marks, limits) > 0) | (tally(rows, {1: opinions, 2: opinions}, 4) > 0)

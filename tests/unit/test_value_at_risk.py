@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from core.commands.risk import METHODS, show_risk
+from core.commands.risk import FRESH, METHODS, SOBOL, show_risk
 from kernels.backtest import christoffersen, conditional_coverage, kupiec, traffic_light
 from kernels.risk import parametric_var_es
 from kernels.value_at_risk import (
@@ -26,6 +26,7 @@ from kernels.value_at_risk import (
     filtered_historical_var_es,
     moments,
 )
+from tests.market_recordings import panel
 
 
 def test_cornish_fisher_has_dowds_figure() -> None:
@@ -161,3 +162,20 @@ def test_command_shows_every_method_with_its_backtest(tmp_path: Path) -> None:
     assert sum(document["component_var"].values()) == pytest.approx(document["methods"][1]["var"], rel=1e-9)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Monte Carlo, fresh draws" in shown
+
+
+def test_command_takes_a_recording_whose_instruments_make_up_others(tmp_path: Path) -> None:
+    sheet = panel(steps=505, symbols=("AAA", "BBB"))
+    # the same as AAA under another name, and one that never moves
+    sheet.rows = [
+        row
+        for date, name, close in sheet.rows
+        for row in ([(date, name, close), (date, "COPY", close)] if name == "AAA" else [(date, name, close)])
+    ]
+    sheet.rows += [(date, "PEG", 1.0) for date in dict.fromkeys(date for date, _, _ in sheet.rows)]
+    sheet.rows.sort(key=lambda row: (row[0], row[1]))
+    console, path = Console(file=io.StringIO(), width=120), tmp_path / "risk.json"
+    show_risk(str(sheet.write(tmp_path / "panel.csv")), 0.95, 2, path, console)
+    found = {row["method"]: row["var"] for row in json.loads(path.read_text())["methods"]}
+    assert list(found) == list(METHODS)
+    assert found[SOBOL] == pytest.approx(found[FRESH], rel=0.2)
