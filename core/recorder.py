@@ -70,11 +70,13 @@ class Recorder:
         return [event for event in fresh if event not in known]
 
 
-async def run_recorder_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
-    """The body of process `recorder`: run until `stopping` is set."""
-    settings = session.settings()
+async def run_recorder_process(
+    session: Session, stopping: asyncio.Event, ready: Callable[[], None], mb_max: int | None = None
+) -> None:
+    """The body of process `recorder`: run until `stopping` is set. `mb_max` is the session's unless it is given."""
+    mb_max = session.settings().recording_mb_max if mb_max is None else mb_max
     recording = Recording(recording_file(session))
-    recorder = Recorder(recording, settings.recording_mb_max * 1_000_000)
+    recorder = Recorder(recording, mb_max * 1_000_000)
     client = SwarmClient(
         session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S, read_only=True
     )
@@ -87,7 +89,7 @@ async def run_recorder_process(session: Session, stopping: asyncio.Event, ready:
                     await stopping.wait()
             dropped = await asyncio.to_thread(recorder.write, client.snapshot())
             if dropped:
-                text = f"the recording reached {settings.recording_mb_max} MB: its oldest {dropped:,} cycles went"
+                text = f"the recording reached {mb_max} MB: its oldest {dropped:,} cycles went"
                 session.add_event(Severity.WARNING, "recorder", text)
     finally:
         await client.close()
