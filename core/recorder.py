@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.attach import SwarmClient
@@ -12,11 +12,14 @@ from core.recording import Recording
 from core.records import EventRow, OrderRow, Severity, SwarmSnapshot
 from core.session import Session
 from core.statistics import newer_than
+from core.swarm_news import OrderChanges
 
 WRITE_INTERVAL_S = 1.0
 PUSH_INTERVAL_S = 0.5
 CYCLES_KEPT = 8_192
 ORDERS_KNOWN = 1_000
+ORDERS_WAITING_MAX = 50_000
+"""Changed orders between two writes; what is beyond is not recorded, and an event says how many."""
 
 
 def recording_file(session: Session) -> Path:
@@ -34,11 +37,18 @@ class Recorder:
         self._last_event: EventRow | None = None
         self._orders: dict[str, OrderRow] = {}
 
-    def write(self, snapshot: SwarmSnapshot) -> int:
-        """Append what is new; returns how many old cycles had to go for it. Blocks for some ms."""
+    def write(self, snapshot: SwarmSnapshot, changed: Sequence[OrderRow] | None = None) -> int:
+        """Append what is new; returns how many old cycles had to go for it. Blocks for some ms.
+
+        `changed` are the orders that may have changed, in the order in which they did; without it, the snapshot's.
+        """
         cycles = newer_than(snapshot.cycles, self._last_cycle)
         events = self._new_events(snapshot.events)
-        orders = [order for order in reversed(snapshot.orders) if self._orders.get(order.client_order_id) != order]
+        orders = [
+            order
+            for order in (reversed(snapshot.orders) if changed is None else changed)
+            if self._orders.get(order.client_order_id) != order
+        ]
         if not cycles and not events and not orders and not snapshot.nodes:
             return 0
         self._recording.append(snapshot, cycles, events, orders)
@@ -77,8 +87,14 @@ async def run_recorder_process(
     mb_max = session.settings().recording_mb_max if mb_max is None else mb_max
     recording = Recording(recording_file(session))
     recorder = Recorder(recording, mb_max * 1_000_000)
+    changes = OrderChanges(ORDERS_WAITING_MAX)
     client = SwarmClient(
-        session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S, read_only=True
+        session,
+        owns_swarm=False,
+        keep_cycles=CYCLES_KEPT,
+        push_interval_s=PUSH_INTERVAL_S,
+        read_only=True,
+        order_changes=changes,
     )
     await client.connect()
     ready()
@@ -87,7 +103,11 @@ async def run_recorder_process(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
                     await stopping.wait()
-            dropped = await asyncio.to_thread(recorder.write, client.snapshot())
+            changed, lost = changes.take()
+            dropped = await asyncio.to_thread(recorder.write, client.snapshot(), changed)
+            if lost:
+                text = f"{lost:,} orders changed faster than they can be recorded: the recording lacks them"
+                session.add_event(Severity.WARNING, "recorder", text)
             if dropped:
                 text = f"the recording reached {mb_max} MB: its oldest {dropped:,} cycles went"
                 session.add_event(Severity.WARNING, "recorder", text)
