@@ -107,7 +107,7 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
 
 def _began_at(experiments: Sequence[dict[str, Any]], groups: dict[Toggles, tuple[CycleRecord, ...]]) -> Toggles | None:
     for values in reversed(experiments):
-        if len(values.get("cells", [])) == 2:
+        if len(values.get("cells", [])) == 2 and not values["failure"]:
             toggles = from_dict(values["cells"][0]["toggles"])
             if len(groups.get(toggles, ())) >= CYCLES_MIN:
                 return toggles

@@ -134,11 +134,11 @@ def _change(toggles: Toggles, keys: tuple[str, ...], found: Mapping[str, Any] | 
 
 
 def _experiment(evidence: Evidence, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The last finished comparison of just these toggles that began from the profile's settings."""
+    """The last comparison of just these toggles that began from the profile's settings and came to its end."""
     base = evidence.toggles.as_dict()
     for values in reversed(evidence.experiments):
         cells = values.get("cells", [])
-        if len(cells) != 2 or not values["contrasts"] or cells[0]["toggles"] != base:
+        if values["failure"] or len(cells) != 2 or not values["contrasts"] or cells[0]["toggles"] != base:
             continue
         if {FIELD_OF_KEY[key] for key in keys} == _changed(cells[0]["toggles"], cells[1]["toggles"]):
             return dict(values)

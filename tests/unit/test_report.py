@@ -189,6 +189,24 @@ def test_an_experiment_from_other_settings_is_not_taken(session):
     assert all(each.measured is None for each in make_report(evidence, {}).optimisations)
 
 
+def test_an_experiment_that_was_broken_off_is_no_measurement(session):
+    batching = replace(BASELINE, batching=True)
+    whole = experiment(BASELINE, batching, 2.0, {"untimed": (1.0, 2.0)})
+    broken = experiment(BASELINE, batching, 9.0, {"untimed": (1.0, 2.0)}) | {"failure": "stopped by hand"}
+    evidence = replace(read_evidence(session, BASELINE), experiments=(whole, broken))
+    assert {each.key: each for each in make_report(evidence, {}).optimisations}["b"].measured.ratio == 2.0
+    evidence = replace(evidence, experiments=(broken,))
+    assert all(each.measured is None for each in make_report(evidence, {}).optimisations)
+
+
+def test_a_recommendation_names_the_faults_that_it_was_measured_under(session):
+    captions = ["durability strict", "fault: node 2 sends 20 ms late"]
+    found = experiment(BASELINE, replace(BASELINE, batching=True), 2.0, {"untimed": (1.0, 2.0)}) | {"captions": captions}
+    evidence = replace(read_evidence(session, BASELINE), experiments=(found,))
+    said = {each.text: each for each in make_report(evidence, {}).recommendations}
+    assert said["Switch batching on (key b)."].evidence.endswith("384 cycles, fault: node 2 sends 20 ms late")
+
+
 def test_roi_is_share_times_speed_up_by_days(report):
     """Of a projection: its speed-up of the share that it acts on is what Amdahl's law was given."""
     parallel = next(each for each in report.optimisations if each.key == "p")
