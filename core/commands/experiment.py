@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from core.config import Settings
 from core.experiment_log import ExperimentState, state_of, to_dict, with_captions
 from core.experiment_run import run_experiment
 from core.factorial import Design, pair_design, toggle_design
-from core.interleaved import InterleavedExperiment, Plan
+from core.interleaved import REPLICATES_MIN, InterleavedExperiment, Plan
 from core.profile_export import machine
 from core.session import Session, SessionError, create_session
 from core.statistics import span_table, under
@@ -46,7 +47,11 @@ async def run_experiments(
     swarm gets its toggles back, and `json_file` the experiments that were finished by then. Raises SessionError when
     the swarm fails, ValueError for keys that are no toggles.
     """
-    plan = Plan() if replicates_max is None else Plan(replicates_max=replicates_max)
+    plan = (
+        Plan()
+        if replicates_max is None
+        else Plan(replicates_min=min(REPLICATES_MIN, replicates_max), replicates_max=replicates_max)
+    )
     supervisor = None
     own = session is None
     if session is None:
@@ -144,6 +149,9 @@ def lines_of(state: ExperimentState) -> list[str]:
     if state.result is None:
         return [f"{state.label}: {state.failure}"]
     lines = [_line(state, each) for each in state.result.contrasts]
+    if len(state.result.design.cells) > 2 and isfinite(state.projection.ratio):
+        together = " ".join(state.keys)
+        lines.append(f"  {together} changed together: at most {state.projection.ratio:.2f}× expected")
     if state.failure:
         lines.append(f"  ended early: {state.failure}")
     return lines
@@ -155,8 +163,11 @@ def _line(state: ExperimentState, each: Any) -> str:
     name = state.label if len(result.design.cells) == 2 else each.contrast.name
     times = " → ".join(f"{ms:.2f}" for ms in result.cell_ms) + " ms" if len(result.cell_ms) == 2 else ""
     took_s = (state.ended_ns - state.started_ns) / 1e9
+    # Of a factorial design the projection is of all toggles at once, which no contrast is.
+    is_pair = len(result.design.cells) == 2 and isfinite(state.projection.ratio)
+    expected = f"at most {state.projection.ratio:.2f}× expected; " if is_pair else ""
     return (
         f"{name}: {each.verdict}, {ratio.ratio:.3f}× ({ratio.low:.3f}–{ratio.high:.3f})  {times}  "
-        f"at most {state.projection.ratio:.2f}× expected; {result.cycles} cycles, {result.replicates} replicates, "
+        f"{expected}{result.cycles} cycles, {result.replicates} replicates, "
         f"{took_s:.0f} s"
     )

@@ -103,3 +103,22 @@ def test_what_was_finished_before_a_failure_is_written(tmp_path: Path, monkeypat
     (found,) = json.loads(out.read_text())["experiments"]
     assert found["keys"] == ["b"]
     assert found["replicates"] == 12
+
+
+def said_of(keys: str, replicates_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    attach(monkeypatch, Swarm())
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    asyncio.run(run_experiments(load_settings(), Session(tmp_path), [keys], replicates_max, None, console))
+    return [line for line in said.getvalue().splitlines() if line.strip()]
+
+
+def test_the_limit_of_toggles_together_stands_beside_no_single_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = said_of("bp", 6, tmp_path, monkeypatch)
+    assert [line.split(":")[0] for line in lines[1:]] == ["b", "p", "b×p", "  b p changed together"]
+    assert ["expected" in line for line in lines[1:]] == [False, False, False, True]
+    (single,) = said_of("b", 6, tmp_path, monkeypatch)[1:]
+    assert "× expected; " in single
+    assert "6 replicates" in single, "as few as there can be"
