@@ -31,7 +31,7 @@ from core.report.reference import known_flaws, reference_profile
 from core.report.report import make_report, to_dict
 from core.session import Session, SessionError
 from core.spans import NAMES, ROOT
-from core.toggles import BASELINE, OPTIMISED, Toggles
+from core.toggles import BASELINE, OPTIMISED, Consensus, Serialization, Toggles, pressed
 from tests.recorded_session import recorded_session
 from tests.tui.recorded import load
 
@@ -211,6 +211,43 @@ def test_roi_is_share_times_speed_up_by_days(report):
     """Of a projection: its speed-up of the share that it acts on is what Amdahl's law was given."""
     parallel = next(each for each in report.optimisations if each.key == "p")
     assert parallel.roi == pytest.approx(parallel.share * 100 * 8 / 2.5, rel=1e-6)
+
+
+def test_what_gains_more_than_its_share_has_no_roi_and_is_not_called_limitless(session):
+    evidence = replace(
+        read_evidence(session, BASELINE),
+        experiments=(experiment(BASELINE, replace(BASELINE, parallel_orders=True), 50.0, {"untimed": (1.0, 0.02)}),),
+    )
+    report = make_report(evidence, {"z": 1.0})
+    (table,) = (block for block in _section(report, "Return on work: cost and benefit") if isinstance(block, Table))
+    roi = {row[0]: row[-1] for row in table.rows}
+    assert roi["parallel orders"] == "gains more than its share"
+    assert roi["async confirmation"] == "no limit"
+
+
+def test_an_optimisation_that_costs_time_ranks_before_one_without_an_estimate(session):
+    evidence = replace(
+        read_evidence(session, BASELINE),
+        experiments=(experiment(BASELINE, replace(BASELINE, serialization=OPTIMISED.serialization), 0.5, {}),),
+    )
+    report = make_report(evidence, {"z": 1.0})
+    (table,) = (block for block in _section(report, "Return on work: cost and benefit") if isinstance(block, Table))
+    ranked = {row[0]: (place, row[6]) for place, row in enumerate(table.rows)}
+    assert ranked["zero rtt"][1] == "0.00", "0-RTT saves nothing in a cycle"
+    assert float(ranked["serialization"][1]) < 0.0
+    assert ranked["zero rtt"][0] < ranked["serialization"][0] < ranked["optimistic execution"][0]
+    assert ranked["optimistic execution"][1] == ""
+
+
+@pytest.mark.parametrize("change", [{"consensus": Consensus.RAFT}, {"serialization": Serialization.MSGPACK_COLUMNS}])
+def test_all_together_is_measured_by_key_9_from_any_profile(session, change):
+    evidence = read_evidence(session, BASELINE)
+    base = replace(BASELINE, **change)
+    for first, second, measured in ((base, pressed(base, "9"), True), (base, replace(base, batching=True), False)):
+        evidence = replace(evidence, toggles=base, experiments=(experiment(first, second, 5.0, {"untimed": (1.0, 0.2)}),))
+        together = make_report(evidence, {}).optimisations[-1]
+        assert together.name == "all together"
+        assert (together.measured is not None) == measured
 
 
 def test_each_recommendation_says_its_rule(report):
