@@ -46,6 +46,8 @@ class Evidence:
     cycles_recorded: int
     experiments: tuple[dict[str, Any], ...]
     """As `core.experiment_log.to_dict` writes them, oldest first."""
+    experiments_damaged: int = 0
+    """Lines of their file that a full disk or a killed process cut short."""
 
 
 def warmed_up(cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
@@ -78,7 +80,7 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         recording.close()
     groups = {setting: tuple(found) for setting, found in by_toggles(warmed_up(end.cycles)).items()}
     groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-    experiments = _experiments(session)
+    experiments, damaged = _experiments(session)
     chosen = toggles if toggles is not None else _began_at(experiments, groups) or next(iter(groups), end.toggles)
     cycles = groups.get(chosen, ())
     if len(cycles) < CYCLES_MIN:
@@ -102,6 +104,7 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         cycles_read=len(end.cycles),
         cycles_recorded=recorded,
         experiments=experiments,
+        experiments_damaged=damaged,
     )
 
 
@@ -114,12 +117,16 @@ def _began_at(experiments: Sequence[dict[str, Any]], groups: dict[Toggles, tuple
     return None
 
 
-def _experiments(session: Session) -> tuple[dict[str, Any], ...]:
+def _experiments(session: Session) -> tuple[tuple[dict[str, Any], ...], int]:
+    """Those that can be read, oldest first, and how many lines cannot."""
     try:
-        text = session.experiments_file.read_text()
+        lines = session.experiments_file.read_bytes().splitlines()
     except FileNotFoundError:
-        return ()
-    try:
-        return tuple(json.loads(line) for line in text.splitlines() if line.strip())
-    except ValueError as error:
-        raise SessionError(f"{session.experiments_file} is damaged: {error}") from None
+        return (), 0
+    found, damaged = [], 0
+    for line in filter(bytes.strip, lines):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            damaged += 1
+    return tuple(found), damaged

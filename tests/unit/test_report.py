@@ -28,9 +28,10 @@ from core.report.plots import draw
 from core.report.profile import STEPS, Verdict, make_profile, verdict_of
 from core.report.recommendations import gpu_verdict
 from core.report.reference import known_flaws, reference_profile
-from core.report.report import make_report, to_dict
+from core.report.report import make_report, to_dict, under_what
 from core.session import Session, SessionError
 from core.spans import NAMES, ROOT
+from core.swarm_place import LocalPlace
 from core.toggles import BASELINE, OPTIMISED, Consensus, Serialization, Toggles, pressed
 from tests.recorded_session import recorded_session
 from tests.tui.recorded import load
@@ -187,6 +188,20 @@ def test_an_experiment_from_other_settings_is_not_taken(session):
         experiments=(experiment(OPTIMISED, replace(OPTIMISED, batching=False), 0.5, {"untimed": (1.0, 2.0)}),),
     )
     assert all(each.measured is None for each in make_report(evidence, {}).optimisations)
+
+
+def test_a_line_that_was_cut_short_costs_that_experiment_alone(tmp_path):
+    batching, multiplexed = replace(BASELINE, batching=True), replace(BASELINE, stream_multiplexing=True)
+    session = recorded_session(tmp_path / "cut", experiments=[experiment(BASELINE, batching, 2.0, {})])
+    with session.experiments_file.open("a") as file:
+        file.write('{"label": "m", "ke')
+    place = LocalPlace(session, read_only=True)
+    place.keep_experiment(experiment(BASELINE, multiplexed, 1.5, {"untimed": (1.0, 0.5)}))
+    evidence = read_evidence(session, BASELINE)
+    assert [each["contrasts"][0]["ratio"] for each in evidence.experiments] == [2.0, 1.5]
+    assert evidence.experiments_damaged == 1
+    assert under_what(evidence)["experiments"] == "1 cut short in experiments.jsonl and left out"
+    assert "experiments" not in under_what(replace(evidence, experiments_damaged=0))
 
 
 def test_an_experiment_that_was_broken_off_is_no_measurement(session):
