@@ -95,8 +95,9 @@ class SpanResult:
     """One span in the comparison of two settings: inclusive ms a cycle, and the ratio where both ran it.
 
     Times are geometric means over the replicates of their blocks' medians, so that first / second is the ratio; where
-    there is none, and of own times, medians over the replicates. Own times are exclusive. `whole` is the span's own time with that of all nested in it: its part of the cycle's
-    critical path, which inclusive time is not where calls overlap.
+    there is none, and of own times, medians over the replicates. Own times are exclusive. `whole` is the span's own
+    time with that of all nested in it: its part of the cycle's critical path, which inclusive time is not where calls
+    overlap.
     """
 
     name: str

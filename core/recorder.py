@@ -17,7 +17,8 @@ from core.swarm_news import OrderChanges
 WRITE_INTERVAL_S = 1.0
 PUSH_INTERVAL_S = 0.5
 CYCLES_KEPT = 8_192
-ORDERS_KNOWN = 1_000
+ORDERS_KNOWN = 2_000
+"""More than a gateway tells of anew."""
 ORDERS_WAITING_MAX = 50_000
 """Changed orders between two writes; what is beyond is not recorded, and an event says how many."""
 
@@ -99,10 +100,12 @@ async def run_recorder_process(
     await client.connect()
     ready()
     try:
-        while not stopping.is_set():
+        is_last = False
+        while not is_last:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
                     await stopping.wait()
+            is_last = stopping.is_set()  # and not later: what came during a write is written, too
             changed, lost = changes.take()
             dropped = await asyncio.to_thread(recorder.write, client.snapshot(), changed)
             if lost:

@@ -35,9 +35,9 @@ _CHUNK = 25
 class SpanChange:
     """One span's own time, ms a cycle, with an interval that is one of the simultaneous 95 % intervals.
 
-    Where it ran in most cycles of both sides the times are medians, and `ratio` is after / before with `low` and `high`:
-    above 1 is slower. Else, as a ratio to nothing says nothing, the times are means and `difference_ms` is after -
-    before; all of it is None where the span ran in no cycle of either side.
+    Where it ran in most cycles of both sides the times are medians, and `ratio` is after / before with `low` and
+    `high`: above 1 is slower. Else, as a ratio to nothing says nothing, the times are means and `difference_ms` is
+    after - before; all of it is None where the span ran in no cycle of either side.
     """
 
     name: str
@@ -88,7 +88,7 @@ def compare(
     middle = np.array([np.median(before_ms, axis=0), np.median(after_ms, axis=0)])
     mean = np.array([before_ms.mean(axis=0), after_ms.mean(axis=0)])
     # A median that is 0 in some resample has no logarithm: that span ran in too few cycles for a ratio.
-    has_ratio = (middle > 0).all(axis=0) & (before_medians > 0).all(axis=0) & (after_medians > 0).all(axis=0)
+    has_ratio = np.vstack([middle, before_medians, after_medians]).min(axis=0) > 0.0
     estimate = mean[1] - mean[0]
     drawn = after_means - before_means
     estimate[has_ratio] = np.log(middle[1, has_ratio] / middle[0, has_ratio])

@@ -161,7 +161,7 @@ def _not_comparable(result: dict[str, Any]) -> str:
     numpy = result["numpy_kernel_cycles"]
     if not numpy:
         return ""
-    return f"{numpy} of {result['cycles']} cycles ran on numpy while kernels were compiled: tradetui doctor --warm there"
+    return f"{numpy} of {result['cycles']} cycles ran on numpy, kernels were not compiled: tradetui doctor --warm there"
 
 
 def describe(spec: SweepSpec, run: Run) -> str:

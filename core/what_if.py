@@ -74,8 +74,8 @@ def remaining(
     """What the projection leaves of each span's own time, in the unit of `own`, and what it takes for granted.
 
     Batching divides coordination by `batch_max` and parallel orders divide placement by `orders_in_flight`; the other
-    toggles are credited with all the time of their spans. Keys that go to a slower value when pressed, as those that are
-    on already do, save nothing.
+    toggles are credited with all the time of their spans. Keys that go to a slower value when pressed, as those that
+    are on already do, save nothing.
     """
     factor = {"b": (float(batch_max), f"÷{batch_max}"), "p": (float(orders_in_flight), f"÷{orders_in_flight}")}
     left = dict(own)

@@ -121,8 +121,8 @@ def table_of(found: Regression, before: ProfileSeries, after: ProfileSeries) -> 
     """Every span; slowdowns stand out."""
     title = f"{before.name} → {after.name}, {found.before_cycles} and {found.after_cycles} cycles"
     note = (
-        f"{before.toggles.label()}; medians of own time a cycle; ratio: after ÷ before; where a span did not run in most"
-        " cycles: means, and their difference; intervals hold for all at once"
+        f"{before.toggles.label()}; medians of own time a cycle; ratio: after ÷ before; where a span did not run in"
+        " most cycles: means, and their difference; intervals hold for all at once"
     )
     table = Table(title=title, caption=note, show_edge=False, pad_edge=False)
     table.add_column("span", no_wrap=True)

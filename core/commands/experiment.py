@@ -65,7 +65,8 @@ async def run_experiments(
         if not own:  # a monitor that was in control sees who has it now
             console.print(await client.take_control(), style="dim", highlight=False)
         for keys in experiments:
-            states.append(await _one(client, settings, keys, plan, console))
+            state = await _one(client, settings, keys, plan, console)
+            states.append(state)
     finally:
         if json_file is not None and states:
             _write(json_file, settings, states)

@@ -73,6 +73,8 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
     try:
         _, last_ns = recording.span_ns()
         end = recording.snapshot(last_ns, CYCLES_READ, 0, 0)
+        if end.cycles:  # as it was then: after it the recorder sees the nodes leave
+            end = recording.snapshot(recording.end_of_cycle_ns(end.cycles[-1].cycle), CYCLES_READ, 0, 0)
         recorded = recording.cycle_count()
         since_ns = end.cycles[0].started_ns if end.cycles else last_ns
         times, captions = zip(*recording.captions(since_ns), strict=True)

@@ -135,7 +135,8 @@ def _change(toggles: Toggles, keys: tuple[str, ...], found: Mapping[str, Any] | 
 
 
 def _experiment(evidence: Evidence, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The last comparison of just this toggle, or of all together as key 9 sets them, that began from the profile's settings and came to its end."""
+    """The last comparison of just this toggle, or of all together as key 9 sets them, that began from the profile's
+    settings and came to its end."""
     base = evidence.toggles.as_dict()
     # Key 9 sets what is on in another way, too: Raft becomes auto.
     together = pressed(evidence.toggles, "9").as_dict()

@@ -134,6 +134,22 @@ def test_captions_are_of_the_whole_time_of_the_cycles(tmp_path):
     assert "fault: node 3 drops" not in series[BASELINE].captions
 
 
+def test_the_end_is_that_of_the_last_cycle_not_of_the_stop_after_it(tmp_path):
+    sitting, _, _ = load()
+    session = recorded_session(tmp_path / "stopped")
+    recording = Recording(recording_file(session))
+    last = sitting.cycles[-1]
+    after_ns = last.started_ns + round(last.wall_ms * 1e6) + 2_000_000_000
+    gone = tuple(replace(node, reachable=False) for node in sitting.nodes)
+    for taken_ns, state in ((last.started_ns, sitting), (after_ns, replace(sitting, nodes=gone, leader=None))):
+        recording.append(replace(state, taken_ns=taken_ns), (), (), ())
+    recording.close()
+    evidence = read_evidence(session, OPTIMISED)
+    assert evidence.end.leader == sitting.leader
+    assert evidence.end.leader is not None
+    assert len(evidence.end.cycles) == len(sitting.cycles)
+
+
 def test_what_an_experiment_was_measured_under_stands_beside_it(report):
     table = next(block for block in _section(report, "Projected and measured") if isinstance(block, Table))
     under = {row[0]: row[table.columns.index("captions")] for row in table.rows}
@@ -216,7 +232,9 @@ def test_an_experiment_that_was_broken_off_is_no_measurement(session):
 
 def test_a_recommendation_names_the_faults_that_it_was_measured_under(session):
     captions = ["durability strict", "fault: node 2 sends 20 ms late"]
-    found = experiment(BASELINE, replace(BASELINE, batching=True), 2.0, {"untimed": (1.0, 2.0)}) | {"captions": captions}
+    found = experiment(BASELINE, replace(BASELINE, batching=True), 2.0, {"untimed": (1.0, 2.0)}) | {
+        "captions": captions
+    }
     evidence = replace(read_evidence(session, BASELINE), experiments=(found,))
     said = {each.text: each for each in make_report(evidence, {}).recommendations}
     assert said["Switch batching on (key b)."].evidence.endswith("384 cycles, fault: node 2 sends 20 ms late")
@@ -259,7 +277,9 @@ def test_all_together_is_measured_by_key_9_from_any_profile(session, change):
     evidence = read_evidence(session, BASELINE)
     base = replace(BASELINE, **change)
     for first, second, measured in ((base, pressed(base, "9"), True), (base, replace(base, batching=True), False)):
-        evidence = replace(evidence, toggles=base, experiments=(experiment(first, second, 5.0, {"untimed": (1.0, 0.2)}),))
+        evidence = replace(
+            evidence, toggles=base, experiments=(experiment(first, second, 5.0, {"untimed": (1.0, 0.2)}),)
+        )
         together = make_report(evidence, {}).optimisations[-1]
         assert together.name == "all together"
         assert (together.measured is not None) == measured

@@ -80,7 +80,10 @@ class Invented:
     """Stands in for machines: a run's time follows from its cell; some fail, some are lost."""
 
     def __init__(
-        self, failing: Set[tuple[int, ...]] = frozenset(), stop_after: int = 10**9, numpy: Set[tuple[int, ...]] = frozenset()
+        self,
+        failing: Set[tuple[int, ...]] = frozenset(),
+        stop_after: int = 10**9,
+        numpy: Set[tuple[int, ...]] = frozenset(),
     ) -> None:
         self.failing, self.stop_after, self.numpy = failing, stop_after, numpy
         self.ran: list[tuple[tuple[int, ...], int]] = []
