@@ -31,7 +31,7 @@ from core.profile_export import write_export
 from core.profile_pair import PairDiff, difference, take_pair, write_pair
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
 from core.session import GATEWAY_ID, Session, SessionError
-from core.swarm_news import CYCLES_KEPT, SwarmNews
+from core.swarm_news import CYCLES_KEPT, OrderChanges, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
 from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application, unpack
@@ -77,9 +77,11 @@ class SwarmClient:
         keep_cycles: int = CYCLES_KEPT,
         push_interval_s: float = PUSH_INTERVAL_S,
         read_only: bool = False,
+        order_changes: OrderChanges | None = None,
     ) -> None:
         """`owns_swarm`: this command started the swarm, so leaving asks whether it goes on. Nodes push news each
         `push_interval_s`. `read_only` refuses whatever would change the swarm; with an observer's key the nodes do.
+        `order_changes` gets every order that is heard of, also those that a snapshot has no room for.
         """
         self._place: SwarmPlace = (
             session if isinstance(session, RemotePlace) else LocalPlace(session, read_only=read_only)
@@ -89,7 +91,7 @@ class SwarmClient:
         self.owns_swarm = owns_swarm and self.session is not None
         self.may_stop = self.session is not None and not self.read_only
         self._push_interval_s = push_interval_s
-        self._news = SwarmNews(keep_cycles)
+        self._news = SwarmNews(keep_cycles, order_changes=order_changes)
         self._news.session, self._news.settings = self._place.name, self._place.settings
         self._questions = Questions()
         self._dialled: set[int] = set()

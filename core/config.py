@@ -1,7 +1,7 @@
 """The settings of a swarm: a TOML file, the environment (`TRADETUI_…`) and flags, typed, a bad value named and refused.
 
 Precedence: flags, then environment, then the file, then these defaults. A session keeps the values it resolved to in
-its own `session.toml`, so that every process of a swarm reads the same ones.
+its own `session.toml`, so that every process of a swarm, and whoever looks at it later, reads the same ones.
 """
 
 from __future__ import annotations
@@ -261,6 +261,22 @@ def load_settings(config_file: Path | None = None, **flags: Any) -> Settings:
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
     return Settings.model_construct(**resolved.model_dump())
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings that a session resolved to, as `write_settings` left them; the environment of today has no say.
+
+    Raises ConfigError naming every bad setting with its value, or the file that cannot be read.
+    """
+    if not path.is_file():
+        raise ConfigError(f"settings file {path} does not exist")
+    try:
+        # Values that are given come before the environment's, so all are given.
+        return Settings(**(Settings.model_construct().model_dump() | tomllib.loads(path.read_text())))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"settings file {path} is no TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
 
 
 def explain(error: ValidationError) -> str:

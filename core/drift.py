@@ -51,8 +51,10 @@ class Look:
 class DriftTracker:
     """Follows the cycles of a swarm. A change of toggles or leader starts it again: that is no drift."""
 
-    def __init__(self, window_cycles: int = WINDOW_CYCLES, seed: int = 0) -> None:
+    def __init__(self, window_cycles: int = WINDOW_CYCLES, seed: int = 0, since_ns: int = 0) -> None:
+        """Cycles that began before `since_ns`, Unix time, are passed over."""
         self._window_cycles = window_cycles
+        self._since_ns = since_ns
         self._seed = seed
         self._last_cycle = 0
         self._place: tuple[Toggles, int] | None = None
@@ -73,6 +75,8 @@ class DriftTracker:
         return self.look
 
     def _take(self, record: CycleRecord) -> None:
+        if record.started_ns < self._since_ns:
+            return
         if record.numpy_kernels:
             # Before the kernels are compiled a cycle is another machine's, as it were: their end is no drift.
             return

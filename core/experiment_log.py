@@ -84,7 +84,10 @@ def state_of(
 
 
 def to_dict(state: ExperimentState) -> dict[str, Any]:
-    """JSON-ready; times in ms, ratios first / second: above 1 the second is faster."""
+    """JSON-ready; times in ms, ratios first / second: above 1 the second is faster.
+
+    `…_ms_p50` are medians of blocks, averaged over the replicates as `core.interleaved.SpanResult` says.
+    """
     result = state.result
     values: dict[str, Any] = {
         "label": state.label,

@@ -92,10 +92,12 @@ class ContrastResult:
 
 @dataclass(frozen=True, slots=True)
 class SpanResult:
-    """One span in the comparison of two settings: median inclusive ms a cycle, and the ratio where both ran it.
+    """One span in the comparison of two settings: inclusive ms a cycle, and the ratio where both ran it.
 
-    Own times are exclusive. `whole` is the span's own time with that of all nested in it: its part of the cycle's
-    critical path, which inclusive time is not where calls overlap.
+    Times are geometric means over the replicates of their blocks' medians, so that first / second is the ratio; where
+    there is none, and of own times, medians over the replicates. Own times are exclusive. `whole` is the span's own
+    time with that of all nested in it: its part of the cycle's critical path, which inclusive time is not where calls
+    overlap.
     """
 
     name: str
@@ -111,7 +113,8 @@ class SpanResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is known so far, or at the end. `cell_ms` is the median cycle time under each setting of the design."""
+    """What is known so far, or at the end. `cell_ms` is the cycle time under each setting of the design: the geometric
+    mean over the replicates of the blocks' medians, which the ratios are quotients of."""
 
     design: Design
     contrasts: tuple[ContrastResult, ...]
@@ -290,7 +293,7 @@ class InterleavedExperiment:
             self.design,
             self._contrasts,
             self._spans(table[:, :, 1:]) if len(self.design.cells) == 2 else (),
-            tuple(np.exp(np.median(table[:, :, 0], axis=0)).tolist()),
+            tuple(np.exp(table[:, :, 0].mean(axis=0)).tolist()),
             self.replicates,
             self.replicates * len(self._visits) * self.plan.block_cycles,
         )
@@ -304,7 +307,8 @@ class InterleavedExperiment:
         measured = np.asarray(np.isfinite(table).all(axis=(0, 1)))
         found = iter(paired_ratios(table[:, 0, measured] - table[:, 1, measured], self._seed))
         ratios = [next(found) if each else None for each in measured]
-        first, second = np.exp(np.median(table, axis=0)).tolist()
+        # the estimator of the ratio, so that the two times divide to it; a time of 0 in some replicate has no logarithm
+        first, second = np.exp(np.where(measured, table.mean(axis=0), np.median(table, axis=0))).tolist()
         first_own, second_own = np.median(np.array(self._own_ms), axis=0).tolist()
         names = (*NAMES, "untimed")
         # untimed has nothing nested in it

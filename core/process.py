@@ -1,4 +1,4 @@
-"""The body of every process of a swarm: `python -m core.process NAME SESSION`.
+"""The body of every process of a swarm: `python -m core.process NAME SESSION [MEGABYTES]`.
 
 A supervised process ends when its standard input closes, so nothing outlives the supervisor however that ended.
 """
@@ -21,22 +21,26 @@ from core.supervisor import stop_when_closed
 Ready = Callable[[], None]
 
 
-def run_process(name: str, session: Session, *, owned: bool, listen: str | None = None) -> None:
-    """Run `venue`, `gateway` or `node-K` until SIGTERM (or SIGINT, or, when owned, until standard input closes).
+def run_process(
+    name: str, session: Session, *, owned: bool, listen: str | None = None, recording_mb_max: int | None = None
+) -> None:
+    """Run `venue`, `gateway`, `recorder` or `node-K` until SIGTERM (or SIGINT, or, when owned, until standard input
+    closes).
 
-    `listen` is what the user asked for; see `core.transport.listen_address`, which raises SessionError.
+    `listen` is what the user asked for; see `core.transport.listen_address`, which raises SessionError. A recorder
+    keeps to `recording_mb_max` where it is given, else to the session's.
     """
-    uvloop.run(_run(name, session, owned, listen))
+    uvloop.run(_run(name, session, owned, listen, recording_mb_max))
 
 
-async def _run(name: str, session: Session, owned: bool, listen: str | None) -> None:
+async def _run(name: str, session: Session, owned: bool, listen: str | None, recording_mb_max: int | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     if owned:
         stop_when_closed(loop, stopping.set)
-    await _body(name, listen, owned)(session, stopping, _ready)
+    await _body(name, listen, owned, recording_mb_max)(session, stopping, _ready)
 
 
 def _ready() -> None:
@@ -44,7 +48,9 @@ def _ready() -> None:
     print("ready", flush=True)
 
 
-def _body(name: str, listen: str | None, owned: bool) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
+def _body(
+    name: str, listen: str | None, owned: bool, recording_mb_max: int | None
+) -> Callable[[Session, asyncio.Event, Ready], Awaitable[None]]:
     if name == "venue":
         from core.venue_process import run_venue_process
 
@@ -56,7 +62,7 @@ def _body(name: str, listen: str | None, owned: bool) -> Callable[[Session, asyn
     if name == "recorder":
         from core.recorder import run_recorder_process
 
-        return run_recorder_process
+        return functools.partial(run_recorder_process, mb_max=recording_mb_max)
     from core.node import run_node_process
 
     node = int(name.removeprefix("node-"))
@@ -68,4 +74,9 @@ def _body(name: str, listen: str | None, owned: bool) -> Callable[[Session, asyn
 
 
 if __name__ == "__main__":
-    run_process(sys.argv[1], Session(Path(sys.argv[2])), owned=True)
+    run_process(
+        sys.argv[1],
+        Session(Path(sys.argv[2])),
+        owned=True,
+        recording_mb_max=int(sys.argv[3]) if len(sys.argv) > 3 else None,
+    )

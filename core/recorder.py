@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.attach import SwarmClient
@@ -12,11 +12,15 @@ from core.recording import Recording
 from core.records import EventRow, OrderRow, Severity, SwarmSnapshot
 from core.session import Session
 from core.statistics import newer_than
+from core.swarm_news import OrderChanges
 
 WRITE_INTERVAL_S = 1.0
 PUSH_INTERVAL_S = 0.5
 CYCLES_KEPT = 8_192
-ORDERS_KNOWN = 1_000
+ORDERS_KNOWN = 2_000
+"""More than a gateway tells of anew."""
+ORDERS_WAITING_MAX = 50_000
+"""Changed orders between two writes; what is beyond is not recorded, and an event says how many."""
 
 
 def recording_file(session: Session) -> Path:
@@ -34,11 +38,18 @@ class Recorder:
         self._last_event: EventRow | None = None
         self._orders: dict[str, OrderRow] = {}
 
-    def write(self, snapshot: SwarmSnapshot) -> int:
-        """Append what is new; returns how many old cycles had to go for it. Blocks for some ms."""
+    def write(self, snapshot: SwarmSnapshot, changed: Sequence[OrderRow] | None = None) -> int:
+        """Append what is new; returns how many old cycles had to go for it. Blocks for some ms.
+
+        `changed` are the orders that may have changed, in the order in which they did; without it, the snapshot's.
+        """
         cycles = newer_than(snapshot.cycles, self._last_cycle)
         events = self._new_events(snapshot.events)
-        orders = [order for order in reversed(snapshot.orders) if self._orders.get(order.client_order_id) != order]
+        orders = [
+            order
+            for order in (reversed(snapshot.orders) if changed is None else changed)
+            if self._orders.get(order.client_order_id) != order
+        ]
         if not cycles and not events and not orders and not snapshot.nodes:
             return 0
         self._recording.append(snapshot, cycles, events, orders)
@@ -70,24 +81,38 @@ class Recorder:
         return [event for event in fresh if event not in known]
 
 
-async def run_recorder_process(session: Session, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
-    """The body of process `recorder`: run until `stopping` is set."""
-    settings = session.settings()
+async def run_recorder_process(
+    session: Session, stopping: asyncio.Event, ready: Callable[[], None], mb_max: int | None = None
+) -> None:
+    """The body of process `recorder`: run until `stopping` is set. `mb_max` is the session's unless it is given."""
+    mb_max = session.settings().recording_mb_max if mb_max is None else mb_max
     recording = Recording(recording_file(session))
-    recorder = Recorder(recording, settings.recording_mb_max * 1_000_000)
+    recorder = Recorder(recording, mb_max * 1_000_000)
+    changes = OrderChanges(ORDERS_WAITING_MAX)
     client = SwarmClient(
-        session, owns_swarm=False, keep_cycles=CYCLES_KEPT, push_interval_s=PUSH_INTERVAL_S, read_only=True
+        session,
+        owns_swarm=False,
+        keep_cycles=CYCLES_KEPT,
+        push_interval_s=PUSH_INTERVAL_S,
+        read_only=True,
+        order_changes=changes,
     )
     await client.connect()
     ready()
     try:
-        while not stopping.is_set():
+        is_last = False
+        while not is_last:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
                     await stopping.wait()
-            dropped = await asyncio.to_thread(recorder.write, client.snapshot())
+            is_last = stopping.is_set()  # and not later: what came during a write is written, too
+            changed, lost = changes.take()
+            dropped = await asyncio.to_thread(recorder.write, client.snapshot(), changed)
+            if lost:
+                text = f"{lost:,} orders changed faster than they can be recorded: the recording lacks them"
+                session.add_event(Severity.WARNING, "recorder", text)
             if dropped:
-                text = f"the recording reached {settings.recording_mb_max} MB: its oldest {dropped:,} cycles went"
+                text = f"the recording reached {mb_max} MB: its oldest {dropped:,} cycles went"
                 session.add_event(Severity.WARNING, "recorder", text)
     finally:
         await client.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from core.config import Settings, load_settings, write_settings
+from core.config import Settings, read_settings, write_settings
 from core.faults import Fault
 from core.profile_export import machine
 from core.records import EventRow, Severity
@@ -123,7 +123,7 @@ class Session:
         return path
 
     def settings(self) -> Settings:
-        return load_settings(self.settings_file)
+        return read_settings(self.settings_file)
 
     def roster(self) -> Roster:
         return Roster.load(self.roster_file)

@@ -218,20 +218,22 @@ class Supervisor:
         return f": {lines[-1][:200]}" if lines else ""
 
     async def _stop_children(self) -> None:
-        """Nodes first; then the gateway, which waits for the orders on the wire; the venue last, to answer them.
+        """Nodes first; then the gateway, which waits for the orders on the wire; then the recorder, which has heard
+        what became of them; the venue last, to answer them.
 
-        Gateway and venue are kept alive until their turn comes.
+        All are kept alive until their turn comes.
         """
         self._say("stopping")
         by_name = {child.name: child for child in self._children}
-        await self._stop_stage([child for child in self._children if child.name not in ("gateway", "venue")])
+        await self._stop_stage([child for child in self._children if child.name.startswith("node")])
         gateway = by_name["gateway"]
         if self._ready and gateway.state in ("restarting", "starting"):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GATEWAY_BACK_S):
                     await gateway.ready.wait()
         await self._stop_stage([gateway], self._settings.gateway_drain_s)
-        await self._stop_stage([by_name[name] for name in ("venue",) if name in by_name])
+        for name in ("recorder", "venue"):
+            await self._stop_stage([by_name[name]] if name in by_name else [])
         take_leave_away(self._session)
         self._session.add_event(Severity.INFO, "supervisor", "stopped")
         self._say("stopped")

@@ -29,11 +29,42 @@ STALE_AFTER_S = 1.5
 """A node that pushed nothing for this long is shown as unreachable."""
 
 
+class OrderChanges:
+    """The orders that changed since they were last taken, each as it was last; so many at most."""
+
+    def __init__(self, kept_max: int) -> None:
+        self._kept_max = kept_max
+        self._orders: OrderedDict[str, OrderRow] = OrderedDict()
+        self._dropped = 0
+
+    def add(self, order: OrderRow) -> None:
+        """Takes the place of what was kept of the same order; with too many the oldest goes, and is counted."""
+        self._orders[order.client_order_id] = order
+        self._orders.move_to_end(order.client_order_id)
+        if len(self._orders) > self._kept_max:
+            self._orders.popitem(last=False)
+            self._dropped += 1
+
+    def take(self) -> tuple[list[OrderRow], int]:
+        """Those kept, the one that changed first in front, and how many had to go; from here on it is empty."""
+        taken = list(self._orders.values()), self._dropped
+        self._orders.clear()
+        self._dropped = 0
+        return taken
+
+
 class SwarmNews:
     """Takes what is pushed; gives snapshots."""
 
-    def __init__(self, keep_cycles: int = CYCLES_KEPT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keep_cycles: int = CYCLES_KEPT,
+        clock: Callable[[], float] = time.monotonic,
+        order_changes: OrderChanges | None = None,
+    ) -> None:
+        """A snapshot has the latest orders only; `order_changes` gets every one."""
         self._clock = clock
+        self._order_changes = order_changes
         self._nodes: dict[int, NodeReport] = {}
         self._heard: dict[int, float] = {}
         self._heard_ns = 0
@@ -82,6 +113,8 @@ class SwarmNews:
         for order in gateway.orders:
             self._orders[order.client_order_id] = order
             self._orders.move_to_end(order.client_order_id)
+            if self._order_changes is not None:
+                self._order_changes.add(order)
         while len(self._orders) > ORDERS_KEPT:
             self._orders.popitem(last=False)
 

@@ -235,5 +235,9 @@ def _text(entry: RosterEntry) -> str:
 
 
 def _append(path: Path, values: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(values) + "\n")
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a full disk or a killed process cut the last line short
+                file.write(b"\n")
+        file.write(json.dumps(values).encode() + b"\n")

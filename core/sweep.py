@@ -1,7 +1,7 @@
 """A sweep: runs what its file does not hold yet, one after another here or on a Dask cluster, and keeps it all there.
 
-The file is DuckDB: `runs` has a row a run with a column a factor, `effects` what came of them. Runs that failed are not
-kept and are tried again by the next call.
+The file is DuckDB: `runs` has a row a run with a column a factor, `effects` what came of them. Runs that failed, or
+ran in part on numpy for want of compiled kernels, are not kept and are tried again by the next call.
 """
 
 from __future__ import annotations
@@ -146,13 +146,22 @@ def sweep(spec: SweepSpec, file: SweepFile, executor: Executor, report: Callable
     report(finished, len(every))
     for number, found in executor.results(left):
         run = left[number]
-        if found["error"]:
-            failed.append(f"{describe(spec, run)}: {found['error']}")
+        error = found["error"] or _not_comparable(found["result"])
+        if error:
+            failed.append(f"{describe(spec, run)}: {error}")
         else:
             file.keep(run, found)
         finished += 1
         report(finished, len(every))
     return failed
+
+
+def _not_comparable(result: dict[str, Any]) -> str:
+    """Why the figures of a run that came to its end say nothing; empty where they do."""
+    numpy = result["numpy_kernel_cycles"]
+    if not numpy:
+        return ""
+    return f"{numpy} of {result['cycles']} cycles ran on numpy, kernels were not compiled: tradetui doctor --warm there"
 
 
 def describe(spec: SweepSpec, run: Run) -> str:

@@ -1,4 +1,5 @@
-"""One run of a sweep, in processes of its own: a child trades the cycles and writes what they took.
+"""One run of a sweep, in processes of its own: a child compiles the kernels that its machine's cache lacks, trades the
+cycles and writes what they took.
 
 The child ends when whoever started it is gone: it waits for the end of its standard input. So a worker that was killed
 leaves no swarm behind that would slow the others.
@@ -79,17 +80,25 @@ def main() -> None:
 
     from core.commands.run import run_cycles
     from core.config import load_settings
+    from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
 
     order = json.loads(sys.argv[1])
     _end_with_owner()
     settings = load_settings(**order["flags"]).model_copy(update={"recording_mb_max": 0})
-    work = run_cycles(
-        settings, order["cycles"], Path(order["out"]), Path(order["folder"]) / "session", Console(stderr=True)
-    )
+
+    async def work() -> None:
+        if not all_compiled():
+            await compile_in_subprocess(lambda _: None)
+        await run_cycles(
+            settings, order["cycles"], Path(order["out"]), Path(order["folder"]) / "session", Console(stderr=True)
+        )
+
     try:
-        asyncio.run(work)
+        asyncio.run(work())
     except KeyboardInterrupt:
         sys.exit(130)
+    except CompilerError as error:
+        sys.exit(f"the kernels do not compile: {error}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from math import inf
 
 from core.spans import NAMES, PARENT
 from core.statistics import SpanTable
-from core.toggles import BASELINE, FIELD_OF_KEY, Toggles
+from core.toggles import FIELD_OF_KEY, Consensus, DtwKernel, Serialization, Toggles, pressed
 
 ACTS_ON: dict[str, tuple[str, ...]] = {
     "b": ("quic_coordination",),
@@ -26,6 +26,20 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "d": ("pattern_matching_dtw_single",),
 }
 """The spans, each with what is nested in it, in which a toggle saves time. 0-RTT saves only at a reconnect."""
+
+_RANK: dict[str, int] = {
+    Serialization.MSGPACK: 0,
+    Serialization.CAPNP: 1,
+    Serialization.MSGPACK_COLUMNS: 1,
+    Consensus.BFT: 0,
+    Consensus.AUTO: 1,
+    Consensus.RAFT: 2,
+    DtwKernel.PYTHON: 0,
+    DtwKernel.NUMBA: 1,
+    DtwKernel.BATCH: 2,
+    DtwKernel.TOPK: 3,
+}
+"""What is meant to be the faster of two values of a toggle; equal where neither is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +74,14 @@ def remaining(
     """What the projection leaves of each span's own time, in the unit of `own`, and what it takes for granted.
 
     Batching divides coordination by `batch_max` and parallel orders divide placement by `orders_in_flight`; the other
-    toggles are credited with all the time of their spans. Keys that are on already save nothing.
+    toggles are credited with all the time of their spans. Keys that go to a slower value when pressed, as those that
+    are on already do, save nothing.
     """
     factor = {"b": (float(batch_max), f"÷{batch_max}"), "p": (float(orders_in_flight), f"÷{orders_in_flight}")}
     left = dict(own)
     said = []
     for key in keys:
-        name = FIELD_OF_KEY[key]
-        if getattr(toggles, name) != getattr(BASELINE, name):
+        if _rank(pressed(toggles, key), key) < _rank(toggles, key):
             said.append(f"{key} is on already")
             continue
         speedup, word = factor.get(key, (inf, "gone"))
@@ -76,6 +90,11 @@ def remaining(
                 left[each] = min(left[each], own[each] / speedup)
             said.append(f"{span} {word}")
     return left, ", ".join(dict.fromkeys(said)) or "nothing in a cycle"
+
+
+def _rank(toggles: Toggles, key: str) -> int:
+    value = getattr(toggles, FIELD_OF_KEY[key])
+    return int(value) if isinstance(value, bool) else _RANK[value]
 
 
 def what_if(

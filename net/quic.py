@@ -41,6 +41,7 @@ DATAGRAMS_PER_TURN: Final = 64
 IDEMPOTENT: Final = (GossipDigest, FetchEntries, ReadIndex)
 """Questions: hearing one twice does no harm, so they may ride in early data."""
 _READ_BYTES_MIN: Final = 8_192
+_ACKNOWLEDGED_POLL_S: Final = 0.005
 
 # aioquic warns about every malformed packet of a stranger. Refusals are counted and told by name instead.
 logging.getLogger("quic").addHandler(logging.NullHandler())
@@ -67,6 +68,17 @@ class Endpoint(PeerLinks):
             if peer.dials:
                 self._schedule_dial(peer, 0.0)
         return self._udp.bound
+
+    async def delivered(self, timeout_s: float) -> bool:
+        """Wait until the peers have acknowledged all that was sent to them: what is under way when a link is closed is
+        lost. False where one of them has not in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while any(link.queue or link.quic.unacknowledged_bytes() for link in self._links):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_ACKNOWLEDGED_POLL_S)
+        return True
 
     async def close(self) -> None:
         """Close every link with a word to its peer, then the socket."""

@@ -27,6 +27,7 @@ START_TIMEOUT_S = 240.0
 FIRST_CYCLES = 3
 SEED = 1
 TIME_IS_UP = "time is up"
+RATE_UNIT = "1,000 ÷ ms of a median cycle"
 SPAN_ROWS = (
     ("quic_ms_per_cycle", "quic_coordination"),
     ("order_ms_per_cycle", "order_execution"),
@@ -106,7 +107,11 @@ async def _compare(client: SwarmClient, task: Task, comparison: Comparison, say:
 
 
 def rows_of(task: Task, comparison: Comparison, result: Result) -> list[Row]:
-    """Rates of `all.…` as the contract names them: `all.cycles_per_s.3ms`; times of the rest."""
+    """Rates of `all.…` as the contract names them: `all.cycles_per_s.3ms`; times of the rest.
+
+    A rate is 1,000 ÷ the time of a median cycle (`core.interleaved.Result`), as its unit says; `tradetui run` divides
+    cycles by wall time, slow ones included.
+    """
     first, second = result.cell_ms
     latency_ms = task.settings.get("venue_latency_ms", 0.0)
     against = f"{comparison.against}; {result.cycles} cycles" + (f"; venue {latency_ms:g} ms" if latency_ms else "")
@@ -114,7 +119,7 @@ def rows_of(task: Task, comparison: Comparison, result: Result) -> list[Row]:
     if not comparison.spans:
         return [_row(comparison.row, "ms a cycle", second, against, first, result.main.ratio)]
     rates = (1e3 / second, 1e3 / first)
-    rows = [_row(f"{head}.cycles_per_s.{rest}", "cycles/s", rates[0], against, rates[1], result.main.ratio)]
+    rows = [_row(f"{head}.cycles_per_s.{rest}", RATE_UNIT, rates[0], against, rates[1], result.main.ratio)]
     spans = {span.name: span for span in result.spans}
     for name, span_name in SPAN_ROWS:
         span = spans[span_name]

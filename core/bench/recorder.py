@@ -19,7 +19,7 @@ from rich.console import Console
 from core.attach import SwarmClient, stop_session
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
-from core.config import ENVIRONMENT_PREFIX, Settings
+from core.config import Settings
 from core.recorder import recording_file
 from core.session import Session, SessionError, create_session
 
@@ -41,7 +41,7 @@ class RecorderProcess:
 
     def __init__(self, session: Session, mb_max: int) -> None:
         self._session = session
-        self._environment = os.environ | {f"{ENVIRONMENT_PREFIX}RECORDING_MB_MAX": str(mb_max)}
+        self._mb_max = mb_max
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -49,8 +49,8 @@ class RecorderProcess:
         pipe = asyncio.subprocess.PIPE
         with (self._session.folder("log") / "recorder.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "core.process", "recorder", str(self._session.directory),
-                stdin=pipe, stdout=pipe, stderr=log, env=self._environment,
+                sys.executable, "-m", "core.process", "recorder", str(self._session.directory), str(self._mb_max),
+                stdin=pipe, stdout=pipe, stderr=log,
             )  # fmt: skip
         assert self._process.stdout is not None
         if (await self._process.stdout.readline()).strip() != b"ready":

@@ -28,7 +28,7 @@ ROUNDS_MIN = 6
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a benchmark. `ours` and `theirs` are medians in `unit`.
+    """One line of a benchmark. `ours` and `theirs` are medians in `unit`, or averages of medians.
 
     `ratio` is how many times better ours is, `ratio_lo` to `ratio_hi` its 95 % interval; all four None, and `against`
     too, where there is no other side.

@@ -121,30 +121,40 @@ def table_of(found: Regression, before: ProfileSeries, after: ProfileSeries) -> 
     """Every span; slowdowns stand out."""
     title = f"{before.name} → {after.name}, {found.before_cycles} and {found.after_cycles} cycles"
     note = (
-        f"{before.toggles.label()}; medians of own time a cycle; ratio: after ÷ before; intervals hold for all at once"
+        f"{before.toggles.label()}; medians of own time a cycle; ratio: after ÷ before; where a span did not run in"
+        " most cycles: means, and their difference; intervals hold for all at once"
     )
     table = Table(title=title, caption=note, show_edge=False, pad_edge=False)
     table.add_column("span", no_wrap=True)
     for column in ("ms before", "ms after", "ratio", "95 %", ""):
         table.add_column(column, justify="right", no_wrap=bool(column))
     for change in found.changes:
-        style = "bold red" if change.slowdown else "green" if change.significant and (change.high or 1.0) < 1.0 else ""
-        ratio = "" if change.ratio is None else f"{change.ratio:.3f}"
-        interval = "" if change.low is None or change.high is None else f"{change.low:.3f}–{change.high:.3f}"
+        said = word(change)
+        style = "bold red" if change.slowdown else "green" if said == "faster" else ""
         times = (f"{change.before_ms:.4f}", f"{change.after_ms:.4f}")
-        table.add_row(change.name, *times, ratio, interval, word(change), style=style)
+        table.add_row(change.name, *times, *_size(change), said, style=style)
     return table
+
+
+def _size(change: SpanChange) -> tuple[str, str]:
+    """The ratio or the difference, and its interval."""
+    if change.ratio is not None:
+        return f"{change.ratio:.3f}", f"{change.low:.3f}–{change.high:.3f}"
+    if change.difference_ms is not None:
+        return f"{change.difference_ms:+.4f} ms", f"{change.difference_low_ms:+.4f}–{change.difference_high_ms:+.4f}"
+    return "", ""
 
 
 def word(change: SpanChange) -> str:
     """What is said of one span."""
-    if change.ratio is None or change.high is None:
+    if change.ratio is None and change.difference_ms is None:
         return "did not run"
     if change.slowdown:
         return "SLOWER"
     if not change.significant:
         return ""
-    return "faster" if change.high < 1.0 else "slower, not enough"
+    is_faster = change.ratio < 1.0 if change.ratio is not None else (change.difference_ms or 0.0) < 0.0
+    return "faster" if is_faster else "slower, not enough"
 
 
 def verdict(found: Regression) -> str:
@@ -152,5 +162,8 @@ def verdict(found: Regression) -> str:
     if not found.slowdowns:
         return f"no span is surely slower by {found.threshold:.0%} or more"
     return f"slower by {found.threshold:.0%} or more: " + ", ".join(
-        f"{change.name} {change.ratio:.2f}×" for change in found.slowdowns
+        f"{change.name} {change.ratio:.2f}×"
+        if change.ratio is not None
+        else f"{change.name} {change.before_ms:.3f} → {change.after_ms:.3f} ms"
+        for change in found.slowdowns
     )

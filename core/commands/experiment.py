@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,18 @@ from core.config import Settings
 from core.experiment_log import ExperimentState, state_of, to_dict, with_captions
 from core.experiment_run import run_experiment
 from core.factorial import Design, pair_design, toggle_design
-from core.interleaved import InterleavedExperiment, Plan
+from core.interleaved import REPLICATES_MIN, InterleavedExperiment, Plan
 from core.profile_export import machine
 from core.session import Session, SessionError, create_session
 from core.statistics import span_table, under
+from core.toggles import Toggles
 from core.what_if import what_if
 
 FIRST_CYCLES = 30
 """Before an experiment: the projection wants a profile."""
 START_TIMEOUT_S = 180.0
+PUT_BACK_S = 10.0
+"""A node tells of its toggles ten times a second, and of a change at the next cycle's start."""
 
 
 async def run_experiments(
@@ -38,35 +43,47 @@ async def run_experiments(
 ) -> None:
     """Run each of `experiments` (keys such as `b` or `bp`, or `aa`) one after another and print its result.
 
-    Without a session a swarm is started with `settings` and stopped at the end. Raises SessionError when the swarm
-    fails, ValueError for keys that are no toggles.
+    Without a session a swarm is started with `settings` and stopped at the end. However it ends, cancelled too, the
+    swarm gets its toggles back, and `json_file` the experiments that were finished by then. Raises SessionError when
+    the swarm fails, ValueError for keys that are no toggles.
     """
-    plan = Plan() if replicates_max is None else Plan(replicates_max=replicates_max)
+    plan = (
+        Plan()
+        if replicates_max is None
+        else Plan(replicates_min=min(REPLICATES_MIN, replicates_max), replicates_max=replicates_max)
+    )
     supervisor = None
     own = session is None
     if session is None:
         session = create_session(settings)
         supervisor = start_swarm(settings, owned=True, session=session).supervisor
     client = SwarmClient(session, owns_swarm=own)
+    states: list[ExperimentState] = []
     try:
         await client.connect()
         await _first_cycles(client)
         if not own:  # a monitor that was in control sees who has it now
             console.print(await client.take_control(), style="dim", highlight=False)
-        states = [await _one(client, settings, keys, plan, console) for keys in experiments]
+        for keys in experiments:
+            state = await _one(client, settings, keys, plan, console)
+            states.append(state)
     finally:
+        if json_file is not None and states:
+            _write(json_file, settings, states)
         await client.close()
         if own:
             await stop_session(session)
             if supervisor is not None:
                 await asyncio.to_thread(supervisor.wait)
-    if json_file is not None:
-        document = {
-            "machine": machine(),
-            "settings": settings.model_dump(),
-            "experiments": [to_dict(s) for s in states],
-        }
-        json_file.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _write(json_file: Path, settings: Settings, states: list[ExperimentState]) -> None:
+    document = {
+        "machine": machine(),
+        "settings": settings.model_dump(),
+        "experiments": [to_dict(s) for s in states],
+    }
+    json_file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 async def _first_cycles(client: SwarmClient) -> None:
@@ -93,15 +110,23 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
     started_ns, captions = time.time_ns(), snapshot.captions
     work = asyncio.create_task(run_experiment(client, experiment))
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(keys, total=1.0)
-        while not work.done():
-            progress.update(
-                task, completed=experiment.progress, description=f"{keys}: {experiment.replicates} replicates"
-            )
-            await asyncio.wait({work}, timeout=0.2)
-            captions = with_captions(captions, client.snapshot().captions)
-    await work
+    try:
+        with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
+            task = progress.add_task(keys, total=1.0)
+            while not work.done():
+                progress.update(
+                    task, completed=experiment.progress, description=f"{keys}: {experiment.replicates} replicates"
+                )
+                await asyncio.wait({work}, timeout=0.2)
+                captions = with_captions(captions, client.snapshot().captions)
+        await work
+    finally:
+        if not work.done():
+            # `asyncio.wait` leaves it running: it has to put the toggles back while there is still a link.
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            console.print(await _put_back(client, keys, design.cells[0]), style="yellow", highlight=False)
     state = state_of(experiment, projection, captions, started_ns, time.time_ns())
     client.keep_experiment(to_dict(state))
     for line in lines_of(state):
@@ -109,11 +134,27 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     return state
 
 
+async def _put_back(client: SwarmClient, keys: str, toggles: Toggles) -> str:
+    """What is said of an experiment that was stopped, once the leader tells of its old toggles, or has not in time."""
+    deadline = time.monotonic() + PUT_BACK_S
+    while client.snapshot().toggles != toggles:
+        if time.monotonic() > deadline:
+            return (
+                f"{keys}: stopped, but the swarm does not say that it went back to {toggles.label()}: look at it, "
+                "and press the keys in a monitor"
+            )
+        await asyncio.sleep(0.05)
+    return f"{keys}: stopped; the swarm runs under {toggles.label()} again"
+
+
 def lines_of(state: ExperimentState) -> list[str]:
     """What a terminal is told of a finished experiment."""
     if state.result is None:
         return [f"{state.label}: {state.failure}"]
     lines = [_line(state, each) for each in state.result.contrasts]
+    if len(state.result.design.cells) > 2 and isfinite(state.projection.ratio):
+        together = " ".join(state.keys)
+        lines.append(f"  {together} changed together: at most {state.projection.ratio:.2f}× expected")
     if state.failure:
         lines.append(f"  ended early: {state.failure}")
     return lines
@@ -125,8 +166,11 @@ def _line(state: ExperimentState, each: Any) -> str:
     name = state.label if len(result.design.cells) == 2 else each.contrast.name
     times = " → ".join(f"{ms:.2f}" for ms in result.cell_ms) + " ms" if len(result.cell_ms) == 2 else ""
     took_s = (state.ended_ns - state.started_ns) / 1e9
+    # Of a factorial design the projection is of all toggles at once, which no contrast is.
+    is_pair = len(result.design.cells) == 2 and isfinite(state.projection.ratio)
+    expected = f"at most {state.projection.ratio:.2f}× expected; " if is_pair else ""
     return (
         f"{name}: {each.verdict}, {ratio.ratio:.3f}× ({ratio.low:.3f}–{ratio.high:.3f})  {times}  "
-        f"at most {state.projection.ratio:.2f}× expected; {result.cycles} cycles, {result.replicates} replicates, "
+        f"{expected}{result.cycles} cycles, {result.replicates} replicates, "
         f"{took_s:.0f} s"
     )

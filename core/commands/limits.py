@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import fields, replace
+from math import isfinite
 
 from rich.console import Console
 from rich.table import Table
@@ -26,9 +27,12 @@ def parse_changes(words: list[str]) -> dict[str, float]:
         if name not in NAMES or not equals:
             raise SessionError(f"{word!r} sets no limit; want NAME=VALUE with a name of {', '.join(NAMES)}")
         try:
-            changes[name] = float(value.replace(",", "").replace("_", ""))
+            number = float(value.replace(",", "").replace("_", ""))
         except ValueError:
             raise SessionError(f"{word!r}: {value!r} is no number") from None
+        if not isfinite(number):
+            raise SessionError(f"{word!r}: there is no swarm without a limit; want a number")
+        changes[name] = number
     return changes
 
 

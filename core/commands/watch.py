@@ -38,17 +38,23 @@ async def watch(session: Session, window_cycles: int, looks: int, console: Conso
     """Print a line for each window; returns 1 where the last of `looks` is a drift. Raises SessionError."""
     from core.attach import SwarmClient
     from core.drift import DriftTracker
+    from core.statistics import newer_than
 
     client = SwarmClient(session, owns_swarm=False, read_only=True)
-    tracker = DriftTracker(window_cycles)
+    # A node tells whoever attaches of the cycles that it still keeps: those are not the next ones.
+    tracker = DriftTracker(window_cycles, since_ns=time.time_ns())
     await client.connect()
     console.print(f"watching {session.directory.name}: the next {window_cycles} cycles are the reference", style="dim")
-    place, said = None, 0
+    place, said, last_cycle = None, 0, 0
     seen = None
     try:
         while not looks or said < looks:
-            look = tracker.update(client.cycles)
-            if look is not None and look is not seen:
+            # One by one, as several windows may have come to their end since.
+            for record in newer_than(client.cycles, last_cycle):
+                last_cycle = record.cycle
+                look = tracker.update([record])
+                if look is None or look is seen:
+                    continue
                 seen, said = look, said + 1
                 if (look.toggles, look.leader) != place:
                     place = (look.toggles, look.leader)
@@ -58,6 +64,8 @@ async def watch(session: Session, window_cycles: int, looks: int, console: Conso
                 word = "DRIFT" if look.drifting else "moved" if look.moved else "steady"
                 line = f"{time.strftime('%H:%M:%S')}  cycle {look.cycle:,}  {word}: {look.text}"
                 console.print(line, style="bold red" if look.drifting else "", highlight=False, markup=False)
+                if said == looks:
+                    break
             await asyncio.sleep(POLL_S)
     finally:
         await client.close()

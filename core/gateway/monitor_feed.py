@@ -19,7 +19,9 @@ from core.trading_state import TradingState
 from net.messages import Application, Channel
 
 PUSH_INTERVAL_S = 0.1
-ROWS_KEPT = 200
+ROWS_KEPT = 1_000
+"""Whoever attaches is told of these, and nothing is lost up to so many changed orders a push. The recorder attaches
+once all nodes trade, and again after a restart."""
 EVENTS_KEPT = 200
 
 
@@ -51,6 +53,8 @@ class MonitorFeed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for operator in list(self._had):  # how the last orders ended
+            self._push(operator)
 
     def subscribe(self, operator: int) -> None:
         self._had[operator] = 0

@@ -38,6 +38,8 @@ from net.transport import PeerEvent, PeerEventKind, is_refusal
 
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
+LAST_WORD_S = 1.0
+"""So long a gateway that stops waits until monitors and recorder have its last push."""
 
 
 class GatewayProcess:
@@ -123,6 +125,7 @@ class GatewayProcess:
         await self._feed.close()
         await self._ladders.close()
         await self._gateway.stop()
+        await self._endpoint.delivered(LAST_WORD_S)
         await self._endpoint.close()
 
     def _on_peer(self, event: PeerEvent) -> None:

@@ -224,7 +224,7 @@ def _projection_row(each: Optimisation) -> tuple[str, ...]:
 
 
 def _return_on_work(report: Report) -> Section:
-    ranked = sorted(report.optimisations, key=lambda each: -(each.saved_ms_per_day or -1.0))
+    ranked = sorted(report.optimisations, key=_by_saved_a_day)
     mean = report.profile.summary.cycle_ms_mean
     rows = tuple(
         (
@@ -237,7 +237,7 @@ def _return_on_work(report: Report) -> Section:
             else f"{1e3 / mean:.1f} → ?",
             each.saved_from,
             f"{each.saved_ms_per_day:.2f}" if each.saved_ms_per_day is not None else "",
-            f"{each.roi:,.1f}" if each.roi is not None else "no limit" if each.days and each.share else "",
+            _roi(each),
         )
         for each in ranked
     )
@@ -250,6 +250,19 @@ def _return_on_work(report: Report) -> Section:
     )
     columns = ("optimisation", "days", "risk", "ms saved", "cycles/s", "from", "ms saved a day", "ROI")
     return Section("Return on work: cost and benefit", (Table(columns, rows, caption, wrapped=(5,)),))
+
+
+def _by_saved_a_day(each: Optimisation) -> tuple[bool, float]:
+    """Most first; those without an estimate of work last."""
+    return each.saved_ms_per_day is None, -(each.saved_ms_per_day or 0.0)
+
+
+def _roi(each: Optimisation) -> str:
+    if each.roi is not None:
+        return f"{each.roi:,.1f}"
+    if not each.days or not each.share:
+        return ""
+    return "no limit" if each.measured is None else "gains more than its share"
 
 
 def _recommended(report: Report) -> Section:

@@ -46,6 +46,8 @@ class Evidence:
     cycles_recorded: int
     experiments: tuple[dict[str, Any], ...]
     """As `core.experiment_log.to_dict` writes them, oldest first."""
+    experiments_damaged: int = 0
+    """Lines of their file that a full disk or a killed process cut short."""
 
 
 def warmed_up(cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
@@ -71,6 +73,8 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
     try:
         _, last_ns = recording.span_ns()
         end = recording.snapshot(last_ns, CYCLES_READ, 0, 0)
+        if end.cycles:  # as it was then: after it the recorder sees the nodes leave
+            end = recording.snapshot(recording.end_of_cycle_ns(end.cycles[-1].cycle), CYCLES_READ, 0, 0)
         recorded = recording.cycle_count()
         since_ns = end.cycles[0].started_ns if end.cycles else last_ns
         times, captions = zip(*recording.captions(since_ns), strict=True)
@@ -78,7 +82,7 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         recording.close()
     groups = {setting: tuple(found) for setting, found in by_toggles(warmed_up(end.cycles)).items()}
     groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-    experiments = _experiments(session)
+    experiments, damaged = _experiments(session)
     chosen = toggles if toggles is not None else _began_at(experiments, groups) or next(iter(groups), end.toggles)
     cycles = groups.get(chosen, ())
     if len(cycles) < CYCLES_MIN:
@@ -102,24 +106,29 @@ def read_evidence(session: Session, toggles: Toggles | None = None) -> Evidence:
         cycles_read=len(end.cycles),
         cycles_recorded=recorded,
         experiments=experiments,
+        experiments_damaged=damaged,
     )
 
 
 def _began_at(experiments: Sequence[dict[str, Any]], groups: dict[Toggles, tuple[CycleRecord, ...]]) -> Toggles | None:
     for values in reversed(experiments):
-        if len(values.get("cells", [])) == 2:
+        if len(values.get("cells", [])) == 2 and not values["failure"]:
             toggles = from_dict(values["cells"][0]["toggles"])
             if len(groups.get(toggles, ())) >= CYCLES_MIN:
                 return toggles
     return None
 
 
-def _experiments(session: Session) -> tuple[dict[str, Any], ...]:
+def _experiments(session: Session) -> tuple[tuple[dict[str, Any], ...], int]:
+    """Those that can be read, oldest first, and how many lines cannot."""
     try:
-        text = session.experiments_file.read_text()
+        lines = session.experiments_file.read_bytes().splitlines()
     except FileNotFoundError:
-        return ()
-    try:
-        return tuple(json.loads(line) for line in text.splitlines() if line.strip())
-    except ValueError as error:
-        raise SessionError(f"{session.experiments_file} is damaged: {error}") from None
+        return (), 0
+    found, damaged = [], 0
+    for line in filter(bytes.strip, lines):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            damaged += 1
+    return tuple(found), damaged

@@ -68,7 +68,8 @@ class Optimisation:
     saved_ms: float
     saved_from: str
     roi: float | None
-    """Share in % × speed-up ÷ days, as the reference profile ranks. Amdahl's law is not in it."""
+    """Share in % × speed-up ÷ days, as the reference profile ranks. Amdahl's law is not in it. None where nothing would
+    be left of the share, or a cycle was measured to gain more than it."""
     saved_ms_per_day: float | None
     """Wall time of a cycle saved a day of work: rank by this."""
 
@@ -134,13 +135,17 @@ def _change(toggles: Toggles, keys: tuple[str, ...], found: Mapping[str, Any] | 
 
 
 def _experiment(evidence: Evidence, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The last finished comparison of just these toggles that began from the profile's settings."""
+    """The last comparison of just this toggle, or of all together as key 9 sets them, that began from the profile's
+    settings and came to its end."""
     base = evidence.toggles.as_dict()
+    # Key 9 sets what is on in another way, too: Raft becomes auto.
+    together = pressed(evidence.toggles, "9").as_dict()
     for values in reversed(evidence.experiments):
         cells = values.get("cells", [])
-        if len(cells) != 2 or not values["contrasts"] or cells[0]["toggles"] != base:
+        if values["failure"] or len(cells) != 2 or not values["contrasts"] or cells[0]["toggles"] != base:
             continue
-        if {FIELD_OF_KEY[key] for key in keys} == _changed(cells[0]["toggles"], cells[1]["toggles"]):
+        after = cells[1]["toggles"]
+        if after == together if len(keys) > 1 else _changed(base, after) == {FIELD_OF_KEY[keys[0]]}:
             return dict(values)
     return None
 

@@ -21,6 +21,8 @@ GPU_CANDIDATES = ("pattern_matching_dtw", "risk_calculations")
 TAIL_MAX = 3.0
 UNTIMED_MAX = 0.10
 CYCLES_WANTED = 100
+FAULT_CAPTION = "fault: "
+"""How the caption of a fault begins: what was measured under one may not hold without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ def _about_a_toggle(each: Optimisation) -> Iterator[Recommendation]:
     key = each.key if len(each.key) == 1 else "9"
     if each.measured is not None:
         interval = f"{each.measured.ratio:.2f} × ({each.measured.low:.2f}–{each.measured.high:.2f})"
-        figures = f"{interval}, {each.measured.cycles} cycles"
+        faults = [caption for caption in each.measured.captions if caption.startswith(FAULT_CAPTION)]
+        figures = ", ".join([interval, f"{each.measured.cycles} cycles", *faults])
         if each.measured.low > 1.0:
             yield Recommendation(f"Switch {each.name} on (key {key}).", "measured, interval above 1", figures)
         elif each.measured.high < 1.0:

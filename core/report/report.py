@@ -94,6 +94,8 @@ def under_what(evidence: Evidence) -> dict[str, str]:
         if getattr(evidence.settings, name) != field.default and name != "toggles"
     }
     cut = "" if evidence.cycles_read == evidence.cycles_recorded else f", of {evidence.cycles_recorded:,} recorded"
+    damaged = evidence.experiments_damaged
+    skipped = {"experiments": f"{damaged} cut short in experiments.jsonl and left out"} if damaged else {}
     return {
         "session": evidence.session,
         "market": evidence.market,
@@ -108,6 +110,7 @@ def under_what(evidence: Evidence) -> dict[str, str]:
             else "not noted by this session"
         ),
         "intervals": "95 %; of shares and medians by circular block bootstrap over cycles, of experiments as measured",
+        **skipped,
     }
 
 

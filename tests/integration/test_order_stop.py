@@ -7,11 +7,15 @@ import os
 import signal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from core.attach import SwarmClient, stop_session
 from core.commands.start import StartedSwarm, start_swarm
 from core.config import load_settings
+from core.gateway.journal import OrderJournal
+from core.recorder import recording_file
+from core.records import OrderState
 from core.session import Session, create_session
 from core.verify import Finding, verify
 from tests.integration.books import check_books
@@ -59,11 +63,18 @@ def nodes_are_stopped(session: Session) -> bool:
     return state is not None and all(p.state == "stopped" for p in state.processes if p.name.startswith("node"))
 
 
+def records(session: Session) -> bool:
+    """Whether the recorder writes; its file is locked, and what is new lies in the log beside it."""
+    log = recording_file(session).with_name("recording.duckdb.wal")
+    return log.exists() and log.stat().st_size > 100_000
+
+
 def test_a_stop_waits_for_the_venues_word_on_what_is_on_the_wire(tmp_path: Path) -> None:
     session = create_session(load_settings(**FAR_AWAY), tmp_path / "session")
 
     async def work() -> None:
         started = await trade(session, 5)
+        await until(lambda: records(session), 60, "the recorder has heard of some cycles")
         venue = await freeze_with_orders_on_the_wire(session)
         stopping = asyncio.create_task(stop_session(session))
         await until(lambda: nodes_are_stopped(session), 60, "the nodes are stopped")
@@ -77,6 +88,12 @@ def test_a_stop_waits_for_the_venues_word_on_what_is_on_the_wire(tmp_path: Path)
     assert verdict.counts["orders in doubt"] == 0
     assert verdict.counts["orders at the venue"] > 0
     check_books(session, settled=False)
+    journal = OrderJournal(session.folder("gateway"))
+    ended = {order.request.client_order_id: str(order.state) for order in journal.orders_in(OrderState)}
+    journal.close()
+    with duckdb.connect(str(recording_file(session)), read_only=True) as db:
+        recorded = dict(db.execute("SELECT client_order_id, arg_max(state, rowid) FROM orders GROUP BY ALL").fetchall())
+    assert recorded == ended, "the recording has the end of every order"
 
 
 def test_a_killed_session_has_orders_in_doubt_until_it_is_started_again(tmp_path: Path) -> None:

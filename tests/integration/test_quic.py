@@ -64,6 +64,24 @@ def test_eight_mebibytes_pass_flow_control(multiplexing: bool) -> None:
     asyncio.run(scenario())
 
 
+def test_what_was_delivered_is_heard_although_the_link_is_closed_at_once() -> None:
+    large = Application(Channel.ORDER, 0, 0, 0, 0, b"", bytes(2_000_000))
+
+    async def scenario() -> None:
+        async with pair() as (a, b):
+            assert a.endpoint.send(1, large)
+            assert await a.endpoint.delivered(60)
+            await a.endpoint.close()
+            await until(lambda: b.reasons(PeerEventKind.DISCONNECTED), "the link's end")
+            assert b.messages == [(0, large)]
+        async with pair() as (a, b):
+            b.vanish()
+            assert a.endpoint.send(1, large)
+            assert not await a.endpoint.delivered(0.05)
+
+    asyncio.run(scenario())
+
+
 def test_streams_of_finished_rounds_are_gone_on_both_sides() -> None:
     async def scenario() -> None:
         async with pair(TransportSettings(multiplexing=True)) as (a, b):

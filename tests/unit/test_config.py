@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config import ConfigError, load_settings, write_settings
+from core.config import ConfigError, load_settings, read_settings, write_settings
+from core.session import Session
 
 
 def test_flags_beat_environment_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,21 @@ def test_flags_beat_environment_beats_file(tmp_path: Path, monkeypatch: pytest.M
 def test_a_session_keeps_every_value(tmp_path: Path) -> None:
     settings = load_settings(venue_latency_ms=3, toggles="optimised", data='a "quoted" \\ name')
     write_settings(settings, tmp_path / "session.toml")
-    assert load_settings(tmp_path / "session.toml") == settings
+    assert read_settings(tmp_path / "session.toml") == settings
+
+
+def test_the_environment_of_today_does_not_change_what_a_session_resolved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tmp_path)
+    write_settings(load_settings(toggles="baseline"), session.settings_file)
+    for name, value in (("TOGGLES", "optimised"), ("PATTERN_COUNT", "7"), ("DURABILITY", "none")):
+        monkeypatch.setenv(f"TRADETUI_{name}", value)
+    settings = session.settings()
+    assert (settings.toggles, settings.pattern_count, settings.durability) == ("baseline", 1_000, "strict")
+    # An older session lacks a setting: then its default counts, not the environment.
+    session.settings_file.write_text("nodes = 5\n")
+    assert (session.settings().nodes, session.settings().pattern_count) == (5, 1_000)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,10 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("nodes = = 4")
     with pytest.raises(ConfigError, match=r"bad\.toml is no TOML"):
         load_settings(tmp_path / "bad.toml")
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_settings(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"bad\.toml is no TOML"):
+        read_settings(tmp_path / "bad.toml")
 
 
 def test_injected_delays_are_captions() -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import time
+from collections import deque
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
+from rich.console import Console
 
+from core.commands.watch import watch
 from core.drift import IN_A_ROW, WINDOW_CYCLES, DriftTracker
 from core.experiment import WARM_UP_CYCLES
 from core.records import CycleRecord, Severity
+from core.session import Session
 from core.spans import INDEX
 from core.toggles import OPTIMISED
 from tests.recorded_noise import recorded_ms
@@ -125,3 +134,41 @@ def test_the_end_of_computing_in_numpy_is_no_drift():
     assert look is not None
     assert not look.drifting
     assert abs(look.shift.ratio - 1.0) < 0.05
+
+
+class Swarm:
+    """Tells of the cycles that it kept from before, then of all the further ones at once."""
+
+    def __init__(self, kept: list[CycleRecord], further: list[CycleRecord]) -> None:
+        self._further = further
+        self.cycles = deque(kept)
+
+    async def connect(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def come(self) -> None:
+        self.cycles.extend(self._further)
+
+
+def test_watch_begins_with_the_next_cycles_and_has_a_line_for_each_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = cycles_of(3.0 * noise(FIRST + 4 * WINDOW_CYCLES), started_ns=time.time_ns() - 10**12)
+    wall = noise(FIRST + 3 * WINDOW_CYCLES, seed=2)
+    wall[FIRST + WINDOW_CYCLES :] *= 1.5
+    swarm = Swarm(past, cycles_of(wall, first=len(past) + 1, started_ns=time.time_ns() + 10**12))
+    monkeypatch.setattr("core.attach.SwarmClient", lambda *_, **__: swarm)
+    said = io.StringIO()
+
+    async def work() -> int:
+        asyncio.get_running_loop().call_soon(swarm.come)
+        return await watch(Session(tmp_path), WINDOW_CYCLES, 3, Console(file=said, width=200))
+
+    code = asyncio.run(work())
+    lines = [line for line in said.getvalue().splitlines() if "  cycle " in line]
+    ends = [f"cycle {len(past) + FIRST + k * WINDOW_CYCLES:,} " for k in (1, 2, 3)]
+    assert [end in line for end, line in zip(ends, lines, strict=True)] == [True] * 3
+    assert ["steady" in line or "moved" in line for line in lines] == [True, True, False]
+    assert "DRIFT" in lines[2]
+    assert code == 1

@@ -236,3 +236,17 @@ def test_a_whole_span_is_its_own_time_with_all_that_is_nested_in_it():
     assert coordination.whole_ratio is not None
     assert coordination.whole_ratio.low < 2.5 < coordination.whole_ratio.high
     assert by_name["news_fetching"].whole_ratio is None
+
+
+def test_times_divide_to_the_ratio_that_stands_beside_them():
+    result = run(DESIGN, noise(11, spread=0.5), lambda toggles: 0.99 if toggles.batching else 1.0, 3).result
+    assert result is not None
+    first, second = result.cell_ms
+    assert first / second == pytest.approx(result.main.ratio.ratio, rel=1e-12)
+    measured = [span for span in result.spans if span.ratio is not None and span.whole_ratio is not None]
+    assert len(measured) > 2
+    for span in measured:
+        assert span.first_ms / span.second_ms == pytest.approx(span.ratio.ratio, rel=1e-12)
+        assert span.first_whole_ms / span.second_whole_ms == pytest.approx(span.whole_ratio.ratio, rel=1e-12)
+    idle = next(span for span in result.spans if span.name == "news_fetching")
+    assert (idle.ratio, idle.first_ms) == (None, 0.0)

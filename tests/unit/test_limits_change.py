@@ -106,7 +106,13 @@ def test_changes_are_read_in_money_and_refused_whole() -> None:
     changes = parse_changes(["order_notional_max=150,000", "price_band_bps=50"])
     assert changed(state_with_operator().limits, changes, 0.01).order_notional_max == 15_000_000
     assert changed(NARROW, changes, 0.01).price_band_bps == 50
-    for bad in ("order=1", "order_notional_max", "order_notional_max=much"):
+    for bad in (
+        "order=1",
+        "order_notional_max",
+        "order_notional_max=much",
+        "order_notional_max=inf",
+        "price_band_bps=nan",
+    ):
         with pytest.raises(SessionError, match=bad.split("=")[0]):
             parse_changes(["price_band_bps=50", bad])
     with pytest.raises(SessionError, match="gross_exposure_soft"):

@@ -142,6 +142,20 @@ def test_no_event_is_recorded_twice_by_a_recorder_that_was_started_again(tmp_pat
     assert replay.snapshot().events == tuple(session.events)
 
 
+def test_orders_that_a_snapshot_has_no_room_for_are_recorded(tmp_path):
+    path = tmp_path / "recording.duckdb"
+    session = FakeSession(seed=5, cycles=30)
+    snapshot = session.snapshot()
+    changed = [replace(snapshot.orders[0], client_order_id=f"o-{number}") for number in range(900)]
+    recording = Recording(path)
+    recorder = Recorder(recording, 10**9)
+    recorder.write(snapshot, changed)
+    recorder.write(snapshot, changed[-200:])  # whoever connects anew is told of the last ones again
+    recording.close()
+    with duckdb.connect(str(path), read_only=True) as db:
+        assert db.execute("SELECT count(*), count(DISTINCT client_order_id) FROM orders").fetchone() == (900, 900)
+
+
 def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
     path = tmp_path / "recording.duckdb"
     live = record(path, ticks=10, bytes_max=1)

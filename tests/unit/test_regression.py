@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from core.commands.compare import verdict, word
 from core.profile_series import FORMAT, ROWS, load_series, own_times, save_series
 from core.regression import compare
 from core.session import SessionError
@@ -75,6 +76,37 @@ def test_a_span_that_does_not_run_has_no_ratio():
     change = compare(own_ms, own_ms, 1).changes[4]
     assert change.ratio is None
     assert not change.slowdown
+
+
+def test_a_span_that_took_nothing_and_is_expensive_now_is_a_slowdown():
+    before, after = drawn_own_ms(60, 1), drawn_own_ms(60, 2)
+    cycle_ms = before[:, 0].mean()
+    before[:, 4] = 0.0
+    after[:, 4] = 0.2 * cycle_ms
+    after[::2, 5] = before[::2, 5] = before[:, 6] = 0.0
+    after[:, 6] = 0.001 * cycle_ms  # new, and not worth a word
+    result = compare(before, after, 1)
+    change = result.changes[4]
+    assert change.slowdown
+    assert change.ratio is None
+    assert change.difference_ms == pytest.approx(0.2 * cycle_ms)
+    assert change.difference_low_ms is not None
+    assert change.difference_low_ms > 0.0
+    assert word(change) == "SLOWER"
+    assert f"{ROWS[4]} 0.000 → " in verdict(result)
+    assert (result.changes[6].significant, result.changes[6].slowdown) == (True, False)
+    gone = compare(after, before, 1).changes[4]
+    assert (gone.slowdown, word(gone)) == (False, "faster")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_span_that_ran_in_just_over_half_of_the_cycles_has_a_finite_interval():
+    before, after = drawn_own_ms(60, 1), drawn_own_ms(60, 2)
+    before[:29, 4] = after[:29, 4] = 0.0
+    result = compare(before, after, 1)
+    json.dumps([asdict(change) for change in result.changes], allow_nan=False)
+    assert result.changes[4].difference_ms is not None
+    assert not result.changes[4].slowdown
 
 
 def test_bad_tables_are_refused():

@@ -28,10 +28,11 @@ from core.report.plots import draw
 from core.report.profile import STEPS, Verdict, make_profile, verdict_of
 from core.report.recommendations import gpu_verdict
 from core.report.reference import known_flaws, reference_profile
-from core.report.report import make_report, to_dict
+from core.report.report import make_report, to_dict, under_what
 from core.session import Session, SessionError
 from core.spans import NAMES, ROOT
-from core.toggles import BASELINE, OPTIMISED, Toggles
+from core.swarm_place import LocalPlace
+from core.toggles import BASELINE, OPTIMISED, Consensus, Serialization, Toggles, pressed
 from tests.recorded_session import recorded_session
 from tests.tui.recorded import load
 
@@ -133,6 +134,22 @@ def test_captions_are_of_the_whole_time_of_the_cycles(tmp_path):
     assert "fault: node 3 drops" not in series[BASELINE].captions
 
 
+def test_the_end_is_that_of_the_last_cycle_not_of_the_stop_after_it(tmp_path):
+    sitting, _, _ = load()
+    session = recorded_session(tmp_path / "stopped")
+    recording = Recording(recording_file(session))
+    last = sitting.cycles[-1]
+    after_ns = last.started_ns + round(last.wall_ms * 1e6) + 2_000_000_000
+    gone = tuple(replace(node, reachable=False) for node in sitting.nodes)
+    for taken_ns, state in ((last.started_ns, sitting), (after_ns, replace(sitting, nodes=gone, leader=None))):
+        recording.append(replace(state, taken_ns=taken_ns), (), (), ())
+    recording.close()
+    evidence = read_evidence(session, OPTIMISED)
+    assert evidence.end.leader == sitting.leader
+    assert evidence.end.leader is not None
+    assert len(evidence.end.cycles) == len(sitting.cycles)
+
+
 def test_what_an_experiment_was_measured_under_stands_beside_it(report):
     table = next(block for block in _section(report, "Projected and measured") if isinstance(block, Table))
     under = {row[0]: row[table.columns.index("captions")] for row in table.rows}
@@ -189,10 +206,83 @@ def test_an_experiment_from_other_settings_is_not_taken(session):
     assert all(each.measured is None for each in make_report(evidence, {}).optimisations)
 
 
+def test_a_line_that_was_cut_short_costs_that_experiment_alone(tmp_path):
+    batching, multiplexed = replace(BASELINE, batching=True), replace(BASELINE, stream_multiplexing=True)
+    session = recorded_session(tmp_path / "cut", experiments=[experiment(BASELINE, batching, 2.0, {})])
+    with session.experiments_file.open("a") as file:
+        file.write('{"label": "m", "ke')
+    place = LocalPlace(session, read_only=True)
+    place.keep_experiment(experiment(BASELINE, multiplexed, 1.5, {"untimed": (1.0, 0.5)}))
+    evidence = read_evidence(session, BASELINE)
+    assert [each["contrasts"][0]["ratio"] for each in evidence.experiments] == [2.0, 1.5]
+    assert evidence.experiments_damaged == 1
+    assert under_what(evidence)["experiments"] == "1 cut short in experiments.jsonl and left out"
+    assert "experiments" not in under_what(replace(evidence, experiments_damaged=0))
+
+
+def test_an_experiment_that_was_broken_off_is_no_measurement(session):
+    batching = replace(BASELINE, batching=True)
+    whole = experiment(BASELINE, batching, 2.0, {"untimed": (1.0, 2.0)})
+    broken = experiment(BASELINE, batching, 9.0, {"untimed": (1.0, 2.0)}) | {"failure": "stopped by hand"}
+    evidence = replace(read_evidence(session, BASELINE), experiments=(whole, broken))
+    assert {each.key: each for each in make_report(evidence, {}).optimisations}["b"].measured.ratio == 2.0
+    evidence = replace(evidence, experiments=(broken,))
+    assert all(each.measured is None for each in make_report(evidence, {}).optimisations)
+
+
+def test_a_recommendation_names_the_faults_that_it_was_measured_under(session):
+    captions = ["durability strict", "fault: node 2 sends 20 ms late"]
+    found = experiment(BASELINE, replace(BASELINE, batching=True), 2.0, {"untimed": (1.0, 2.0)}) | {
+        "captions": captions
+    }
+    evidence = replace(read_evidence(session, BASELINE), experiments=(found,))
+    said = {each.text: each for each in make_report(evidence, {}).recommendations}
+    assert said["Switch batching on (key b)."].evidence.endswith("384 cycles, fault: node 2 sends 20 ms late")
+
+
 def test_roi_is_share_times_speed_up_by_days(report):
     """Of a projection: its speed-up of the share that it acts on is what Amdahl's law was given."""
     parallel = next(each for each in report.optimisations if each.key == "p")
     assert parallel.roi == pytest.approx(parallel.share * 100 * 8 / 2.5, rel=1e-6)
+
+
+def test_what_gains_more_than_its_share_has_no_roi_and_is_not_called_limitless(session):
+    evidence = replace(
+        read_evidence(session, BASELINE),
+        experiments=(experiment(BASELINE, replace(BASELINE, parallel_orders=True), 50.0, {"untimed": (1.0, 0.02)}),),
+    )
+    report = make_report(evidence, {"z": 1.0})
+    (table,) = (block for block in _section(report, "Return on work: cost and benefit") if isinstance(block, Table))
+    roi = {row[0]: row[-1] for row in table.rows}
+    assert roi["parallel orders"] == "gains more than its share"
+    assert roi["async confirmation"] == "no limit"
+
+
+def test_an_optimisation_that_costs_time_ranks_before_one_without_an_estimate(session):
+    evidence = replace(
+        read_evidence(session, BASELINE),
+        experiments=(experiment(BASELINE, replace(BASELINE, serialization=OPTIMISED.serialization), 0.5, {}),),
+    )
+    report = make_report(evidence, {"z": 1.0})
+    (table,) = (block for block in _section(report, "Return on work: cost and benefit") if isinstance(block, Table))
+    ranked = {row[0]: (place, row[6]) for place, row in enumerate(table.rows)}
+    assert ranked["zero rtt"][1] == "0.00", "0-RTT saves nothing in a cycle"
+    assert float(ranked["serialization"][1]) < 0.0
+    assert ranked["zero rtt"][0] < ranked["serialization"][0] < ranked["optimistic execution"][0]
+    assert ranked["optimistic execution"][1] == ""
+
+
+@pytest.mark.parametrize("change", [{"consensus": Consensus.RAFT}, {"serialization": Serialization.MSGPACK_COLUMNS}])
+def test_all_together_is_measured_by_key_9_from_any_profile(session, change):
+    evidence = read_evidence(session, BASELINE)
+    base = replace(BASELINE, **change)
+    for first, second, measured in ((base, pressed(base, "9"), True), (base, replace(base, batching=True), False)):
+        evidence = replace(
+            evidence, toggles=base, experiments=(experiment(first, second, 5.0, {"untimed": (1.0, 0.2)}),)
+        )
+        together = make_report(evidence, {}).optimisations[-1]
+        assert together.name == "all together"
+        assert (together.measured is not None) == measured
 
 
 def test_each_recommendation_says_its_rule(report):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from core.faults import Fault
-from core.records import InControl
-from core.swarm_news import STALE_AFTER_S, SwarmNews
-from core.telemetry_messages import NodeReport, Telemetry, cycle_to_dict, node_report_to_dict
+from core.records import InControl, OrderRow
+from core.session import GATEWAY_ID
+from core.swarm_news import STALE_AFTER_S, OrderChanges, SwarmNews
+from core.telemetry_messages import GatewayReport, NodeReport, Telemetry, cycle_to_dict, node_report_to_dict
 from tests.tui.fixtures import FakeSession
 from tui.alerts import alerts, voters
 
@@ -121,3 +122,31 @@ def test_a_node_that_was_removed_is_not_missed(heard: tuple[SwarmNews, Clock]) -
     news.hear(0, Telemetry.STATUS, report(0, status=replace(status, replica=replace(replica, epoch=9))))
     assert [node.node for node in news.snapshot().nodes] == [0, 1, 2, 3]
     assert any("3 of 4 go on" in alert.text for alert in alerts(news.snapshot(), news.snapshot().taken_ns))
+
+
+def test_every_order_that_changes_is_taken_once_also_beyond_what_a_snapshot_has_room_for() -> None:
+    changes = OrderChanges(10_000)
+    news = SwarmNews(order_changes=changes)
+    orders = [replace(SESSION.snapshot().orders[0], client_order_id=f"o-{number}") for number in range(1_000)]
+    for first in range(0, len(orders), 200):
+        news.hear(GATEWAY_ID, Telemetry.GATEWAY, gateway_report(orders[first : first + 200]))
+    filled = replace(orders[0], filled_quantity=5.0)
+    news.hear(GATEWAY_ID, Telemetry.GATEWAY, gateway_report([filled]))
+    taken, dropped = changes.take()
+    assert [order.client_order_id for order in taken] == [f"o-{number}" for number in (*range(1, 1_000), 0)]
+    assert taken[-1].filled_quantity == 5.0
+    assert dropped == 0
+    assert len(news.snapshot().orders) < len(orders)
+    assert changes.take() == ([], 0)
+
+
+def test_changed_orders_that_nobody_takes_in_time_are_counted() -> None:
+    changes = OrderChanges(3)
+    for number in range(5):
+        changes.add(replace(SESSION.snapshot().orders[0], client_order_id=f"o-{number}"))
+    taken, dropped = changes.take()
+    assert ([order.client_order_id for order in taken], dropped) == (["o-2", "o-3", "o-4"], 2)
+
+
+def gateway_report(orders: list[OrderRow]) -> dict[str, Any]:
+    return asdict(GatewayReport(1, "connected", len(orders), 0, 0, tuple(orders)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,13 @@ def test_a_bad_specification_is_refused_before_anything_runs(tmp_path, text, sai
 class Invented:
     """Stands in for machines: a run's time follows from its cell; some fail, some are lost."""
 
-    def __init__(self, failing: set[tuple[int, ...]] = frozenset(), stop_after: int = 10**9) -> None:  # type: ignore[assignment]
-        self.failing, self.stop_after = failing, stop_after
+    def __init__(
+        self,
+        failing: Set[tuple[int, ...]] = frozenset(),
+        stop_after: int = 10**9,
+        numpy: Set[tuple[int, ...]] = frozenset(),
+    ) -> None:
+        self.failing, self.stop_after, self.numpy = failing, stop_after, numpy
         self.ran: list[tuple[tuple[int, ...], int]] = []
 
     def results(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -92,6 +97,7 @@ class Invented:
             span = {"p50_ms": ms, "p99_ms": 2 * ms}
             spans = {"trading_cycle_total": span, "quic_coordination": span, "order_execution": span}
             result = {"spans": spans, "cycles_per_s": 1e3 / ms, "decisions": {"committed": 400}, "orders": {"sent": 9}}
+            result |= {"cycles": 20, "numpy_kernel_cycles": 3 if run.cell in self.numpy else 0}
             error = "the swarm stopped" if run.cell in self.failing else ""
             yield number, {"error": error, "result": result, "host": "here", "pid": 1, "took_s": 1.0}
 
@@ -137,6 +143,19 @@ def test_a_run_that_failed_is_said_and_tried_again(tmp_path):
     file = SweepFile(path, spec)
     failed = sweep(spec, file, Invented(failing={(0, 0, 0)}), nothing)
     assert sorted(failed) == [f"b=off m=bft venue_latency_ms=0, replicate {k}: the swarm stopped" for k in (0, 1)]
+    again = Invented()
+    assert sweep(spec, file, again, nothing) == []
+    assert sorted(again.ran) == [((0, 0, 0), 0), ((0, 0, 0), 1)]
+    file.close()
+
+
+def test_a_run_on_numpy_kernels_is_not_compared_with_compiled_ones(tmp_path):
+    spec = read_spec(written(tmp_path))
+    file = SweepFile(tmp_path / "out.duckdb", spec)
+    failed = sweep(spec, file, Invented(numpy={(0, 0, 0)}), nothing)
+    assert len(failed) == 2
+    assert all("3 of 20 cycles ran on numpy" in each for each in failed)
+    assert (0, 0, 0) not in {each.cell for each in file.finished()}
     again = Invented()
     assert sweep(spec, file, again, nothing) == []
     assert sorted(again.ran) == [((0, 0, 0), 0), ((0, 0, 0), 1)]
