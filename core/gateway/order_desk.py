@@ -6,12 +6,15 @@ Whatever fails here is shown and refused by name: a leader that hears nothing wo
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Protocol
 
+from core.cycle_trace import Stage
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard
 from core.gateway.monitor_feed import MonitorFeed
+from core.gateway.order_trace import OrderTrace
 from core.gateway.release import Authority
 from core.orders.order import ExecutionReport
 from core.records import OrderState, Severity
@@ -31,7 +34,13 @@ class OrderDesk:
     """Takes PREPARE and EXECUTE of any node; remembers who asked for which order."""
 
     def __init__(
-        self, gateway: Gateway[Committed], guard: OrderGuard, feed: MonitorFeed, wire: Wire, replays: bool
+        self,
+        gateway: Gateway[Committed],
+        guard: OrderGuard,
+        feed: MonitorFeed,
+        wire: Wire,
+        replays: bool,
+        trace: OrderTrace,
     ) -> None:
         """`replays`: the venue plays a recording, and its clock follows the orders' steps."""
         self._gateway = gateway
@@ -39,20 +48,26 @@ class OrderDesk:
         self._feed = feed
         self._wire = wire
         self._replays = replays
+        self._trace = trace
         self._asked_by: dict[str, int] = {}
         self._outcomes: list[tuple[int, str, OrderState]] = []
         self._step = -1
 
     def prepare(self, sender: int, values: dict[str, Any]) -> None:
         """Optimistic execution: build, sign and encode. It has no certificate, so nothing comes of it but speed."""
+        start_ns = time.perf_counter_ns()
         try:
             epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])
-            self._gateway.prepare(self._guard.requests(epoch, index, payload), sender)
+            requests = self._guard.requests(epoch, index, payload)
+            self._gateway.prepare(requests, sender)
+            if requests:
+                self._trace.add(Stage.PREPARE, start_ns, requests[0].step)
         except Exception as error:
             self._feed.event(Severity.WARNING, f"nothing prepared for node {sender}: {_said(error)}")
 
-    def execute(self, sender: int, values: dict[str, Any]) -> None:
-        """Send the orders of a decided entry, and answer JOURNALED or REFUSED."""
+    def execute(self, sender: int, values: dict[str, Any], step: int) -> None:
+        """Send the orders of a decided entry, and answer JOURNALED or REFUSED. `step`: the one that the message names."""
+        start_ns = time.perf_counter_ns()
         names: list[str] = []
         try:
             names = [str(name) for name in values["ids"]]
@@ -61,11 +76,13 @@ class OrderDesk:
             self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {_said(error)}")
             body = {"ids": names, "reason": _said(error)}
             self._wire.send(sender, application(Channel.ORDER, OrderKind.REFUSED, body))
+            self._trace.refused(start_ns, step, error, _said(error))
             return
         self._wire.send(sender, application(Channel.ORDER, OrderKind.JOURNALED, {"ids": names}))
         closed = [name for name in names if self._is_closed(name)]
         if closed:
             self._tell_closed(sender, closed)
+        self._trace.add(Stage.EXECUTE, start_ns, step, names)
 
     def _release(self, sender: int, values: dict[str, Any], names: list[str]) -> None:
         """Check, journal and send what is new. Orders that are known already keep their outcome."""

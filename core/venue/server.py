@@ -109,6 +109,7 @@ class VenueServer:
             subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
             for item in happened if subscribers else ():
                 self._push(item, subscribers)
+        self._api.times.journalled()
 
     def _write(self, happened: list[Happened]) -> None:
         try:
@@ -149,6 +150,7 @@ class VenueServer:
             return
         fate = self._faults.fate()
         if fate.acts:
+            self._api.times.request()
             answer = self._api.handle(data, client.session, self._clock_ms())
             self.publish()
             if fate.answers:
