@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.bench.export_cost import cost_rows as export_cost_rows
+from core.bench.export_cost import kept_order_ns
 from core.bench.timers import FUNCTIONS, INDICATORS, compared, cost_rows, explained, share_rows
 from core.spans import INDEX, NAMES
 from core.telemetry import CycleTracer
@@ -86,3 +88,14 @@ def test_a_tracer_that_does_not_time_still_knows_the_cycle():
         pass
     _, times = tracer.finish()
     assert times.count[INDEX["news_fetching"]] == 1
+
+
+def test_what_exporting_costs_is_a_ratio_of_both_sides():
+    (row,) = export_cost_rows([(10.5, 10.0)] * 6)
+    assert (row.name, row.ours, row.theirs) == ("otlp.cycle_ms", 10.0, 10.5)
+    assert row.ratio == pytest.approx(1.05), "off is 1.05 times as fast"
+    assert export_cost_rows([(10.5, 10.0)] * 5) == []
+
+
+def test_keeping_an_orders_times_is_timed():
+    assert 0.0 < kept_order_ns(repeats=2, orders=10)
