@@ -91,7 +91,7 @@ class OrderInterval:
     step: int
     """The market step of the decisions; -1 at the venue, which knows an order by its client order id alone."""
     orders: tuple[str, ...]
-    """Client order ids; none of PREPARE, whose orders may come to stand elsewhere in the log, or of what was refused."""
+    """Client order ids; none of PREPARE, whose orders may yet come to stand elsewhere, or of what was refused."""
     error_type: str = ""
     """What kind of failure, as the venue or the code names it; empty where there was none."""
     problem: str = ""

@@ -1,8 +1,8 @@
 """What `tradetui otlp` costs a running swarm: blocks of cycles with it on and off, A B B A, on one machine.
 
-The whole of it is on that machine: nodes, gateway and venue that tell what they did, the exporter that makes it OTLP, and
-a collector that takes it and does nothing else. While it is off nobody asks, and nothing is packed
-or sent; what gateway and venue keep of each order all the same is timed by itself.
+The whole of it is on that machine: nodes, gateway and venue that tell what they did, the exporter that makes it OTLP,
+and a collector that takes it and does nothing else. While it is off nobody asks, and nothing is packed or sent; what
+gateway and venue keep of each order all the same is timed by itself.
 """
 
 from __future__ import annotations

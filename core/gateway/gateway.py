@@ -66,8 +66,8 @@ class Gateway(Generic[CertificateT]):
 
         `verify(certificate, payload)` raises where the certificate does not hold; that error goes to the caller of
         `release`. The other callables hear reports (journalled, in sequence), the venue's state with its reason in
-        words, every difference between journal and venue, what went wrong inside, and (`on_answer`) the venue's answer to
-        each order with when that went out (perf_counter_ns). They must not raise.
+        words, every difference between journal and venue, what went wrong inside, and (`on_answer`) the venue's answer
+        to each order with when that went out (perf_counter_ns). They must not raise.
         """
         self.settings = settings
         self._scale = scale

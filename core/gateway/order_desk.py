@@ -66,7 +66,7 @@ class OrderDesk:
             self._feed.event(Severity.WARNING, f"nothing prepared for node {sender}: {_said(error)}")
 
     def execute(self, sender: int, values: dict[str, Any], step: int) -> None:
-        """Send the orders of a decided entry, and answer JOURNALED or REFUSED. `step`: the one that the message names."""
+        """Send the orders of a decided entry, and answer JOURNALED or REFUSED. `step`: that of the message."""
         start_ns = time.perf_counter_ns()
         names: list[str] = []
         try:

@@ -22,6 +22,16 @@ TIMEOUT_S: Final = 2.0
 """Less than monitors wait for the gateway."""
 ANSWER_BYTES_MAX: Final = 1 << 20
 PATH: Final = f"{PREFIX}replay/times"
+UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    asyncio.LimitOverrunError,
+)
+"""What a venue raises that is away, or answers what is no answer."""
 
 
 class VenueTimes:
@@ -40,7 +50,7 @@ class VenueTimes:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._get(f"after={after_ns}&timestamp={time.time_ns() // 1_000_000}")
             return [(str(name), int(start), int(end)) for name, start, end in answer["orders"]]
-        except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, asyncio.LimitOverrunError) as error:
+        except UNREADABLE as error:
             raise ConnectorError(f"the venue tells no times: {error!r}") from error
 
     async def _get(self, query: str) -> Any:
