@@ -40,6 +40,7 @@ class ExportSwitch:
         self._session = session
         self._exporting: asyncio.Task[int] | None = None
         self._arrived = asyncio.Event()
+        self._endpoint = ""
         self.requests = 0
         self.bytes_taken = 0
 
@@ -53,6 +54,7 @@ class ExportSwitch:
         finally:
             await self.set(False)
             server.close()
+            await server.wait_closed()
 
     async def set(self, on: bool) -> None:
         """Returns once traces arrive, or nothing is exported any more. Raises SessionError where none arrive."""
