@@ -2,8 +2,8 @@
 
 One trace is one cycle. Its root is the leader's `trading_cycle_total`; the leader's other spans are nested in it, what
 the peers did for the cycle hangs below `quic_coordination` under each peer's own resource, and its orders go on at the
-gateway, below the `order_placement` that brought them there, and at the session's own venue, below the gateway's span of
-the same order. Another's venue makes no spans: the gateway's covers the way there and back.
+gateway, below the `order_placement` that brought them there, and at the session's own venue, below the gateway's span
+of the same order. Another's venue makes no spans: the gateway's covers the way there and back.
 
 The context travels in what every message carries, so that none grows when somebody traces: session and cycle make the
 identity of a trace; proposals, PREPARE and EXECUTE name the market step, which is the cycle's; an order's span has its

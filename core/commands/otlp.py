@@ -42,8 +42,8 @@ def _otlp(arguments: argparse.Namespace, console: Console) -> int:
 async def export(session: Session, endpoint: str, seconds: float, console: Console) -> int:
     """Send until `seconds` are over (0: for ever); returns the cycles that a collector took. Raises SessionError.
 
-    Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out. Each
-    is asked for what it has not told yet; what becomes of orders after their cycle is sent when it is known.
+    Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out. All
+    are asked for what they have not told yet; what becomes of orders after their cycle is sent when it is known.
     Durations are of cycles that began after this did: whoever was started again counts none a second time.
     """
     from core.attach import SwarmClient

@@ -51,7 +51,7 @@ class VenueTimes:
                 answer = await self._get(f"after={after_ns}&timestamp={time.time_ns() // 1_000_000}")
             return [(str(name), int(start), int(end)) for name, start, end in answer["orders"]]
         except UNREADABLE as error:
-            raise ConnectorError(f"the venue tells no times: {error!r}") from error
+            raise ConnectorError(f"the venue tells no times: {str(error) or repr(error)}") from error
 
     async def _get(self, query: str) -> Any:
         keys = self._credentials()

@@ -220,7 +220,6 @@ def test_a_cycle_is_sent_only_with_its_record():
     assert ready(TRACE, [replace(RECORD, cycle=RECORD.cycle + 1)]) == []
 
 
-
 def test_metrics_count_each_cycle_in_its_bucket():
     snapshot = SESSION.snapshot()
     cycles = [replace(RECORD, wall_ms=ms) for ms in (0.5, 1.0, 1.1, 40.0, 9_000.0)]
