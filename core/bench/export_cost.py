@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from rich.console import Console
 from rich.progress import Progress
@@ -25,6 +25,7 @@ from core.gateway.connector import Refusal
 from core.gateway.order_trace import OrderTrace
 from core.orders.order import OrderRequest, TimeInForce
 from core.otlp import OtlpError, trace_request
+from core.records import CycleRecord
 from core.session import Session, SessionError
 from core.venue.order_times import OrderTimes
 
@@ -72,8 +73,9 @@ class ExportSwitch:
         elif not on and self._exporting is not None:
             exporting, self._exporting = self._exporting, None
             exporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await exporting
+            await asyncio.wait({exporting})
+            if not exporting.cancelled():
+                exporting.result()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -114,9 +116,12 @@ async def _replicate(client: SwarmClient, switch: ExportSwitch, count: int, *, f
     found: dict[bool, list[float]] = {True: [], False: []}
     for on in (first_on, not first_on, not first_on, first_on):
         await switch.set(on)
-        since_ns = time.time_ns()
-        found[on] += await cycles_from_now(client, count, lambda record: record.started_ns >= since_ns)  # noqa: B023
+        found[on] += await cycles_from_now(client, count, _began_after(time.time_ns()))
     return statistics.fmean(found[True]), statistics.fmean(found[False])
+
+
+def _began_after(since_ns: int) -> Callable[[CycleRecord], bool]:
+    return lambda record: record.started_ns >= since_ns
 
 
 def cost_rows(pairs: Sequence[tuple[float, float]]) -> list[Row]:
