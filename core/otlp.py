@@ -152,23 +152,28 @@ def _leader_spans(identity: bytes, cycle: TracedCycle) -> Iterator[SpanValues]:
     root = _span_id(identity, ROOT)
     times = (cycle.trace.start_ns + offset_ns, cycle.trace.end_ns + offset_ns)
     yield SpanValues(leader, identity, root, b"", ROOT, SpanKind.INTERNAL, times, attributes)
+    places = _places(cycle.trace)
     for number, (span, start_ns, end_ns) in enumerate(cycle.trace.intervals):
-        parent = _parent(cycle.trace, span, start_ns, end_ns)
+        parent = _parent(places, span, start_ns, end_ns)
         above = root if parent is None else _span_id(identity, parent)
         kind = SpanKind.CLIENT if NAMES[span] in _CLIENTS else SpanKind.INTERNAL
         times = (start_ns + offset_ns, end_ns + offset_ns)
         yield SpanValues(leader, identity, _span_id(identity, number), above, NAMES[span], kind, times)
 
 
-def _parent(trace: CycleTrace, span: int, start_ns: int, end_ns: int) -> int | None:
+def _places(trace: CycleTrace) -> dict[str, list[tuple[int, int, int]]]:
+    """By span, (start, end, place) of each of its intervals."""
+    found: dict[str, list[tuple[int, int, int]]] = {}
+    for place, (span, start_ns, end_ns) in enumerate(trace.intervals):
+        found.setdefault(NAMES[span], []).append((start_ns, end_ns, place))
+    return found
+
+
+def _parent(places: dict[str, list[tuple[int, int, int]]], span: int, start_ns: int, end_ns: int) -> int | None:
     """The place of the interval that this one is nested in: the shortest of the nearest outer span that holds it."""
     name = NAMES[span]
     while name != ROOT and (name := PARENT[name]) != ROOT:
-        outer = [
-            (b - a, place)
-            for place, (each, a, b) in enumerate(trace.intervals)
-            if each == INDEX[name] and a <= start_ns and end_ns <= b
-        ]
+        outer = [(b - a, place) for a, b, place in places.get(name, ()) if a <= start_ns and end_ns <= b]
         if outer:
             return min(outer)[1]
     return None

@@ -51,7 +51,7 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
     from core.statistics import newer_than
     from core.trace_backlog import TraceBacklog
 
-    client = SwarmClient(session, owns_swarm=False, read_only=True)
+    client = SwarmClient(session, owns_swarm=False, read_only=True, push_interval_s=INTERVAL_S)
     name, sent, failed = session.directory.name, 0, ""
     began = told = time.monotonic()
     counted = 0
