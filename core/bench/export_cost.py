@@ -12,12 +12,14 @@ import contextlib
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import Progress
 
 from core.attach import SwarmClient
 from core.bench.cycle_blocks import cycles_from_now
+from core.bench.processor import processor_s
 from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs
 from core.commands.otlp import export
 from core.cycle_trace import Stage
@@ -32,6 +34,16 @@ from core.venue.order_times import OrderTimes
 FIRST_TIMEOUT_S = 30.0
 BLOCKS_LONGER = 3
 """An exporter asks twice a second: a block must see that more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Of blocks A B B A, with export and without. Means, not medians: few cycles of a block hold all of the cost."""
+
+    wall_ms: tuple[float, float]
+    """Of a cycle."""
+    processor_ms: tuple[float, float]
+    """Of all processes, a cycle."""
 
 
 class ExportSwitch:
@@ -77,6 +89,12 @@ class ExportSwitch:
             if not exporting.cancelled():
                 exporting.result()
 
+    def processor_s(self) -> float:
+        """Used by all processes of the swarm and by this one, which exports."""
+        state = self._session.read_swarm()
+        pids = [process.pid for process in state.processes if process.pid] if state is not None else []
+        return time.process_time() + sum(map(processor_s, pids))
+
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -111,25 +129,32 @@ async def export_rows(
     return [*cost_rows(pairs), kept, Row("otlp.request_bytes", "bytes a request", switch.bytes_taken / switch.requests)]
 
 
-async def _replicate(client: SwarmClient, switch: ExportSwitch, count: int, *, first_on: bool) -> tuple[float, float]:
-    """Mean cycle ms with and without export. Not the median: few cycles of a block hold all of the cost."""
+async def _replicate(client: SwarmClient, switch: ExportSwitch, count: int, *, first_on: bool) -> Replicate:
     found: dict[bool, list[float]] = {True: [], False: []}
+    used: dict[bool, list[float]] = {True: [], False: []}
     for on in (first_on, not first_on, not first_on, first_on):
         await switch.set(on)
+        began_s, first = switch.processor_s(), client.cycles[-1].cycle
         found[on] += await cycles_from_now(client, count, _began_after(time.time_ns()))
-    return statistics.fmean(found[True]), statistics.fmean(found[False])
+        used[on].append((switch.processor_s() - began_s) * 1e3 / (client.cycles[-1].cycle - first))
+    wall_ms = (statistics.fmean(found[True]), statistics.fmean(found[False]))
+    return Replicate(wall_ms, (statistics.fmean(used[True]), statistics.fmean(used[False])))
 
 
 def _began_after(since_ns: int) -> Callable[[CycleRecord], bool]:
     return lambda record: record.started_ns >= since_ns
 
 
-def cost_rows(pairs: Sequence[tuple[float, float]]) -> list[Row]:
-    """The ratio of cycle times, of (on, off) pairs; none of fewer than have an interval."""
-    if len(pairs) < ROUNDS_MIN:
+def cost_rows(replicates: Sequence[Replicate]) -> list[Row]:
+    """The ratios of cycle time and of processor time; none of fewer replicates than have an interval."""
+    if len(replicates) < ROUNDS_MIN:
         return []
-    off, on = [each[1] for each in pairs], [each[0] for each in pairs]
-    return [row_of_pairs("otlp.cycle_ms", "ms a cycle, export off", off, "export on", on)]
+    off, on = [each.wall_ms[1] for each in replicates], [each.wall_ms[0] for each in replicates]
+    used_off, used_on = [each.processor_ms[1] for each in replicates], [each.processor_ms[0] for each in replicates]
+    return [
+        row_of_pairs("otlp.cycle_ms", "ms a cycle, export off", off, "export on", on),
+        row_of_pairs("otlp.processor_ms", "ms of all processes a cycle, export off", used_off, "export on", used_on),
+    ]
 
 
 def kept_order_ns(repeats: int = 20, orders: int = 100) -> float:

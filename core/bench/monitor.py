@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
+from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
@@ -87,8 +88,7 @@ class Screen:
 
     def cpu_s(self) -> float:
         """Processor time that the monitor has used, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_s(self.pid)
 
     def memory_mb(self) -> float:
         """Resident memory."""

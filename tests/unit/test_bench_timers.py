@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.bench.export_cost import Replicate, kept_order_ns
 from core.bench.export_cost import cost_rows as export_cost_rows
-from core.bench.export_cost import kept_order_ns
 from core.bench.timers import FUNCTIONS, INDICATORS, compared, cost_rows, explained, share_rows
 from core.spans import INDEX, NAMES
 from core.telemetry import CycleTracer
@@ -91,10 +91,12 @@ def test_a_tracer_that_does_not_time_still_knows_the_cycle():
 
 
 def test_what_exporting_costs_is_a_ratio_of_both_sides():
-    (row,) = export_cost_rows([(10.5, 10.0)] * 6)
-    assert (row.name, row.ours, row.theirs) == ("otlp.cycle_ms", 10.0, 10.5)
-    assert row.ratio == pytest.approx(1.05), "off is 1.05 times as fast"
-    assert export_cost_rows([(10.5, 10.0)] * 5) == []
+    replicate = Replicate(wall_ms=(10.5, 10.0), processor_ms=(22.0, 20.0))
+    wall, processor = export_cost_rows([replicate] * 6)
+    assert (wall.name, wall.ours, wall.theirs) == ("otlp.cycle_ms", 10.0, 10.5)
+    assert wall.ratio == pytest.approx(1.05), "off is 1.05 times as fast"
+    assert (processor.name, processor.ours, processor.theirs) == ("otlp.processor_ms", 20.0, 22.0)
+    assert export_cost_rows([replicate] * 5) == []
 
 
 def test_keeping_an_orders_times_is_timed():
