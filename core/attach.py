@@ -23,7 +23,7 @@ from core.book_ladder import BookLadder
 from core.change_toggles import change_toggles
 from core.config import Settings
 from core.control_claims import LABEL_CHARACTERS_MAX, Claim
-from core.cycle_trace import SwarmTrace, chrome_trace, merged
+from core.cycle_trace import SwarmTrace, chrome_trace, gathered, merged
 from core.faults import Fault
 from core.limits import Limits
 from core.limits_change import encode_limits, sign_limits
@@ -241,11 +241,23 @@ class SwarmClient:
         return reply
 
     async def trace(self) -> SwarmTrace:
-        """What the reachable nodes did when, over the last cycles."""
-        reached = [node.node for node in self.snapshot().nodes if node.reachable]
-        asked = (self._ask(node, Control.TRACE, {}, timeout_s=TRACE_TIMEOUT_S) for node in reached)
+        """What the reachable nodes, the gateway and the session's own venue did when, over the last cycles."""
+        return merged(await self._ask_traces({}))
+
+    async def trace_after(self, marks: dict[int, int]) -> SwarmTrace:
+        """The same, but only what ended since the last call with these `marks` (peer to its clock), which move on."""
+        answers = await self._ask_traces(marks)
+        marks.update((answer["node"], answer["until_ns"]) for answer in answers)
+        return gathered(answers)
+
+    async def _ask_traces(self, marks: Mapping[int, int]) -> list[dict[str, Any]]:
+        snapshot = self.snapshot()
+        reached = [node.node for node in snapshot.nodes if node.reachable]
+        reached += [GATEWAY_ID] if snapshot.gateway_connected else []
+        bodies = ((peer, {"after_ns": marks.get(peer, 0)}) for peer in reached)
+        asked = (self._ask(peer, Control.TRACE, body, TRACE_TIMEOUT_S) for peer, body in bodies)
         answers = await asyncio.gather(*asked)
-        return merged([answer for answer in answers if isinstance(answer, dict)])
+        return [answer for answer in answers if isinstance(answer, dict) and not answer.get("refused")]
 
     async def ladder(self, instrument: str, levels: int) -> BookLadder:
         """The venue's book, own orders marked. Raises SessionError where it cannot be had."""

@@ -71,7 +71,7 @@ class CommandedNode(ReportingNode):
             self._shell.change_membership(bytes(values["change"]))
             return {"text": "submitted"}
         if kind == Control.TRACE:
-            return self._trace.to_dict()
+            return self._trace.to_dict(int(values.get("after_ns", 0)))
         if kind == Control.FAULT:
             return {"text": self._inject(Fault(values["fault"]))}
         if kind == Control.TIMERS:

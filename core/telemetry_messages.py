@@ -71,7 +71,8 @@ class Control(IntEnum):
     """Body {"change": bytes}: toggles that an operator signed (`core.toggle_change`); answered {"text", "stale"} once
     they hold."""
     TRACE = 9
-    """What this node did when, lately (`core.cycle_trace.TraceBuffer.to_dict`). No body."""
+    """Body {"after_ns": int}: what this node did when, lately, of which the end lies after that of its own clock
+    (`core.cycle_trace.TraceBuffer.to_dict`); to the gateway, what it and the session's own venue did."""
     FAULT = 10
     """Body {"fault": str}: do wrong on purpose from now on (`core.faults.Fault`), or do right again."""
     SESSION = 11

@@ -48,8 +48,8 @@ SCREEN = (
      "span's latency over time, a column a second; and the last profile snapshot (e): a row a depth of calls, as wide "
      "as its share of the samples."),
     ("Cycle (6)", "The last cycle on one axis: when each of the leader's spans ran, then when the other nodes judged "
-     "its proposals and handled its consensus messages. Gaps in all rows are waiting: for the network, the disk or a "
-     "core. Asked for every other second."),
+     "its proposals and handled its consensus messages, then when gateway and venue had its orders in hand. Gaps in "
+     "all rows are waiting: for the network, the disk or a core. Asked for every other second."),
     ("with", "Settings that every figure on the screen was made under."),
 )  # fmt: skip
 KEYS = (

@@ -24,6 +24,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
+from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
@@ -95,8 +96,7 @@ class Screen:
 
     def cpu_s(self) -> float:
         """Processor time that the monitor has used, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_s(self.pid)
 
     def press(self, key: bytes) -> None:
         """Press `key`, whatever comes of it."""

@@ -7,7 +7,6 @@ time and asks for news once a second, on both sides.
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
+from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
@@ -59,8 +59,7 @@ class RecorderProcess:
     def cpu_s(self) -> float:
         """Processor time that it has used, user and system."""
         assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_s(self._process.pid)
 
     async def stop(self) -> None:
         """As the supervisor does; safe to call twice."""

@@ -1,9 +1,10 @@
-"""`tradetui bench timers`: what timing the spans costs, and whether their shares are those that a sampler sees.
+"""`tradetui bench timers`: what timing the spans costs, and exporting them, and whether their shares are a sampler's.
 
 The cost is measured on a running swarm: blocks of cycles with the leader's span timers on and off, A B B A, and beside
-it the cost of one span times the spans of a cycle. For the shares the leader's event loop is sampled by pyinstrument.
-It sees processor time on that thread, so only the steps that compute without waiting are compared, each as a part of
-them all; it slows functions that make many calls more than kernels, which is the difference to expect.
+it the cost of one span times the spans of a cycle; then the same with `tradetui otlp` on and off. For the shares the
+leader's event loop is sampled by pyinstrument. It sees processor time on that thread, so only the steps that compute
+without waiting are compared, each as a part of them all; it slows functions that make many calls more than kernels,
+which is the difference to expect.
 
 Where `perf` may be used, native code is sampled from outside as well (`core.bench.native_shares`), which slows nothing.
 """
@@ -24,11 +25,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from core.attach import SwarmClient, stop_session
+from core.bench.cycle_blocks import cycles_from_now
+from core.bench.export_cost import export_rows
 from core.bench.native_shares import PerfError, explained_native, native_rows, sample_native, scheduled_time, waits_of
 from core.bench.rows import ROUNDS_MIN, Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
 from core.config import Settings
-from core.experiment import WARM_UP_CYCLES
 from core.folded_stacks import stacks
 from core.records import CycleRecord
 from core.session import Session, SessionError, create_session
@@ -38,7 +40,6 @@ from core.telemetry import timer_cost_ns
 from core.what_if import family
 
 START_TIMEOUT_S = 180.0
-SILENCE_MAX_S = 60.0
 STRATEGY_TOO = ("_prepare", "vote")
 """Run before the last step, the first of them within another, and are timed as a part of strategy."""
 FUNCTIONS = {
@@ -82,12 +83,13 @@ async def bench_timers(
                 progress.advance(bar)
         native, noted = await _native(client, session, seconds)
         cycles = list(client.cycles)[-400:]
+        exported = await export_rows(client, session, replicates, block_cycles, console)
         shares = compared(cycles, (await client.profile(seconds))["files"]["profile.folded"])
     finally:
         await client.close()
         await stop_session(session)
         await asyncio.to_thread(started.supervisor.wait)
-    rows = [*cost_rows(pairs, cycles), *(row for each in shares for row in share_rows(each)), *native]
+    rows = [*cost_rows(pairs, cycles), *exported, *(row for each in shares for row in share_rows(each)), *native]
     console.print(table_of("the profile itself", rows))
     for text in (*(explained(each) for each in shares), *noted):
         console.print(text, style="dim", highlight=False, markup=False)
@@ -128,28 +130,19 @@ async def _replicate(client: SwarmClient, block_cycles: int, *, first_on: bool) 
     try:
         for on in (first_on, not first_on, not first_on, first_on):
             await client.time_spans(on)
-            found[on] += await _block(client, block_cycles, on)
+            found[on] += await cycles_from_now(client, block_cycles, _ran_timed if on else _ran_untimed)
     finally:
         with contextlib.suppress(SessionError):
             await client.time_spans(True)
     return statistics.median(found[True]), statistics.median(found[False])
 
 
-async def _block(client: SwarmClient, count: int, on: bool) -> list[float]:
-    """Wall ms of `count` cycles that ran so, the first left out. Raises SessionError when none comes."""
-    last = client.cycles[-1].cycle
-    deadline = time.monotonic() + SILENCE_MAX_S
-    found: list[CycleRecord] = []
-    while len(found) < WARM_UP_CYCLES + count:
-        fresh = [record for record in newer_than(client.cycles, last) if bool(record.count[_TIMED]) == on]
-        if fresh:
-            deadline = time.monotonic() + SILENCE_MAX_S
-        elif time.monotonic() > deadline:
-            raise SessionError("no cycle ran with the timers as asked: did the lead change hands?")
-        found += fresh
-        last = client.cycles[-1].cycle
-        await asyncio.sleep(0.02)
-    return [record.wall_ms for record in found[WARM_UP_CYCLES : WARM_UP_CYCLES + count]]
+def _ran_timed(record: CycleRecord) -> bool:
+    return bool(record.count[_TIMED])
+
+
+def _ran_untimed(record: CycleRecord) -> bool:
+    return not record.count[_TIMED]
 
 
 def cost_rows(pairs: Sequence[tuple[float, float]], cycles: Sequence[CycleRecord]) -> list[Row]:

@@ -14,7 +14,8 @@ from core.config import ConfigError, load_settings
 
 def add_bench_timers(subjects: Any) -> None:
     """Add it to the subjects of `tradetui bench`."""
-    timers = subjects.add_parser("timers", help="what timing the spans costs, and their shares beside samplers'")
+    said = "what timing spans and exporting them costs, and their shares beside samplers'"
+    timers = subjects.add_parser("timers", help=said)
     timers.add_argument("--replicates", type=int, default=12, help="of timers on, off, off, on; intervals from 6 on")
     timers.add_argument("--block", type=int, default=20, metavar="N", help="cycles of each block")
     timers.add_argument(

@@ -42,24 +42,29 @@ def _otlp(arguments: argparse.Namespace, console: Console) -> int:
 async def export(session: Session, endpoint: str, seconds: float, console: Console) -> int:
     """Send until `seconds` are over (0: for ever); returns the cycles that a collector took. Raises SessionError.
 
-    Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out.
+    Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out. All
+    are asked for what they have not told yet; what becomes of orders after their cycle is sent when it is known.
     Durations are of cycles that began after this did: whoever was started again counts none a second time.
     """
     from core.attach import SwarmClient
-    from core.otlp import OtlpError, metrics_request, trace_request, traced_cycles
+    from core.otlp import OtlpError, metrics_request, trace_request
     from core.statistics import newer_than
+    from core.trace_backlog import TraceBacklog
 
-    client = SwarmClient(session, owns_swarm=False, read_only=True)
+    client = SwarmClient(session, owns_swarm=False, read_only=True, push_interval_s=INTERVAL_S)
     name, sent, failed = session.directory.name, 0, ""
     began = told = time.monotonic()
-    traced = counted = 0
+    counted = 0
+    backlog, marks = TraceBacklog(), dict[int, int]()
     began_ns = since_ns = time.time_ns()
     await client.connect()
     try:
         while not seconds or time.monotonic() < began + seconds:
             await asyncio.sleep(INTERVAL_S)
+            trace = await client.trace_after(marks)
             snapshot = client.snapshot()
-            cycles = traced_cycles(await client.trace(), snapshot.cycles, traced)
+            backlog.hear(trace, snapshot.cycles)
+            cycles = backlog.ready()
             fresh = [record for record in newer_than(snapshot.cycles, counted) if record.started_ns >= began_ns]
             try:
                 traces = trace_request(name, cycles) if cycles else b""
@@ -70,7 +75,8 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
             try:
                 if traces:
                     await asyncio.to_thread(post, f"{endpoint}/v1/traces", traces)
-                    traced, sent = cycles[-1].trace.cycle, sent + len(cycles)
+                    backlog.sent()
+                    sent += sum(cycle.is_new for cycle in cycles)
             except OSError as error:
                 failed = f"{endpoint}/v1/traces: {error}"
             try:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic
 
-from core.gateway.connector import Connector, EncodedOrder
+from core.gateway.connector import Answer, Connector, EncodedOrder
 from core.gateway.errors import (
     FencedError,
     GatewayFull,
@@ -60,12 +60,14 @@ class Gateway(Generic[CertificateT]):
         on_venue_state: Callable[[VenueState, str], None],
         on_difference: Callable[[Difference], None],
         on_error: Callable[[str], None] = _print_error,
+        on_answer: Callable[[OrderRequest, int, Answer], None] = lambda request, sent_ns, answer: None,
     ) -> None:
         """Opens the journal. Raises GatewayJournalError.
 
         `verify(certificate, payload)` raises where the certificate does not hold; that error goes to the caller of
         `release`. The other callables hear reports (journalled, in sequence), the venue's state with its reason in
-        words, every difference between journal and venue, and what went wrong inside. They must not raise.
+        words, every difference between journal and venue, what went wrong inside, and (`on_answer`) the venue's answer
+        to each order with when that went out (perf_counter_ns). They must not raise.
         """
         self.settings = settings
         self._scale = scale
@@ -83,6 +85,7 @@ class Gateway(Generic[CertificateT]):
             on_report=on_report,
             on_difference=on_difference,
             on_error=on_error,
+            on_answer=on_answer,
         )
         reconciler = Reconciler(
             connector,

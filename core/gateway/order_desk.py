@@ -6,13 +6,16 @@ Whatever fails here is shown and refused by name: a leader that hears nothing wo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, Protocol
 
+from core.cycle_trace import Stage
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
 from core.gateway.guard import GuardError, OrderGuard, UnknownEpochError
 from core.gateway.monitor_feed import MonitorFeed
+from core.gateway.order_trace import OrderTrace
 from core.gateway.release import Authority
 from core.orders.order import ExecutionReport
 from core.records import OrderState, Severity
@@ -35,7 +38,13 @@ class OrderDesk:
     """Takes PREPARE and EXECUTE of any node; remembers who asked for which order."""
 
     def __init__(
-        self, gateway: Gateway[Committed], guard: OrderGuard, feed: MonitorFeed, wire: Wire, replays: bool
+        self,
+        gateway: Gateway[Committed],
+        guard: OrderGuard,
+        feed: MonitorFeed,
+        wire: Wire,
+        replays: bool,
+        trace: OrderTrace,
     ) -> None:
         """`replays`: the venue plays a recording, and its clock follows the orders' steps."""
         self._gateway = gateway
@@ -43,22 +52,28 @@ class OrderDesk:
         self._feed = feed
         self._wire = wire
         self._replays = replays
+        self._trace = trace
         self._asked_by: dict[str, int] = {}
-        self._held: deque[tuple[int, dict[str, Any], list[str], asyncio.TimerHandle]] = deque()
+        self._held: deque[tuple[int, dict[str, Any], int, list[str], asyncio.TimerHandle]] = deque()
         """Orders of an epoch that is not known yet, oldest first."""
         self._outcomes: list[tuple[int, str, OrderState]] = []
         self._step = -1
 
     def prepare(self, sender: int, values: dict[str, Any]) -> None:
         """Optimistic execution: build, sign and encode. It has no certificate, so nothing comes of it but speed."""
+        start_ns = time.perf_counter_ns()
         try:
             epoch, index, payload = int(values["epoch"]), int(values["index"]), bytes(values["payload"])
-            self._gateway.prepare(self._guard.requests(epoch, index, payload), sender)
+            requests = self._guard.requests(epoch, index, payload)
+            self._gateway.prepare(requests, sender)
+            if requests:
+                self._trace.add(Stage.PREPARE, start_ns, requests[0].step)
         except Exception as error:
             self._feed.event(Severity.WARNING, f"nothing prepared for node {sender}: {_said(error)}")
 
-    def execute(self, sender: int, values: dict[str, Any]) -> None:
-        """Send the orders of a decided entry, and answer JOURNALED or REFUSED."""
+    def execute(self, sender: int, values: dict[str, Any], step: int) -> None:
+        """Send the orders of a decided entry, and answer JOURNALED or REFUSED. `step`: that of the message."""
+        start_ns = time.perf_counter_ns()
         names: list[str] = []
         try:
             names = [str(name) for name in values["ids"]]
@@ -66,17 +81,19 @@ class OrderDesk:
         except UnknownEpochError as error:
             if len(self._held) < HELD_MAX:
                 timer = asyncio.get_running_loop().call_later(HOLD_S, self._give_up)
-                self._held.append((sender, values, names, timer))
+                self._held.append((sender, values, step, names, timer))
             else:
                 self._refuse(sender, names, error)
             return
         except Exception as error:
             self._refuse(sender, names, error)
+            self._trace.refused(start_ns, step, error, _said(error))
             return
         self._wire.send(sender, application(Channel.ORDER, OrderKind.JOURNALED, {"ids": names}))
         closed = [name for name in names if self._is_closed(name)]
         if closed:
             self._tell_closed(sender, closed)
+        self._trace.add(Stage.EXECUTE, start_ns, step, names)
 
     def _refuse(self, sender: int, names: list[str], error: Exception) -> None:
         self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {_said(error)}")
@@ -87,13 +104,13 @@ class OrderDesk:
         """Another epoch is believed to run: orders that came ahead of that are looked at again."""
         held = list(self._held)
         self._held.clear()
-        for sender, values, _, timer in held:
+        for sender, values, step, _, timer in held:
             timer.cancel()
-            self.execute(sender, values)
+            self.execute(sender, values, step)
 
     def _give_up(self) -> None:
         """The oldest orders of an unknown epoch have waited long enough."""
-        sender, _, names, _ = self._held.popleft()
+        sender, _, _, names, _ = self._held.popleft()
         self._refuse(sender, names, UnknownEpochError(f"too few nodes told of their epoch within {HOLD_S:g} s"))
 
     def _release(self, sender: int, values: dict[str, Any], names: list[str]) -> None:

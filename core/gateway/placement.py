@@ -41,8 +41,10 @@ class Placement:
         on_report: Callable[[ExecutionReport], None],
         on_difference: Callable[[Difference], None],
         on_error: Callable[[str], None],
+        on_answer: Callable[[OrderRequest, int, Answer], None],
     ) -> None:
-        """`give_up_link` closes a link on which a question stayed without answer: connecting anew asks after all."""
+        """`give_up_link` closes a link on which a question stayed without answer: connecting anew asks after all.
+        `on_answer` hears of each order when it went out (perf_counter_ns) and what came back."""
         self._connector = connector
         self._ledger = ledger
         self._is_connected = is_connected
@@ -50,6 +52,7 @@ class Placement:
         self._on_report = on_report
         self._on_difference = on_difference
         self._on_error = on_error
+        self._on_answer = on_answer
         self.reconciler: Reconciler | None = None
         """Who is asked after an order; set once, before the first order."""
         self.orders_sent = 0
@@ -149,7 +152,7 @@ class Placement:
 
     def _send(self, order: EncodedOrder) -> None:
         self.orders_sent += 1
-        self._connector.place(order, partial(self._place_answered, order.request))
+        self._connector.place(order, partial(self._place_answered, order.request, time.perf_counter_ns()))
 
     def _expire(self, unsent: list[EncodedOrder], reason: str) -> None:
         for encoded in unsent:
@@ -160,7 +163,8 @@ class Placement:
 
     # Answers in
 
-    def _place_answered(self, request: OrderRequest, answer: Answer) -> None:
+    def _place_answered(self, request: OrderRequest, sent_ns: int, answer: Answer) -> None:
+        self._on_answer(request, sent_ns, answer)
         name = request.client_order_id
         if isinstance(answer, VenueUpdate):
             self.updated(answer)

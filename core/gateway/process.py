@@ -17,9 +17,12 @@ from core.gateway.limits_gate import LimitsGate
 from core.gateway.members import GatewayMembers
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.order_desk import OrderDesk
+from core.gateway.order_trace import OrderTrace
 from core.gateway.reconcile import Difference
 from core.gateway.settings import GatewaySettings
+from core.gateway.trace_answers import TraceAnswers
 from core.gateway.trading_gate import TradingGate
+from core.gateway.venue_times import VenueTimes
 from core.genesis import genesis_state
 from core.market.load import load_market
 from core.orders.scale import MarketScale
@@ -30,6 +33,7 @@ from core.telemetry_messages import Control, OrderKind, Telemetry, application, 
 from core.toggle_change import MODE_OF
 from core.toggles import parse_toggles
 from core.transport import listen_address, transport_settings
+from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, Message, Mode
@@ -77,6 +81,7 @@ class GatewayProcess:
             reconcile_interval_s=settings.reconcile_interval_s,
         )
         connector = make_connector(session, settings, scale, chosen)
+        trace = OrderTrace()
         self._gateway: Gateway[Committed] = Gateway(
             chosen,
             scale,
@@ -86,8 +91,11 @@ class GatewayProcess:
             on_venue_state=self._on_venue_state,
             on_difference=self._on_difference,
             on_error=lambda text: self._feed.event(Severity.ERROR, text),
+            on_answer=trace.answered,
         )
-        self._desk = OrderDesk(self._gateway, self._guard, self._feed, self._endpoint, connector.replays)
+        self._desk = OrderDesk(self._gateway, self._guard, self._feed, self._endpoint, connector.replays, trace)
+        venue = VenueTimes(session.venue_rest_port_file, lambda: load_credentials(session.venue_keys_file))
+        self._traces = TraceAnswers(self._endpoint, trace, venue if connector.replays else None)
         self._ladders = Ladders(self._endpoint, connector, scale, self._gateway.open_orders)
         self._switch = KillSwitch(
             TradingGate(state.trading_keys, GATEWAY_ID, session.folder("gateway") / "trading"),
@@ -124,6 +132,7 @@ class GatewayProcess:
             print(f"{text}; the next start asks for it", file=sys.stderr)
         await self._feed.close()
         await self._ladders.close()
+        await self._traces.close()
         await self._gateway.stop()
         await self._endpoint.delivered(LAST_WORD_S)
         await self._endpoint.close()
@@ -159,13 +168,15 @@ class GatewayProcess:
             self._switch.on_operator(sender, message)
         elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:
             self._ladders.answer(sender, message)
+        elif message.channel is Channel.CONTROL and message.kind == Control.TRACE and sender >= OPERATOR_ID:
+            self._traces.answer(sender, message)
         elif message.channel is Channel.ORDER and sender in self._members.membership.nodes:
             self._on_order(sender, message)
 
     def _on_order(self, sender: int, message: Application) -> None:
         values = unpack(message.body)
         if message.kind == OrderKind.EXECUTE:
-            self._desk.execute(sender, values)
+            self._desk.execute(sender, values, message.step)
         elif message.kind == OrderKind.PREPARE:
             self._desk.prepare(sender, values)
         elif message.kind == OrderKind.REPORTS_SINCE:

@@ -2,7 +2,8 @@
 
 Source: Binance Spot API documentation, "WebSocket API". A request is `{"id", "method", "params"}`; an answer has
 `status` 200 and `result`, or another status and `error` with `code` and `msg`. Every trading request is signed; there
-is no session.logon. `replay.advance` is ours: it moves the recorded price and exists only on a replaying venue.
+is no session.logon. `replay.advance` and `replay.times` are ours and exist only on a replaying venue: the one moves the
+recorded price, the other tells when which order was handled.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from core.venue.answers import Answers
 from core.venue.credentials import Credentials, is_signed
 from core.venue.exchange import Exchange, NewOrder
 from core.venue.order_book import BUY, SELL
+from core.venue.order_times import OrderTimes
 from core.venue.rejects import VenueReject
 
 PATH: Final = "/ws-api/v3"
@@ -59,6 +61,7 @@ class SpotApi:
         """`keys`: API key to its credentials and account. Without `advance_to` there is no replay.advance."""
         self.exchange = exchange
         self.answers = Answers(exchange.scale, exchange.settings)
+        self.times = OrderTimes()
         self._keys = keys
         self._captions = tuple(captions)
         self._advance_to = advance_to
@@ -83,6 +86,7 @@ class SpotApi:
         }
         if advance_to is not None:
             self._signed["replay.advance"] = self._advance
+            self._signed["replay.times"] = self._times
 
     def handle(self, text: bytes, session: ApiSession, now_ms: int) -> bytes:
         """The answer to one request, as JSON. Never raises for anything that a client can send."""
@@ -152,6 +156,7 @@ class SpotApi:
         response = params.get("newOrderRespType", "FULL")
         if response not in _RESPONSES:
             raise rejects.illegal_parameter("newOrderRespType")
+        self.times.order(owner, new.client_order_id)
         order, duplicate = self.exchange.place(owner, new, now_ms)
         trades = self.exchange.trades_of(order) if response == "FULL" else ()
         return self.answers.placed(order, trades, response, duplicate)
@@ -261,6 +266,9 @@ class SpotApi:
             return {"step": self._advance_to(step)}
         except ValueError as error:
             raise VenueReject(rejects.ILLEGAL_PARAMETER, f"replay.advance to step {step}: {error}") from None
+
+    def _times(self, params: Params, owner: int, now_ms: int) -> Any:
+        return {"orders": self.times.after(owner, _integer(params, "after", 0))}
 
     def _exchange_info(self, params: Params, now_ms: int) -> Any:
         exchange = self.exchange

@@ -40,6 +40,7 @@ from core.venue.fix_reports import (
     Pairs,
 )
 from core.venue.order_book import BUY, SELL
+from core.venue.order_times import OrderTimes
 from core.venue.rejects import VenueReject
 
 COMP_ID: Final = "TRADETUI"
@@ -83,14 +84,17 @@ class FixServer:
         directory: Path,
         publish: Callable[[], None],
         faults: FaultSource,
+        times: OrderTimes,
         advance_to: Callable[[int], int] | None = None,
     ) -> None:
-        """`publish` journals and tells what happened, to all front ends. `directory` keeps the sessions' stores."""
+        """`publish` journals and tells what happened, to all front ends. `directory` keeps the sessions' stores,
+        `times` what all front ends had in hand."""
         self._exchange = exchange
         self._keys = keys
         self._directory = directory
         self._publish = publish
         self._faults = faults
+        self._times = times
         self._muted: FixConnection | None = None
         """Its bytes are lost at this moment, on purpose."""
         self._advance_to = advance_to
@@ -213,6 +217,7 @@ class FixServer:
             connection.abort(CUT_REASON)
 
     def _handle(self, connection: FixConnection, message: FixMessage) -> None:
+        self._times.request()
         handler = self._handlers.get(message.kind)
         try:
             if handler is None:
@@ -246,7 +251,9 @@ class FixServer:
     def _new_order(self, connection: FixConnection, owner: int, message: FixMessage) -> None:
         name, now_ms = message.text(11), _now_ms()
         try:
-            order, is_duplicate = self._exchange.place(owner, self._new(message, name), now_ms)
+            new = self._new(message, name)
+            self._times.order(owner, name)
+            order, is_duplicate = self._exchange.place(owner, new, now_ms)
         except VenueReject as reject:
             symbol, side = message.get(55) or "NONE", message.get(54) or "1"
             connection.send(EXECUTION_REPORT, self._reports.rejected(name, symbol, side, reject, now_ms))

@@ -67,6 +67,7 @@ class Venue:
             settings.directory / "fix",
             self.server.publish,
             self.faults,
+            api.times,
             self.advance_to,
         )
         self.rest = RestServer(api, self.server.publish, self.faults, unix_ms)

@@ -37,6 +37,7 @@ ROUTES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "myTrades"): "myTrades",
     ("GET", "account"): "account.status",
     ("POST", "replay/advance"): "replay.advance",
+    ("GET", "replay/times"): "replay.times",
 }
 """Method and path to the name of the same request in the WebSocket API."""
 
@@ -89,6 +90,7 @@ class RestServer:
 
     def answer(self, request: HttpRequest) -> tuple[int, bytes]:
         """Status and JSON. Never raises for anything that a client can send."""
+        self._api.times.request()
         try:
             result = self._dispatch(request)
         except VenueReject as reject:

@@ -103,12 +103,14 @@ class VenueServer:
         # Telling may quote a book anew, and so fill an order that rests there.
         while happened := self._api.exchange.take_happened():
             self._write(happened)
+            self._api.times.journalled()
             self._streams.published(happened)
             for listener in self._listeners:
                 listener(happened)
             subscribers = [client for client in self._clients.values() if client.session.subscribed is not None]
             for item in happened if subscribers else ():
                 self._push(item, subscribers)
+        self._api.times.journalled()  # of a request that changed nothing, such as an order that was refused
 
     def _write(self, happened: list[Happened]) -> None:
         try:
@@ -149,6 +151,7 @@ class VenueServer:
             return
         fate = self._faults.fate()
         if fate.acts:
+            self._api.times.request()
             answer = self._api.handle(data, client.session, self._clock_ms())
             self.publish()
             if fate.answers:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from core.commands.otlp import export
-from core.otlp import trace_id
+from core.otlp import SpanKind, trace_id
 from core.spans import NAMES, ROOT
 from tests.integration.browser import free_port
 from tests.integration.swarm import RunningSwarm, running_swarm
@@ -69,10 +69,43 @@ def test_one_trace_a_cycle_arrives_with_all_nodes_in_it(seen: Seen) -> None:
     assert {trace_id(seen.session, cycle) for cycle in cycles} == {span.trace_id for _, span in found}
     assert {span.name for _, span in found} >= {*NAMES} - {"order_confirmation"}
     nodes = {resource["service.instance.id"] for resource, _ in found}
-    assert nodes == {f"node-{node}" for node in range(4)}
+    assert nodes == {*(f"node-{node}" for node in range(4)), "gateway", "venue"}
     judged = {span.trace_id for _, span in found if span.name == "judges proposals"}
     assert len(judged) >= 0.8 * seen.sent, "the peers' judgements are in their cycles' traces"
     assert seen.received.requests["/v1/metrics"]
+
+
+ORDERS_WAY = (
+    ("venue", "venue/order.place", SpanKind.SERVER),
+    ("gateway", "venue/order.place", SpanKind.CLIENT),
+    ("gateway", "gateway/execute", SpanKind.SERVER),
+    ("node", "order_placement", SpanKind.CLIENT),
+    ("node", "order_execution", SpanKind.INTERNAL),
+    ("node", ROOT, SpanKind.INTERNAL),
+)
+"""From the venue up to the cycle."""
+
+
+def test_an_orders_way_to_the_venue_is_in_the_trace_of_its_cycle(seen: Seen) -> None:
+    """Parents are looked for within the trace: each link is one of the same trace."""
+    by_id = {(span.trace_id, span.span_id): (resource, span) for resource, span in seen.received.spans()}
+    ways = []
+    for resource, span in by_id.values():
+        if resource["service.instance.id"] != "venue":
+            continue
+        way, above = [], (resource, span)
+        while above is not None:
+            process, at = above[0]["service.instance.id"].partition("-")[0], above[1]
+            way.append((process, at.name, SpanKind(at.kind)))
+            parent = by_id.get((at.trace_id, at.parent_span_id))
+            if process == "venue" and parent is not None:
+                assert parent[1].start_time_unix_nano <= at.start_time_unix_nano
+                assert at.end_time_unix_nano <= parent[1].end_time_unix_nano, "the answer comes after the work"
+            above = parent
+        ways.append(tuple(way))
+    assert len(ways) > 10
+    assert ways.count(ORDERS_WAY) >= 0.8 * len(ways), "at the ends a part may be missing"
+    assert {span.name for _, span in by_id.values()} > {"gateway/prepare"}
 
 
 def test_prometheus_reads_every_nodes_metrics(seen: Seen) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from websockets.exceptions import InvalidStatus
 from core.gateway import binance as binance_module
 from core.gateway.connector import ConnectorError
 from core.gateway.errors import FencedError, GatewayFull, OtherTerms, TradingHalted, UnknownOrder, VenueUnavailable
+from core.gateway.venue_times import VenueTimes
 from core.orders.life_cycle import InvalidOrder
 from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
 from core.records import OrderState as S
 from core.records import VenueState
 from core.venue import server as server_module
+from core.venue.credentials import load_credentials
 from core.venue.events import OrderAccepted
 from core.venue.exchange import NewOrder
 from core.venue.journal import read_events
@@ -34,6 +37,7 @@ from tests.integration.venue_session import (
     authority,
     check_agreement,
     entry,
+    port_of,
     request,
     running_gateway,
     running_venue,
@@ -100,6 +104,25 @@ def test_a_resting_order_fills_later_and_another_is_cancelled(tmp_path: Path) ->
 
     run(work())
     assert check_agreement(tmp_path) == (2, 0)
+
+
+@pytest.mark.parametrize("protocol", ["binance", "fix"])
+def test_the_venue_tells_when_it_had_each_order_in_hand(tmp_path: Path, protocol: str) -> None:
+    async def work() -> None:
+        async with running_venue(tmp_path) as (venue, ws_port):
+            (tmp_path / "rest.port").write_text(str(venue.rest_port))
+            keys = tmp_path / "keys" / "venue.json"
+            times = VenueTimes(tmp_path / "rest.port", lambda: load_credentials(keys))
+            async with running_gateway(tmp_path, port_of(venue, ws_port, protocol), protocol) as trader:
+                began_ns, orders = time.perf_counter_ns(), entry(1)
+                await trader.gateway.execute(orders, authority(), in_flight=8)
+                found = await times.after(began_ns)
+                names = sorted(name for name, _, _ in found)
+                assert names == sorted(order.client_order_id for order in orders), "the refused one too"
+                assert all(began_ns < start <= end < time.perf_counter_ns() for _, start, end in found)
+                assert await times.after(found[-1][2]) == []
+
+    run(work())
 
 
 def test_nothing_leaves_before_release(tmp_path: Path) -> None:

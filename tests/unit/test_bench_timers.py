@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.bench.export_cost import Replicate, kept_order_ns
+from core.bench.export_cost import cost_rows as export_cost_rows
 from core.bench.timers import FUNCTIONS, STRATEGY_TOO, compared, cost_rows, explained, share_rows
 from core.spans import INDEX, NAMES
 from core.telemetry import CycleTracer
@@ -86,3 +88,16 @@ def test_a_tracer_that_does_not_time_still_knows_the_cycle():
         pass
     _, times = tracer.finish()
     assert times.count[INDEX["news_fetching"]] == 1
+
+
+def test_what_exporting_costs_is_a_ratio_of_both_sides():
+    replicate = Replicate(wall_ms=(10.5, 10.0), processor_ms=(22.0, 20.0))
+    wall, processor = export_cost_rows([replicate] * 6)
+    assert (wall.name, wall.ours, wall.theirs) == ("otlp.cycle_ms", 10.0, 10.5)
+    assert wall.ratio == pytest.approx(1.05), "off is 1.05 times as fast"
+    assert (processor.name, processor.ours, processor.theirs) == ("otlp.processor_ms", 20.0, 22.0)
+    assert export_cost_rows([replicate] * 5) == []
+
+
+def test_keeping_an_orders_times_is_timed():
+    assert kept_order_ns(repeats=2, orders=10) > 0.0

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 
-from core.cycle_trace import CYCLES_KEPT, WORK_KEPT, CycleTrace, TraceBuffer, Work, chrome_trace, merged
+from core.cycle_trace import (
+    CYCLES_KEPT,
+    GATEWAY_PID,
+    VENUE_PID,
+    WORK_KEPT,
+    CycleTrace,
+    OrderInterval,
+    Stage,
+    SwarmTrace,
+    TraceBuffer,
+    Work,
+    chrome_trace,
+    clock_now,
+    gathered,
+    merged,
+)
 from core.spans import INDEX
 from core.telemetry import CycleTracer
 from core.telemetry_messages import pack, unpack
-from tui.widgets.waterfall import covered_ns, lane
+from tui.widgets.waterfall import _orders, covered_ns, lane
 
 
 def buffer(node: int, cycles: int, first: int = 1) -> TraceBuffer:
@@ -50,6 +65,58 @@ def test_nodes_are_merged_by_cycle_and_old_work_is_left_out():
     (work,) = trace.work
     assert (work.node, work.start_ns) == (1, 34_100_000)
     assert merged([]).cycles == ()
+
+
+def test_a_node_tells_only_what_ended_after_what_it_told_before():
+    found = buffer(2, 3)
+    found.work.extend([(int(Work.JUDGING), 10, 20, 1), (int(Work.CONSENSUS), 30, 2_950_000, -1)])
+    told = found.to_dict(after_ns=1_900_000)
+    assert [cycle[0] for cycle in told["cycles"]] == [2, 3]
+    assert told["work"] == [[int(Work.CONSENSUS), 30, 2_950_000, -1]]
+    assert found.to_dict(after_ns=told["until_ns"])["cycles"] == []
+
+
+def test_clocks_of_other_machines_are_brought_to_ours():
+    """Booted an hour earlier, its clock is an hour further; both agree on Unix time."""
+    hour_ns = 3_600_000_000_000
+    ahead = {**clock_now(), "node": 1, "cycles": [[7, 1, hour_ns + 5, hour_ns + 9, [[3, hour_ns + 6, hour_ns + 7]], 6]]}
+    ahead["behind_unix_ns"] -= hour_ns
+    ahead |= {"work": [[0, hour_ns + 5, hour_ns + 8, 6]], "orders": [[3, hour_ns + 5, hour_ns + 8, -1, ["a"], "", ""]]}
+    trace = gathered([ahead])
+    (cycle,), (work,), (order,) = trace.cycles, trace.work, trace.orders
+    error_ns = cycle.start_ns - 5
+    assert abs(error_ns) < 100_000_000, "as near as two readings of the clocks"
+    times = (cycle.end_ns, *cycle.intervals[0][1:], work.start_ns, work.end_ns, order.start_ns, order.end_ns)
+    assert [each - error_ns for each in times] == [9, 6, 7, 5, 8, 5, 8]
+
+
+def orders_of_cycle_7() -> SwarmTrace:
+    cycle = CycleTrace(7, 0, 0, 100, (), step=6)
+    orders = (
+        OrderInterval(Stage.EXECUTE, 10, 20, 6, ("a", "b")),
+        OrderInterval(Stage.PLACE, 20, 40, 6, ("a",)),
+        OrderInterval(Stage.MATCH, 25, 30, -1, ("a",)),
+        OrderInterval(Stage.MATCH, 25, 30, -1, ("other",)),
+        OrderInterval(Stage.PREPARE, 1, 2, 7, ()),
+    )
+    return SwarmTrace((cycle,), (), orders)
+
+
+def test_a_cycles_orders_are_found_by_step_and_the_venues_by_their_order():
+    trace = orders_of_cycle_7()
+    assert trace.orders_of(trace.cycles[0]) == list(trace.orders[:3])
+    lanes = {label: intervals for label, intervals, _ in _orders(trace, trace.cycles[0])}
+    assert lanes == {
+        "gateway releases orders": [(10, 20)], "gateway awaits venue": [(20, 40)], "venue handles orders": [(25, 30)],
+    }  # fmt: skip
+
+
+def test_gateway_and_venue_are_processes_of_the_chrome_trace():
+    events = json.loads(chrome_trace(orders_of_cycle_7()))["traceEvents"]
+    names = {event["pid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert names == {0: "node 0", GATEWAY_PID: "gateway", VENUE_PID: "venue"}
+    at_venue = [event for event in events if event["ph"] == "X" and event["pid"] == VENUE_PID]
+    assert [event["args"]["orders"] for event in at_venue] == [["a"], ["other"]]
 
 
 def test_the_chrome_trace_is_what_perfetto_reads():

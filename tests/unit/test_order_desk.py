@@ -15,6 +15,7 @@ from core.decision import Side
 from core.gateway.connector import ConnectorError
 from core.gateway.gateway import Gateway
 from core.gateway.order_desk import OrderDesk
+from core.gateway.order_trace import OrderTrace
 from core.gateway.settings import GatewaySettings
 from core.payload import encode_decisions
 from core.records import OrderState as S
@@ -30,7 +31,7 @@ from tests.unit.test_guard import NODES, byzantine, led, make_guard, payload_of
 from tests.unit.test_kill_switch import FakeFeed, FakeWire
 from tests.unit.test_swarm_state import KEYS, batch, proposals
 
-LEADER, OTHER = 0, 2
+LEADER, OTHER, STEP = 0, 2, 0
 VOTERS = all_voters({node: KEYS[node].verify_key.encode() for node in NODES})
 
 
@@ -46,6 +47,7 @@ class Desk:
     """A desk at a real gateway over a fake venue."""
 
     def __init__(self, directory: Path) -> None:
+        self.trace = OrderTrace()
         self.connector, self.feed, self.wire, self.guard = FakeConnector(), DeskFeed(), FakeWire(), make_guard()
         self.gateway: Gateway[Committed] = Gateway(
             GatewaySettings(directory, synchronous="NORMAL"),
@@ -55,9 +57,10 @@ class Desk:
             on_report=lambda report: self.desk.reported(report),
             on_venue_state=lambda state, reason: None,
             on_difference=lambda difference: None,
+            on_answer=self.trace.answered,
         )
         parts: tuple[Any, ...] = (self.gateway, self.guard, self.feed, self.wire)
-        self.desk = OrderDesk(*parts, replays=False)
+        self.desk = OrderDesk(*parts, replays=False, trace=self.trace)
 
     def message(self, payload: bytes, **changes: Any) -> dict[str, Any]:
         """EXECUTE of the first order of `payload`."""
@@ -91,7 +94,7 @@ def test_a_decided_order_is_journalled_and_sent_once(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         values = desk.message(PAYLOAD)
         for _ in range(2):
-            desk.desk.execute(LEADER, values)
+            desk.desk.execute(LEADER, values, STEP)
             assert desk.answer() == (OrderKind.JOURNALED, {"ids": values["ids"]})
         assert [each.client_order_id for each in desk.connector.placed] == values["ids"]
 
@@ -110,7 +113,7 @@ def of_a_raft_epoch(desk: Desk) -> dict[str, Any]:
 def test_orders_that_come_ahead_of_the_word_on_their_epoch_wait_for_it(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         values = of_a_raft_epoch(desk)
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert not desk.wire.sent
         assert not desk.connector.placed
         desk.guard.set_members(VOTERS, {1: Mode.BFT, 2: Mode.RAFT})
@@ -131,8 +134,8 @@ def test_orders_of_an_epoch_that_nobody_tells_of_are_refused_at_last(
 
     async def work(desk: Desk) -> None:
         values = of_a_raft_epoch(desk)
-        desk.desk.execute(LEADER, values)
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
+        desk.desk.execute(LEADER, values, STEP)
         kind, body = desk.answer()
         assert (kind, len(desk.wire.sent)) == (OrderKind.REFUSED, 1), "one waits, no more fit"
         assert "too few nodes have told of it yet" in body["reason"]
@@ -143,7 +146,7 @@ def test_orders_of_an_epoch_that_nobody_tells_of_are_refused_at_last(
         assert "too few nodes told of their epoch within" in desk.answer()[1]["reason"]
         desk.guard.set_members(VOTERS, {1: Mode.BFT, 2: Mode.BFT})
         desk.desk.epoch_known()
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert "a certificate of mode raft, epoch 2 is of mode bft" in desk.answer()[1]["reason"]
         assert not desk.connector.placed
 
@@ -167,14 +170,14 @@ def test_whatever_fails_the_leader_is_refused_and_not_left_waiting(tmp_path: Pat
     async def work(desk: Desk) -> None:
         values = desk.message(PAYLOAD)
         desk.connector.encode = fail  # type: ignore[method-assign, assignment]
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         kind, body = desk.answer()
         assert (kind, body["ids"]) == (OrderKind.REFUSED, values["ids"])
         assert repr(error) == body["reason"]
         assert desk.feed.errors() == [f"refused orders of node {LEADER}: {error!r}"]
         assert not desk.guard.portfolio.reserved_buy.any()
         del desk.connector.encode
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
 
     run(tmp_path, work)
@@ -200,12 +203,12 @@ def test_malformed_words_are_shown_and_refused_and_nothing_is_journalled(
 ) -> None:
     async def work(desk: Desk) -> None:
         good = desk.message(PAYLOAD)
-        desk.desk.execute(LEADER, good | changes)
+        desk.desk.execute(LEADER, good | changes, STEP)
         assert desk.answer()[0] == OrderKind.REFUSED
         assert len(desk.feed.errors()) == 1
         assert not desk.connector.placed
         assert desk.gateway.order(good["ids"][0]) is None
-        desk.desk.execute(LEADER, good)
+        desk.desk.execute(LEADER, good, STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
 
     run(tmp_path, work)
@@ -216,7 +219,7 @@ def test_a_missing_field_is_refused(tmp_path: Path, missing: str) -> None:
     async def work(desk: Desk) -> None:
         values = desk.message(PAYLOAD)
         del values[missing]
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert desk.answer()[0] == OrderKind.REFUSED
         assert missing in desk.feed.errors()[0]
 
@@ -226,7 +229,7 @@ def test_a_missing_field_is_refused(tmp_path: Path, missing: str) -> None:
 def test_an_in_flight_of_nothing_journals_no_denial_either(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         too_much = payload_of((0, Side.BUY, 10**9, 5_000))
-        desk.desk.execute(LEADER, desk.message(too_much, in_flight=0))
+        desk.desk.execute(LEADER, desk.message(too_much, in_flight=0), STEP)
         assert desk.answer()[0] == OrderKind.REFUSED
         assert not desk.gateway.reports_since(0)
 
@@ -235,7 +238,7 @@ def test_an_in_flight_of_nothing_journals_no_denial_either(tmp_path: Path) -> No
 
 def test_one_certificate_fences_as_far_as_it_proves(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
-        desk.desk.execute(LEADER, desk.message(PAYLOAD, epoch=2**62, term=2**62))
+        desk.desk.execute(LEADER, desk.message(PAYLOAD, epoch=2**62, term=2**62), STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
         assert desk.gateway.fence == (1, 4)
 
@@ -259,7 +262,7 @@ def test_what_cannot_be_prepared_is_shown_and_stops_nobody(tmp_path: Path, value
         ((severity, text),) = desk.feed.events
         assert severity is Severity.WARNING
         assert f"nothing prepared for node {OTHER}" in text
-        desk.desk.execute(LEADER, desk.message(PAYLOAD))
+        desk.desk.execute(LEADER, desk.message(PAYLOAD), STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
 
     run(tmp_path, work)
@@ -272,7 +275,7 @@ def test_a_later_step_of_another_node_denies_nothing_that_was_prepared(tmp_path:
         later = encode_decisions(batch(proposals(2**40, (0, Side.BUY, 10, 5_000))), Serialization.CAPNP)
         desk.desk.prepare(OTHER, {"epoch": 1, "index": 2, "payload": later})
         encoded = desk.connector.encoded
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
         assert desk.connector.encoded == encoded, "it was built before the commit"
         assert desk.gateway.order(values["ids"][0]).state is S.SUBMITTED  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,11 +15,12 @@ from rich.console import Console
 import core.attach
 import core.commands.otlp
 from core.commands.otlp import export, post
-from core.cycle_trace import CycleTrace, SwarmTrace, Work, WorkInterval
-from core.otlp import DURATION_BOUNDS_S, metrics_request, trace_id, trace_request, traced_cycles
-from core.records import SwarmSnapshot
+from core.cycle_trace import CycleTrace, OrderInterval, Stage, SwarmTrace, Work, WorkInterval
+from core.otlp import DURATION_BOUNDS_S, SpanKind, metrics_request, trace_id, trace_request
+from core.records import CycleRecord, SwarmSnapshot
 from core.session import Session
 from core.spans import INDEX, PARENT, ROOT
+from core.trace_backlog import UNSENT_MAX, TraceBacklog, TracedCycle
 from tests.otlp_receiver import KINDS, otlp_receiver
 from tests.tui.fixtures import FakeSession
 
@@ -48,6 +50,9 @@ TRACE = SwarmTrace(
                 interval("quic_coordination", 104, 115),
                 interval("quic_consensus", 117, 119),
                 interval("quic_coordination", 116, 120),
+                interval("order_placement", 121, 123),
+                interval("order_placement", 124, 128),
+                interval("order_execution", 121, 129),
             ),
             step=RECORD.step,
         ),
@@ -59,7 +64,23 @@ TRACE = SwarmTrace(
         WorkInterval(3, Work.CONSENSUS, 129 * MS, 131 * MS),
         WorkInterval(RECORD.leader, Work.CONSENSUS, 110 * MS, 111 * MS),
     ),
+    (
+        OrderInterval(Stage.PREPARE, 108 * MS, 109 * MS, RECORD.step, ()),
+        OrderInterval(Stage.EXECUTE, 122 * MS, 123 * MS, RECORD.step, ("a",)),
+        OrderInterval(Stage.EXECUTE, 125 * MS, 127 * MS, RECORD.step, ("b", "c")),
+        OrderInterval(Stage.MATCH, 126 * MS, 127 * MS, -1, ("b",)),
+        OrderInterval(Stage.PLACE, 126 * MS, 135 * MS, RECORD.step, ("b",)),
+        OrderInterval(Stage.MATCH, 126 * MS, 127 * MS, -1, ("of nobody",)),
+        OrderInterval(Stage.PLACE, 126 * MS, 127 * MS, RECORD.step + 1, ("of another cycle",)),
+    ),
 )
+REFUSED = OrderInterval(Stage.PLACE, 127 * MS, 140 * MS, RECORD.step, ("c",), "-2010", "Insufficient balance.")
+
+
+def ready(trace: SwarmTrace, records: Sequence[CycleRecord] = (RECORD,)) -> list[TracedCycle]:
+    backlog = TraceBacklog()
+    backlog.hear(trace, records)
+    return backlog.ready()
 
 
 def spans(received) -> dict[str, list]:
@@ -72,7 +93,7 @@ def spans(received) -> dict[str, list]:
 @pytest.fixture
 def received():
     with otlp_receiver() as found:
-        post(f"{found.url}/v1/traces", trace_request("s", traced_cycles(TRACE, [RECORD], 0)))
+        post(f"{found.url}/v1/traces", trace_request("s", ready(TRACE)))
         assert found.refused == 0
         yield found
 
@@ -113,10 +134,90 @@ def test_the_peers_work_is_in_the_trace_by_the_step_that_was_named(received):
     assert consensus["service.instance.id"] == "node-3", "and not what ran on after the cycle, or the leader's own"
 
 
-def test_a_cycle_is_sent_once_and_only_with_its_record():
-    assert traced_cycles(TRACE, [RECORD], RECORD.cycle) == []
-    assert traced_cycles(TRACE, [], 0) == []
-    assert traced_cycles(TRACE, [replace(RECORD, cycle=RECORD.cycle + 1)], 0) == []
+def parent_of(received, span):
+    ((resource, parent),) = [each for each in received.spans() if each[1].span_id == span.parent_span_id]
+    assert parent.trace_id == span.trace_id
+    return resource["service.instance.id"], parent
+
+
+def test_an_order_goes_on_at_gateway_and_venue_in_the_trace_of_its_cycle(received):
+    found = spans(received)
+    by_process = {(resource["service.name"], span.kind): span for resource, span in found["venue/order.place"]}
+    assert by_process.keys() == {("tradetui-gateway", SpanKind.CLIENT), ("tradetui-venue", SpanKind.SERVER)}
+    at_venue = by_process["tradetui-venue", SpanKind.SERVER]
+    name, sent = parent_of(received, at_venue)
+    assert (name, sent.name, sent.kind) == ("gateway", "venue/order.place", SpanKind.CLIENT)
+    assert sent.end_time_unix_nano == RECORD.started_ns + 35 * MS, "answered after the cycle was done"
+    name, released = parent_of(received, sent)
+    assert (name, released.name, released.kind) == ("gateway", "gateway/execute", SpanKind.SERVER)
+    assert {each.key: each.value.int_value for each in released.attributes}["tradetui.orders"] == 2
+    name, placement = parent_of(received, released)
+    assert (name, placement.name, placement.kind) == (f"node-{RECORD.leader}", "order_placement", SpanKind.CLIENT)
+    assert placement.start_time_unix_nano == RECORD.started_ns + 24 * MS, "of the two, the one that was running"
+    attributes = {each.key: each.value.string_value for each in at_venue.attributes}
+    assert attributes["tradetui.client_order_id"] == "b"
+    assert (attributes["rpc.service"], attributes["rpc.method"]) == ("venue", "order.place")
+    assert len(found["gateway/execute"]) == 2, "and nothing of other cycles, or of orders of nobody"
+
+
+def test_orders_prepared_during_the_vote_hang_below_it(received):
+    ((resource, prepared),) = spans(received)["gateway/prepare"]
+    assert (resource["service.instance.id"], prepared.kind) == ("gateway", SpanKind.CONSUMER)
+    assert parent_of(received, prepared)[1].name == "quic_consensus"
+
+
+def test_the_kinds_of_nodes_spans_say_who_waits_for_whom(received):
+    kinds = {name: {span.kind for _, span in each} for name, each in spans(received).items()}
+    assert kinds[ROOT] == kinds["risk_calculations"] == {SpanKind.INTERNAL}
+    assert kinds["quic_coordination"] == {SpanKind.CLIENT}
+    assert kinds["judges proposals"] == {SpanKind.SERVER}
+    assert kinds["handles messages"] == {SpanKind.CONSUMER}
+
+
+def test_what_becomes_known_after_a_cycle_was_sent_is_sent_by_itself():
+    backlog = TraceBacklog()
+    with otlp_receiver() as found:
+        for trace in (TRACE, SwarmTrace(orders=(REFUSED,))):
+            backlog.hear(trace, [RECORD])
+            post(f"{found.url}/v1/traces", trace_request("s", backlog.ready()))
+            backlog.sent()
+        late = found.requests["/v1/traces"][1]
+        (resource,) = late.resource_spans
+        (span,) = resource.scope_spans[0].spans
+        name, released = parent_of(found, span)
+    assert (name, released.name) == ("gateway", "gateway/execute")
+    assert {each.key: each.value.string_value for each in span.attributes}["error.type"] == "-2010"
+    assert (span.status.code, span.status.message) == (2, "Insufficient balance.")
+    backlog.hear(SwarmTrace(), [RECORD])
+    assert backlog.ready() == [], "each part once"
+
+
+def test_the_venue_may_be_heard_before_the_gateway_and_orders_before_their_cycle():
+    backlog = TraceBacklog()
+    match, *others = sorted(TRACE.orders, key=lambda each: each.stage is not Stage.MATCH)
+    for part in (SwarmTrace(orders=(match,)), SwarmTrace(orders=tuple(others)), SwarmTrace(TRACE.cycles, TRACE.work)):
+        backlog.hear(part, [])
+        assert backlog.ready() == []
+    backlog.hear(SwarmTrace(), [RECORD])
+    (cycle,) = backlog.ready()
+    assert {placed.interval for placed in cycle.orders} == {placed.interval for placed in ready(TRACE)[0].orders}
+
+
+def test_what_no_collector_took_is_ready_again_and_only_so_much_of_it():
+    backlog = TraceBacklog()
+    backlog.hear(TRACE, [RECORD])
+    first = backlog.ready()
+    backlog.hear(SwarmTrace(), [RECORD])
+    assert backlog.ready() == first
+    numbers = range(RECORD.cycle + 1, RECORD.cycle + 1 + UNSENT_MAX)
+    cycles = tuple(replace(TRACE.cycles[0], cycle=number, step=number) for number in numbers)
+    backlog.hear(SwarmTrace(cycles), [replace(RECORD, cycle=number) for number in numbers])
+    assert [cycle.record.cycle for cycle in backlog.ready()] == list(numbers)
+
+
+def test_a_cycle_is_sent_only_with_its_record():
+    assert ready(TRACE, []) == []
+    assert ready(TRACE, [replace(RECORD, cycle=RECORD.cycle + 1)]) == []
 
 
 def test_metrics_count_each_cycle_in_its_bucket():
@@ -158,7 +259,7 @@ class FollowedSwarm:
         self.session.cycles.append(last)
         return replace(self.session.snapshot(), taken_ns=time.time_ns())
 
-    async def trace(self) -> SwarmTrace:
+    async def trace_after(self, marks: dict[int, int]) -> SwarmTrace:
         return TRACE
 
 

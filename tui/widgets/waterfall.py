@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from core.cycle_trace import WORK_NAMES, CycleTrace, SwarmTrace
+from core.cycle_trace import STAGE_NAMES, WORK_NAMES, CycleTrace, Stage, SwarmTrace
 from core.spans import DEPTH, NAMES, ROOT
 from tui.figures import milliseconds
 from tui.view import View
@@ -34,7 +34,8 @@ def lane(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int, width
 
 
 class WaterfallPanel(Panel):
-    """The last cycle that was traced: the leader's spans in the order in which they begin, then the other nodes."""
+    """The last cycle that was traced: the leader's spans in the order in which they begin, then the other nodes, then
+    its orders at the gateway and the session's own venue."""
 
     def heading(self, view: View) -> str:
         trace = view.trace
@@ -51,7 +52,7 @@ class WaterfallPanel(Panel):
         cycle = trace.cycles[-1]
         name = 30 if width >= 100 else 26
         room = max(8, width - name - 9)
-        spans, work = _spans(cycle), _work(trace, cycle)
+        spans, work = _spans(cycle), [*_work(trace, cycle), *_orders(trace, cycle)]
         spans = _largest(spans, max(1, height - 1 - len(work)))
         end = f"{milliseconds((cycle.end_ns - cycle.start_ns) / 1e6)} ms"
         axis = "0 " + "─" * max(0, room - len(end) - 3) + " " + end
@@ -84,6 +85,13 @@ def _work(trace: SwarmTrace, cycle: CycleTrace) -> list[Lane]:
         if each.end_ns >= cycle.start_ns and each.start_ns <= cycle.end_ns and each.node != cycle.leader:
             found.setdefault((each.node, each.work), []).append((each.start_ns, each.end_ns))
     return [(f"node {node} {WORK_NAMES[work]}", intervals, "rate") for (node, work), intervals in sorted(found.items())]
+
+
+def _orders(trace: SwarmTrace, cycle: CycleTrace) -> list[Lane]:
+    found: dict[int, Intervals] = {}
+    for each in trace.orders_of(cycle):
+        found.setdefault(each.stage, []).append((each.start_ns, min(each.end_ns, cycle.end_ns)))
+    return [(STAGE_NAMES[Stage(stage)], intervals, "rate") for stage, intervals in sorted(found.items())]
 
 
 def _largest(lanes: list[Lane], count: int) -> list[Lane]:
