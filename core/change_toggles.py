@@ -36,8 +36,8 @@ async def change_toggles(
         if not isinstance(running, dict):
             return str(running)
         epoch = epoch_from_dict(obeyed(running))
-        # A node that lies about the mode gets an order that counts nowhere, since it covers the lie. So what is wanted is
-        # made for this very epoch, and not kept for another one.
+        # A node that lies about the mode gets an order that counts nowhere, since it covers the lie. So what is wanted
+        # is made for this very epoch, and not kept for another one.
         wanted = change(replace(from_dict(running["toggles"]), consensus=CONSENSUS_OF[epoch.mode]))
         try:
             signed = encode_toggles(sign(wanted, epoch))
