@@ -26,19 +26,19 @@ async def change_toggles(
 ) -> str:
     """Have the swarm run under what `change` makes of its toggles; returns what happened, in a sentence.
 
-    What another epoch overtakes is signed for that one, for `SIGN_AGAIN_S`. `ask_leader` answers with a dict, or with a
-    sentence where there is no answer. Raises SessionError where the swarm refuses, or cannot run so; what `change`
-    raises.
+    What another epoch overtakes is made and signed anew over that one, for `SIGN_AGAIN_S`. `ask_leader` answers with a
+    dict, or with a sentence where there is no answer. Raises SessionError where the swarm refuses, or cannot run so;
+    what `change` raises.
     """
-    wanted: Toggles | None = None
     deadline = time.monotonic() + SIGN_AGAIN_S
     while True:
         running = await ask_leader(Control.EPOCH, {})
         if not isinstance(running, dict):
             return str(running)
         epoch = epoch_from_dict(obeyed(running))
-        # Which mode runs is not taken on a node's word: what is signed for an epoch of another mode counts nowhere.
-        wanted = wanted or change(replace(from_dict(running["toggles"]), consensus=CONSENSUS_OF[epoch.mode]))
+        # A node that lies about the mode gets an order that counts nowhere, since it covers the lie. So what is wanted
+        # is made for this very epoch, and not kept for another one.
+        wanted = change(replace(from_dict(running["toggles"]), consensus=CONSENSUS_OF[epoch.mode]))
         try:
             signed = encode_toggles(sign(wanted, epoch))
         except SwitchError as error:

@@ -204,8 +204,10 @@ class SwarmState:
 
     def _apply_entry(self, committed: Committed, denied: bool) -> Applied:
         entry = committed.entry
+        if entry.kind in ENDS_EPOCH and denied:
+            return Applied(problem="nobody who may signed this end of the epoch")
         if entry.kind in ENDS_EPOCH:
-            return Applied(problem="nobody who may signed this end of the epoch") if denied else self._end_epoch(entry)
+            return self._end_epoch(entry)
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
@@ -258,10 +260,13 @@ class SwarmState:
         if not self.may_change(change):
             return Applied(change, problem="a change of the toggles by somebody who may not")
         if change.signed_ns <= self.toggles_signed_ns:
-            return Applied(change, problem="a later change of the toggles came before this one")
+            return Applied(
+                change, problem="a later change of the toggles came before, by the clocks of those who signed"
+            )
         running = self.toggles.consensus
-        order = None if change.toggles.consensus is running else change.switch
+        order = None
         if change.toggles.consensus is not running:
+            order = change.switch
             try:
                 if order is None:
                     raise SwitchError("it brings no order to switch")

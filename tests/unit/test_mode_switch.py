@@ -15,6 +15,7 @@ from net.membership import Membership, all_voters
 from net.messages import AppendEntries, Entry, EntryKind, Forward, Mode, Phase, Propose, Vote
 from net.mode_switch import (
     PAYLOAD_BYTES,
+    VERSION,
     SwitchError,
     SwitchOrder,
     decode_switch,
@@ -27,7 +28,6 @@ from net.settings import ConsensusSettings
 from net.simulation.cluster import Cluster, Faults
 from net.simulation.keys import AUTHORITIES, OPERATOR, OPERATOR_KEY, roster_of, signer
 from net.simulation.malformed import false_switches
-from net.simulation.scenario import is_critical
 
 MEMBERS = all_voters(roster_of(4))
 EPOCH = first_epoch(Mode.BFT, 0, MEMBERS)
@@ -113,8 +113,13 @@ def test_what_fits_in_no_payload_is_refused() -> None:
 # In a replica
 
 
+def needs_witness(payload: bytes, applied: int) -> bool:
+    """A leader of AUTO that has switches witnessed, too."""
+    return payload.startswith(b"critical") or (len(payload) == PAYLOAD_BYTES and payload[0] == VERSION)
+
+
 def settled(mode: Mode, n: int = 4, *, critical_switches: bool = True) -> Cluster:
-    critical = is_critical if critical_switches else lambda payload: False
+    critical = needs_witness if critical_switches else lambda payload, applied: False
     cluster = Cluster(n, 5, mode, Faults(delay_min_s=0.001, delay_max_s=0.001), critical=critical)
     cluster.propose(0, [b"before"])
     assert cluster.run(2.0, lambda: cluster.all_decided([b"before"]))
@@ -205,7 +210,7 @@ def test_in_auto_a_switch_that_gets_no_witness_holds_nothing_back(wrong: str) ->
     cluster = settled(Mode.AUTO)
     leader = cluster.nodes[leading(cluster).node]
     payload = encode_switch(false_orders(leading(cluster).running_epoch, Mode.RAFT)[wrong], 1)
-    assert is_critical(payload)
+    assert needs_witness(payload, 0)
     leading(cluster)._order([(EntryKind.SWITCH, payload)], cluster.clock(leader))
     cluster.propose(leader.id, [b"critical", b"plain"])
     assert cluster.run(cluster.now + 1.0, lambda: cluster.all_decided([b"critical", b"plain"]))

@@ -299,7 +299,10 @@ def test_a_leader_commits_switches_and_tells() -> None:
         assert await node.change(signed(RAFT)) == ToggleAnswer(f"now {RAFT.label()}"), "twice is once"
         assert node.log.state.applied_index == index
         late = await node.change(signed(BATCHING, 4, node.log.epoch))
-        assert late.text == "refused: a later change of the toggles came before this one; press again"
+        assert (
+            late.text
+            == "refused: a later change of the toggles came before, by the clocks of those who signed; press again"
+        )
         assert not late.stale
         assert not await node.leader._apply_changes(), "nothing is left to do"
 
@@ -453,11 +456,39 @@ def test_a_node_that_lies_about_toggles_or_epoch_gets_no_order_to_switch_that_co
             lie = epoch_to_dict(log.epoch) | {"toggles": toggles.as_dict(), "mode": int(mode)}
             for key in ("b", "m"):
                 await change_toggles(ask, lambda wanted, epoch: signed(wanted, 7, epoch), lambda t: pressed(t, key))  # noqa: B023
+        assert len(given) == 6
         for change in given:
             if change.switch is not None:
                 denied = log.switch(change.switch).problem
                 # The one that was pressed for, in the epoch that runs: BFT to Raft.
                 assert denied or change.switch == signed(RAFT).switch
+
+    asyncio.run(work())
+
+
+def test_a_node_that_lies_first_and_calls_the_answer_stale_cannot_choose_the_mode() -> None:
+    async def work() -> None:
+        auto = make_epoch(7, Mode.AUTO, 40, bytes(32), 0, FIRST.membership)
+        told = [Mode.BFT, Mode.RAFT, Mode.AUTO]
+        given: list[ToggleChange] = []
+
+        async def ask(kind: Control, values: dict[str, Any]) -> Any:
+            if kind is Control.EPOCH:
+                return epoch_to_dict(auto) | {"toggles": RAFT.as_dict(), "mode": int(told[len(given)])}
+            given.append(decode_toggles(values["change"]))
+            return {"text": "taken", "stale": len(given) < len(told)}
+
+        def sign(toggles: Toggles, epoch: Epoch) -> ToggleChange:
+            return signed(toggles, 7, epoch)
+
+        await change_toggles(ask, sign, lambda toggles: pressed(toggles, "m"))
+        orders = set()
+        for change in given:
+            log = Log(epoch=auto)
+            log.state.toggles = AUTO
+            log.change(change)
+            orders.add(log.state.switch_order and log.state.switch_order.mode)
+        assert orders == {None, Mode.BFT}, "behind auto comes bft, whatever it was told before"
 
     asyncio.run(work())
 
