@@ -281,10 +281,13 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_entry(
+        self, kind: EntryKind, payload: bytes, members: Membership, *, leads: bool, limits: bool = True
+    ) -> ContentVerdict:
         """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
 
-        Without `limits` a pure function of the epoch and the entry, whenever it is asked.
+        `members` are those of the epoch that it is proposed in. Without `limits` a pure function of the epoch and the
+        entry, whenever it is asked.
         """
         if kind is EntryKind.BATCH:
             try:
@@ -297,13 +300,15 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, leads=leads, limits=limits)
+            verdict = self.judge_content(each, members, leads=leads, limits=limits)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
-    def judge_content(self, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_content(
+        self, payload: bytes, members: Membership | None = None, *, leads: bool, limits: bool = True
+    ) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
         denied.
@@ -311,13 +316,14 @@ class SwarmState:
         Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
         one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
         pass, since it then commits as a denial (`_apply_decisions`). `leads`: a leader, asked before it takes over
-        another node's payload, looks further back than any voter that is a window behind it.
+        another node's payload, looks further back than any voter that is a window behind it. `members`: whose opinions
+        count, by default those whom this state knows; it may stand before the entry that changed them.
         """
         try:
             value = decode(payload)
         except PayloadError:
             return ContentVerdict.REFUSE
-        if not self._value_is_valid(value, signatures=True):
+        if not self._value_is_valid(value, members or self.membership, signatures=True):
             return ContentVerdict.REFUSE
         if not isinstance(value, DecisionBatch) or not limits:
             return ContentVerdict.ACCEPT
@@ -340,11 +346,11 @@ class SwarmState:
             value = decode(payload)
         except PayloadError:
             return False
-        return self._value_is_valid(value, signatures)
+        return self._value_is_valid(value, self.membership, signatures)
 
-    def _value_is_valid(self, value: Payload, signatures: bool) -> bool:
+    def _value_is_valid(self, value: Payload, members: Membership, signatures: bool) -> bool:
         if isinstance(value, DecisionBatch):
-            return self._decisions_are_valid(value, signatures)
+            return self._decisions_are_valid(value, members, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
         if isinstance(value, LimitsChange | ToggleChange):
@@ -373,16 +379,19 @@ class SwarmState:
         """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""
         return is_critical(proposals, self.portfolio, self._marks_with(proposals), self.limits)
 
-    def _decisions_are_valid(self, batch: DecisionBatch, signatures: bool) -> bool:
-        rows = batch.proposals
+    def _decisions_are_valid(self, batch: DecisionBatch, members: Membership, signatures: bool) -> bool:
+        rows, voters = batch.proposals, members.voter_keys
         if rows.size == 0 or rows["instrument"].max() >= len(self.spec.instruments):
             return False
         if (rows["step"] != batch.step).any() or np.unique(rows["instrument"]).size != rows.size:
             return False
         peers = {signed.peer for signed in batch.opinions}
-        if len(peers) != len(batch.opinions) or batch.proposer in peers or len(peers) + 1 < self.opinion_quorum:
+        if (
+            len(peers) != len(batch.opinions)
+            or batch.proposer in peers
+            or len(peers) + 1 < byzantine_quorum(len(voters))
+        ):
             return False
-        voters = self.membership.voter_keys
         for signed in batch.opinions:
             if signed.peer not in voters or signed.opinions.size != rows.size:
                 return False
@@ -403,7 +412,7 @@ class SwarmState:
     def _apply_decisions(
         self, committed: Committed, part: int, digest: bytes, batch: DecisionBatch, witnessed: bool
     ) -> Applied:
-        if not self._decisions_are_valid(batch, signatures=False):
+        if not self._decisions_are_valid(batch, self.membership, signatures=False):
             return Applied(batch, problem="decisions are not well formed")
         rows = batch.proposals
         instruments = rows["instrument"].astype(np.int64)

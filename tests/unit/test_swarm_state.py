@@ -278,6 +278,22 @@ def test_content_check_wants_a_quorum_of_right_signatures() -> None:
     assert not state.content_is_valid(b"\x01garbage", signatures=True)
 
 
+def test_opinions_are_judged_by_the_members_of_the_epoch_that_they_are_proposed_in() -> None:
+    """Whether this state has applied the change of the members already makes no difference to a vote."""
+    state = make_state()
+    before = state.membership
+    payload = encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)
+    without_2 = Membership(tuple(replace(each, voter=each.node != 2) for each in before.members))
+
+    def verdicts() -> list[ContentVerdict]:
+        return [state.judge_entry(EntryKind.DATA, payload, each, leads=False) for each in (before, without_2)]
+
+    assert verdicts() == [ContentVerdict.ACCEPT, ContentVerdict.REFUSE], "2 gave its opinion"
+    state.apply(committed(1, change_to(without_2), EntryKind.MEMBERSHIP))
+    assert state.membership == without_2
+    assert verdicts() == [ContentVerdict.ACCEPT, ContentVerdict.REFUSE]
+
+
 def test_reports_that_the_gateway_did_not_sign_are_refused() -> None:
     state = make_state()
     array = np.array([report(1, 1, 0, OrderState.FILLED, 10, 4990)], REPORT_DTYPE)
@@ -331,7 +347,10 @@ def test_an_order_beyond_the_limits_is_refused_at_the_vote_unless_its_proposer_s
     for lie in (b"", bytes([0, Veto.NOTIONAL_LIMIT]), bytes([Veto.PRICE_BAND, 0])):
         lied = encoded(replace(honest, limit_vetoes=lie))
         assert state.judge_content(lied, leads=False) is ContentVerdict.REFUSE
-        assert state.judge_entry(EntryKind.DATA, lied, leads=False, limits=False) is ContentVerdict.ACCEPT
+        assert (
+            state.judge_entry(EntryKind.DATA, lied, state.membership, leads=False, limits=False)
+            is ContentVerdict.ACCEPT
+        )
     applied = state.apply(committed(1, encoded(honest)))
     assert applied.vetoes == (Veto.NOTIONAL_LIMIT, 0)
 
@@ -418,7 +437,7 @@ def test_one_refused_payload_refuses_its_batch_and_one_that_waits_holds_it() -> 
         ((later, good, lie), ContentVerdict.REFUSE),
     ):
         payload = encode_payloads([encoded(value) for value in values])
-        assert state.judge_entry(EntryKind.BATCH, payload, leads=False) is verdict
-    assert state.judge_entry(EntryKind.BATCH, b"junk", leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.DATA, encoded(lie), leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.SWITCH, b"junk", leads=False) is ContentVerdict.ACCEPT
+        assert state.judge_entry(EntryKind.BATCH, payload, state.membership, leads=False) is verdict
+    assert state.judge_entry(EntryKind.BATCH, b"junk", state.membership, leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, encoded(lie), state.membership, leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.SWITCH, b"junk", state.membership, leads=False) is ContentVerdict.ACCEPT
