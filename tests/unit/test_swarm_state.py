@@ -282,7 +282,7 @@ HOSTILE = (
 def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> None:
     """One forwarded payload of a liar that made a check raise ended the process, again at every start."""
     state = make_state()
-    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert not state.payload_is_critical(payload)
     assert state.apply(committed(1, payload)).problem
 
@@ -291,7 +291,7 @@ def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> 
 def test_a_step_beyond_all_time_is_refused_and_decides_nothing(step: int) -> None:
     state = make_state()
     payload = encode_decisions(batch(proposals(step, (0, Side.HOLD, 0, 0))), Serialization.CAPNP)
-    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert state.apply(committed(1, payload)).problem
     assert state.decided_step[0] == -1
 
