@@ -1,8 +1,9 @@
 """The replicated state as bytes, and back: what a checkpoint of the log carries.
 
 The bytes are a function of the entries applied, so that the nodes' signatures over them agree. What differs between
-nodes that applied the same entries is left out: whose signatures a certificate happened to collect, the term in which a
-follower learnt of a Raft commit. An open decision therefore comes back with a certificate that states and proves
+nodes that applied the same entries is left out: whose signatures a certificate happened to collect, by votes of which
+phase (the fast path decides by FAST ones, or by FINALIZE ones), the term in which a follower learnt of a Raft commit.
+An open decision therefore comes back with a certificate that states and proves
 nothing. A Raft leader gives its own word for it; the quorum's signatures of a Byzantine one are kept beside the
 checkpoint by the node that saw them (`proofs_of`), or asked of a peer, and put back by `adopt_proofs`.
 """
@@ -32,7 +33,7 @@ from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryK
 from net.wire.codec import WireError, decode, encode
 from net.wire.kinds import CodecKind
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 
 def take_snapshot(state: SwarmState) -> bytes:
@@ -167,17 +168,20 @@ def _committed_fields(committed: Committed) -> tuple[Any, ...]:
     return (
         committed.epoch,
         (entry.index, entry.term, int(entry.kind), entry.payload),
-        _statement(committed.certificate, entry.term),
-        None if witness is None else (_statement(witness, witness.term), witness.signers, witness.signatures),
+        _statement(committed.certificate, Phase.FINALIZE, entry.term),
+        # A witness is part of the entry's own bytes, the same on every node.
+        None
+        if witness is None
+        else (_statement(witness, witness.phase, witness.term), witness.signers, witness.signatures),
     )
 
 
-def _statement(certificate: Certificate, term: int) -> tuple[Any, ...]:
+def _statement(certificate: Certificate, phase: Phase, term: int) -> tuple[Any, ...]:
     return (
         int(certificate.mode),
         certificate.epoch,
         certificate.context,
-        int(certificate.phase),
+        int(phase),
         term,
         certificate.index,
         certificate.parent,

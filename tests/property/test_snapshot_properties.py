@@ -89,13 +89,11 @@ class Log:
             rows.append((self.sequence, self.sequence, quantity, price, 3, name.encode(), REPORT_STATES.index(state)))
         return encode_reports(ReportBatch(np.array(rows, REPORT_DTYPE), bytes(64)), Serialization.CAPNP)
 
-    def seen_by(self, entry: Entry, signers: tuple[int, ...], term: int) -> Committed:
+    def seen_by(self, entry: Entry, signers: tuple[int, ...], term: int, phase: Phase = Phase.FINALIZE) -> Committed:
         digest = entry_digest(PARENT, entry)
-        signed = signed_bytes(CONTEXT, Phase.FINALIZE, term, entry.index, digest)
+        signed = signed_bytes(CONTEXT, phase, term, entry.index, digest)
         signatures = tuple(KEYS[node].sign(signed).signature for node in signers)
-        proof = Certificate(
-            self.mode, 1, CONTEXT, Phase.FINALIZE, term, entry.index, PARENT, digest, signers, signatures
-        )
+        proof = Certificate(self.mode, 1, CONTEXT, phase, term, entry.index, PARENT, digest, signers, signatures)
         return Committed(1, entry, proof)
 
 
@@ -127,11 +125,24 @@ def test_going_on_from_a_snapshot_is_as_if_nothing_had_happened(seed: int, befor
     assert restored.state_hash() == leader.state_hash()
 
 
-def history(seed: int, mode: Mode, entries: int, signers: tuple[int, ...]) -> SwarmState:
+def history(seed: int, mode: Mode, entries: int, signers: tuple[int, ...], phase: Phase = Phase.FINALIZE) -> SwarmState:
     log = Log(seed, mode)
     for _ in range(entries):
-        log.state.apply(log.seen_by(log.next_entry(), signers, 3))
+        log.state.apply(log.seen_by(log.next_entry(), signers, 3, phase))
     return log.state
+
+
+def test_by_which_votes_a_node_saw_an_open_decision_decided_is_no_part_of_the_bytes() -> None:
+    """On the fast path one node decides a height by FAST votes and another, told by a descendant, by FINALIZE ones."""
+    fast, slow = (history(5, Mode.BFT, 40, (0, 1, 2), phase) for phase in (Phase.FAST, Phase.FINALIZE))
+    assert fast.open_decisions
+    data = take_snapshot(fast)
+    assert data == take_snapshot(slow)
+    for proofs in (fast, slow):
+        restored = make_state()
+        restore_snapshot(restored, data)
+        assert adopt_proofs(restored, proofs_of(proofs)) == 0
+        assert restored.open_decisions == proofs.open_decisions, "the phase is that of the signatures"
 
 
 def test_byzantine_proofs_come_back_from_the_node_that_saw_them_and_forged_ones_do_not() -> None:
