@@ -47,6 +47,7 @@ def take_snapshot(state: SwarmState) -> bytes:
         "index": state.applied_index,
         "chain": state.chain,
         "membership": encode_membership(state.membership),
+        "memberships_before": [(until, encode_membership(each)) for until, each in state.memberships_still_needed()],
         "portfolio": state.portfolio.to_bytes(),
         "toggles": (state.toggles.as_dict(), state.toggles_signed_ns, order and switch_fields(order)),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
@@ -84,6 +85,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
             raise ValueError(f"{portfolio.instruments} instruments; this market has {instruments}")
         recent = RecentExposure.from_rows(values["recent"], values["index"], instruments)
         membership = decode_membership(values["membership"])
+        before = tuple((int(until), decode_membership(each)) for until, each in values["memberships_before"])
         toggles_values, toggles_signed_ns, switch = values["toggles"]
         toggles, order = from_dict(toggles_values), None if switch is None else switch_of(switch)
         trading, pressed_ns, reason = values["trading"]
@@ -101,6 +103,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         raise ValueError(f"swarm snapshot of {len(data)} bytes cannot be read: {error!r:.300}") from error
     proven = [decision.committed for decision in state.open_decisions.values()]
     state.membership, state.portfolio, state.toggles, state.recent = membership, portfolio, toggles, recent
+    state.memberships_before = before
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.limits, state.limits_signed_ns = limits, limits_signed_ns
@@ -127,6 +130,8 @@ def proofs_of(state: SwarmState) -> bytes:
 def adopt_proofs(state: SwarmState, data: bytes) -> int:
     """Put back what `proofs_of` gave, here or at a peer, where a decision lacks it; every signature is checked.
 
+    By the keys of who voted in the epoch of the decision: they may vote no longer.
+
     Returns how many entries of open decisions still lack their proof. Raises ValueError for other bytes.
     """
     try:
@@ -136,13 +141,16 @@ def adopt_proofs(state: SwarmState, data: bytes) -> int:
     if not isinstance(message, CommittedEntries):
         raise ValueError(f"{type(message).__name__} holds no proofs")  # noqa: TRY004 - malformed data, not a wrong call
     missing = {d.committed.entry.index for d in state.open_decisions.values() if not is_proven(d.committed)}
-    verifier = Verifier(state.membership.voter_keys)
+    verifiers: dict[int, Verifier] = {}
     good = []
     for committed in message.entries:
         if committed.entry.index not in missing:
             continue
+        epoch = committed.epoch
+        if epoch not in verifiers:
+            verifiers[epoch] = Verifier(state.members_of(epoch).voter_keys)
         try:
-            verify_committed(committed, verifier)
+            verify_committed(committed, verifiers[epoch])
         except CertificateError:
             continue
         good.append(committed)

@@ -42,7 +42,7 @@ from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError, encode_membership
 from net.membership_change import decode_change
-from net.messages import ENDS_EPOCH, Committed, Entry, EntryKind, Mode
+from net.messages import ENDS_EPOCH, Committed, EntryKind, Mode
 from net.mode_switch import SwitchError, SwitchOrder, check_switch, decode_switch
 from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
@@ -136,6 +136,8 @@ class SwarmState:
     last_report: int = 0
     applied_index: int = 0
     open_decisions: OrderedDict[str, OpenDecision] = field(default_factory=OrderedDict)
+    memberships_before: tuple[tuple[int, Membership], ...] = ()
+    """Who decided up to each of these epochs, the oldest first, as far as decisions of then may still be open."""
     decided_step: NDArray[np.int64] = field(init=False)
     """int64[n]: last step decided for each instrument, -1 for none."""
     marks: NDArray[np.int64] = field(init=False)
@@ -205,7 +207,9 @@ class SwarmState:
     def _apply_entry(self, committed: Committed, denied: bool) -> Applied:
         entry = committed.entry
         if entry.kind in ENDS_EPOCH:
-            return Applied(problem="nobody who may signed this end of the epoch") if denied else self._end_epoch(entry)
+            return (
+                Applied(problem="nobody who may signed this end of the epoch") if denied else self._end_epoch(committed)
+            )
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
@@ -287,18 +291,32 @@ class SwarmState:
         by_gateway = self.trading_keys.get(change.signer) == self.gateway_key
         return change.is_signed(self.trading_keys) and not (by_gateway and change.state is not TradingState.HALTED)
 
-    def _end_epoch(self, entry: Entry) -> Applied:
+    def _end_epoch(self, committed: Committed) -> Applied:
         """Another epoch begins, of another mode or of other members."""
+        entry = committed.entry
         try:
             if entry.kind is EntryKind.SWITCH:
                 order, _ = decode_switch(entry.payload)
                 self.toggles = replace(self.toggles, consensus=CONSENSUS_OF[order.mode])
             else:
-                self.membership = decode_change(entry.payload).membership
+                after = decode_change(entry.payload).membership
+                self.memberships_before = (*self.memberships_still_needed(), (committed.epoch, self.membership))
+                self.membership = after
         except (SwitchError, MembershipError) as error:
             return Applied(problem=str(error))
         self.switch_order = None
         return Applied()
+
+    def memberships_still_needed(self) -> tuple[tuple[int, Membership], ...]:
+        """`memberships_before` as far as an open decision was decided by them: the same behind the same entries."""
+        oldest = min((each.committed.epoch for each in self.open_decisions.values()), default=None)
+        if oldest is None:
+            return ()
+        return tuple((until, members) for until, members in self.memberships_before if until >= oldest)
+
+    def members_of(self, epoch: int) -> Membership:
+        """Who decided in `epoch`, one that a decision is open of or the running one."""
+        return next((members for until, members in self.memberships_before if epoch <= until), self.membership)
 
     def judge_limits(self, proposals: NDArray[np.void]) -> tuple[int, bytes]:
         """What a proposer states of its proposals: the index it judges them behind, and the limits' verdict there,
