@@ -17,6 +17,10 @@ class LeadershipLostError(ConnectionError):
     """This node does not lead any more; the log or the next leader finishes what it began."""
 
 
+class RefusedError(RuntimeError):
+    """The voters of the running epoch do not vote for what this node proposed: it must be made anew."""
+
+
 class PendingCommits:
     """Payloads that this node proposed and that are not committed yet, each with who waits for it."""
 
@@ -26,7 +30,8 @@ class PendingCommits:
     async def agree(self, payloads: list[bytes], propose: Callable[[list[bytes]], None]) -> list[Decided]:
         """Propose and wait until every payload is committed and applied.
 
-        Raises LeadershipLostError when the lead goes to another node first, RuntimeError for too many at once.
+        Raises LeadershipLostError when the lead goes to another node first, RefusedError for what the voters do not
+        vote for, RuntimeError for too many at once.
         """
         if len(self._futures) + len(payloads) > PENDING_MAX:
             raise RuntimeError(f"more than {PENDING_MAX} payloads wait for consensus")
@@ -45,10 +50,18 @@ class PendingCommits:
         if future is not None and not future.done():
             future.set_result(decided)
 
+    def refused(self, payload: bytes, reason: str) -> None:
+        """This payload will not be decided, whoever leads."""
+        _end(self._futures.pop(payload, None), RefusedError(reason))
+
     def fail(self, reason: str) -> None:
         """Nobody will hear of these payloads under this lead."""
         for future in self._futures.values():
-            if not future.done():
-                future.set_exception(LeadershipLostError(reason))
-                future.exception()  # one that nobody awaits any more is not "never retrieved"
+            _end(future, LeadershipLostError(reason))
         self._futures.clear()
+
+
+def _end(future: asyncio.Future[Decided] | None, error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)
+        future.exception()  # one that nobody awaits any more is not "never retrieved"

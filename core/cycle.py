@@ -32,7 +32,10 @@ class Agreement(Protocol):
     """What the cycle needs of its node."""
 
     async def agree(self, payloads: list[bytes], prepare: Callable[[int, int, bytes], None] | None) -> list[Decided]:
-        """Put payloads to the vote; returns when all are committed. Raises LeadershipLostError."""
+        """Put payloads to the vote; returns when all are committed.
+
+        Raises LeadershipLostError, and RefusedError for what the voters of the epoch do not vote for.
+        """
 
     def place(self) -> tuple[int, int]:
         """Present epoch and term."""
@@ -89,7 +92,8 @@ class Cycle:
     async def run(self, step: int, toggles: Toggles) -> CycleRecord:
         """One cycle at market step `step`.
 
-        Raises LeadershipLostError or GatewayAwayError; then nothing is half-done that the log does not finish.
+        Raises LeadershipLostError, RefusedError or GatewayAwayError; then nothing is half-done that the log does not
+        finish.
         """
         tracer, trader = self._tracer, self._trader
         tracer.begin(self._last_end_ns or None)
@@ -127,7 +131,9 @@ class Cycle:
         collected = [await self._batches(proposals[rows]) for rows in self._routed(proposals, toggles)]
         batches = [batch for part in collected for batch in part]
         rounds = [self._decide(step, rows, toggles, reports=k == 0) for k, rows in enumerate(batches)]
-        return [item for part in await asyncio.gather(*rounds) for item in part]
+        # Where one fails the others still come to their end: the next cycle must not begin beside them.
+        ended = await asyncio.gather(*rounds, return_exceptions=True)
+        return [item for part in ended for item in _result(part)]
 
     def _routed(self, proposals: NDArray[np.void], toggles: Toggles) -> list[NDArray[np.intp]]:
         """Rows that may share a batch: in auto mode a critical decision does not hold up the others."""
@@ -207,3 +213,9 @@ class Cycle:
             orders_rejected=unfilled,
             numpy_kernels=self._numpy_kernels,
         )
+
+
+def _result(ended: list[Decided] | BaseException) -> list[Decided]:
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from core.agreement import LeadershipLostError
+from core.agreement import LeadershipLostError, RefusedError
 from core.config import Settings
 from core.cycle import Cycle
 from core.market.pace import parse_pace
@@ -40,7 +40,8 @@ class Swarm(Protocol):
 
     def place(self) -> tuple[int, int]: ...
 
-    async def commit(self, payload: bytes) -> Applied: ...
+    async def commit(self, payload: bytes) -> Applied:
+        """Raises LeadershipLostError and RefusedError (`core.agreement`)."""
 
     def switch_mode(self, order: SwitchOrder) -> None: ...
 
@@ -139,8 +140,10 @@ class Leader:
                 await self._between_cycles()
                 try:
                     record = await self._cycle.run(self._state.cycles_done, self._state.toggles)
-                except GatewayAwayError as error:
-                    self._swarm.event(Severity.WARNING, f"orders are in doubt: {error}")
+                except (GatewayAwayError, RefusedError) as error:
+                    in_doubt = isinstance(error, GatewayAwayError)
+                    what = "orders are in doubt" if in_doubt else "the cycle begins anew"
+                    self._swarm.event(Severity.WARNING, f"{what}: {error}")
                     self._cycle.forget_last()
                     await self._reconcile()
                     continue
@@ -206,7 +209,10 @@ class Leader:
         """Commit `change`, unless another leader has, and switch where it orders that."""
         state = self._state
         if state.toggles_signed_ns != change.signed_ns:
-            applied = await self._swarm.commit(encode_toggle_change(change))
+            try:
+                applied = await self._swarm.commit(encode_toggle_change(change))
+            except RefusedError as error:
+                return ToggleAnswer(f"refused: {error}")
             if state.toggles_signed_ns != change.signed_ns:
                 return ToggleAnswer(f"refused: {applied.problem}; press again", applied.stale)
         await self._follow_order()
@@ -292,7 +298,12 @@ class Leader:
             batch = self.take_reports()
             if batch is None:
                 return
-            await self._swarm.commit(encode_reports(batch, self._state.toggles.serialization))
+            try:
+                await self._swarm.commit(encode_reports(batch, self._state.toggles.serialization))
+            except RefusedError as error:
+                text = f"the gateway's reports count for nothing, asking again: {error}; is its key that of the roster?"
+                self._swarm.event(Severity.ERROR, text)
+                await asyncio.sleep(REPORTS_TIMEOUT_S)
 
 
 def _tell(future: asyncio.Future[ToggleAnswer], answer: ToggleAnswer | None) -> None:

@@ -43,6 +43,7 @@ from net.http import PlainHttpServer
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
 from net.log import DurableLog
+from net.membership import Membership
 from net.messages import (
     Application,
     Channel,
@@ -176,13 +177,14 @@ class Node(AgreeingNode):
         opinions = self._trader.judge(step, proposals, proposed_ns)
         return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
-    def _validate(self, kind: EntryKind, payload: bytes) -> bool:
+    def _validate(self, kind: EntryKind, payload: bytes, members: Membership) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
         # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
         limits = not self._settings.fast_path
-        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
+        verdict = self._state.judge_entry(kind, payload, members, leads=leads, limits=limits)
+        return verdict is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""

@@ -37,8 +37,16 @@ class AgreeingNode(ObservingNode):
             if payload_kind(payload) is PayloadKind.DECISIONS:
                 prepare(epoch, last - back if one_each else last, payload)
 
+    def refused(self, payload: bytes) -> None:
+        """Part of the replica's observer: what this node proposed is not ordered."""
+        what = payload_kind(payload).name.lower()
+        reason = (
+            f"{what} made for other members, or signed wrongly: the voters of epoch {self._replica.epoch} refuse them"
+        )
+        self._pending.refused(payload, reason)
+
     async def commit(self, payload: bytes) -> Applied:
-        """Have one payload decided; what it did."""
+        """Have one payload decided; what it did. Raises LeadershipLostError and RefusedError."""
         ((_, applied),) = await self.agree([payload], None)
         return applied
 

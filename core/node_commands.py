@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from core.agreement import LeadershipLostError
+from core.agreement import LeadershipLostError, RefusedError
 from core.control_claims import Claim
 from core.faults import CAPTIONS, Fault
 from core.leader import NotLeadingError
@@ -127,6 +127,8 @@ class CommandedNode(ReportingNode):
             await self.commit(encode_trading_change(change))
         except LeadershipLostError:
             return {"text": "the lead changes hands; press again", "again": True}
+        except RefusedError as error:
+            return {"text": f"refused: {error}"}
         if self._state.trading_pressed_ns != change.pressed_ns:
             return {"text": f"a later change came first: trading is {self._state.trading}"}
         return {"text": f"committed: trading is {self._state.trading}"}
@@ -142,6 +144,8 @@ class CommandedNode(ReportingNode):
             await self.commit(encode_limits_change(change))
         except LeadershipLostError:
             return {"text": "the lead changes hands; ask again", "again": True}
+        except RefusedError as error:
+            return {"text": f"refused: {error}"}
         if self._state.limits_signed_ns != change.signed_ns:
             return {"text": f"a later change came first: {self._limits_text()}"}
         return {"text": f"committed: {self._limits_text()}"}

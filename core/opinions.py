@@ -63,18 +63,21 @@ class Opinions:
         counts this node too.
         """
         self._node = node
+        self._requests: dict[int, _Request] = {}
         self.set_voters(peers, quorum)
         self._wire = wire
         self._sign = sign
         self._judge = judge
         self._clock_ns = clock_ns
-        self._requests: dict[int, _Request] = {}
         self._last_id = 0
 
     def set_voters(self, peers: Sequence[int], quorum: int) -> None:
-        """Whom to ask from now on, and how many must have answered, this node counted."""
+        """Whom to ask from now on, and how many must have answered, this node counted; of open requests, too."""
         self._peers = tuple(peers)
         self._quorum = quorum
+        for request in self._requests.values():
+            request.answers = {peer: said for peer, said in request.answers.items() if peer in self._peers}
+            self._end_where_enough(request)
 
     async def ask(self, step: int, proposals: NDArray[np.void]) -> tuple[SignedOpinions, ...]:
         """The opinions of a quorum less this node, in the order of arrival.
@@ -140,5 +143,8 @@ class Opinions:
         if opinions.size != request.proposals.size or message.step != request.message.step:
             return
         request.answers[sender] = SignedOpinions(sender, opinions, message.body)
-        if len(request.answers) + 1 >= self._quorum:
+        self._end_where_enough(request)
+
+    def _end_where_enough(self, request: _Request) -> None:
+        if len(request.answers) + 1 >= self._quorum and not request.done.done():
             request.done.set_result(None)

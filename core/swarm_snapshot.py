@@ -1,8 +1,9 @@
 """The replicated state as bytes, and back: what a checkpoint of the log carries.
 
 The bytes are a function of the entries applied, so that the nodes' signatures over them agree. What differs between
-nodes that applied the same entries is left out: whose signatures a certificate happened to collect, the term in which a
-follower learnt of a Raft commit. An open decision therefore comes back with a certificate that states and proves
+nodes that applied the same entries is left out: whose signatures a certificate happened to collect, by votes of which
+phase (the fast path decides by FAST ones, or by FINALIZE ones), the term in which a follower learnt of a Raft commit.
+An open decision therefore comes back with a certificate that states and proves
 nothing. A Raft leader gives its own word for it; the quorum's signatures of a Byzantine one are kept beside the
 checkpoint by the node that saw them (`proofs_of`), or asked of a peer, and put back by `adopt_proofs`.
 """
@@ -32,7 +33,7 @@ from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryK
 from net.wire.codec import WireError, decode, encode
 from net.wire.kinds import CodecKind
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 
 def take_snapshot(state: SwarmState) -> bytes:
@@ -46,6 +47,7 @@ def take_snapshot(state: SwarmState) -> bytes:
         "index": state.applied_index,
         "chain": state.chain,
         "membership": encode_membership(state.membership),
+        "memberships_before": [(until, encode_membership(each)) for until, each in state.memberships_still_needed()],
         "portfolio": state.portfolio.to_bytes(),
         "toggles": (state.toggles.as_dict(), state.toggles_signed_ns, order and switch_fields(order)),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
@@ -83,6 +85,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
             raise ValueError(f"{portfolio.instruments} instruments; this market has {instruments}")
         recent = RecentExposure.from_rows(values["recent"], values["index"], instruments)
         membership = decode_membership(values["membership"])
+        before = tuple((int(until), decode_membership(each)) for until, each in values["memberships_before"])
         toggles_values, toggles_signed_ns, switch = values["toggles"]
         toggles, order = from_dict(toggles_values), None if switch is None else switch_of(switch)
         trading, pressed_ns, reason = values["trading"]
@@ -100,6 +103,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         raise ValueError(f"swarm snapshot of {len(data)} bytes cannot be read: {error!r:.300}") from error
     proven = [decision.committed for decision in state.open_decisions.values()]
     state.membership, state.portfolio, state.toggles, state.recent = membership, portfolio, toggles, recent
+    state.memberships_before = before
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.limits, state.limits_signed_ns = limits, limits_signed_ns
@@ -126,6 +130,8 @@ def proofs_of(state: SwarmState) -> bytes:
 def adopt_proofs(state: SwarmState, data: bytes) -> int:
     """Put back what `proofs_of` gave, here or at a peer, where a decision lacks it; every signature is checked.
 
+    By the keys of who voted in the epoch of the decision: they may vote no longer.
+
     Returns how many entries of open decisions still lack their proof. Raises ValueError for other bytes.
     """
     try:
@@ -135,13 +141,16 @@ def adopt_proofs(state: SwarmState, data: bytes) -> int:
     if not isinstance(message, CommittedEntries):
         raise ValueError(f"{type(message).__name__} holds no proofs")  # noqa: TRY004 - malformed data, not a wrong call
     missing = {d.committed.entry.index for d in state.open_decisions.values() if not is_proven(d.committed)}
-    verifier = Verifier(state.membership.voter_keys)
+    verifiers: dict[int, Verifier] = {}
     good = []
     for committed in message.entries:
         if committed.entry.index not in missing:
             continue
+        epoch = committed.epoch
+        if epoch not in verifiers:
+            verifiers[epoch] = Verifier(state.members_of(epoch).voter_keys)
         try:
-            verify_committed(committed, verifier)
+            verify_committed(committed, verifiers[epoch])
         except CertificateError:
             continue
         good.append(committed)
@@ -167,17 +176,20 @@ def _committed_fields(committed: Committed) -> tuple[Any, ...]:
     return (
         committed.epoch,
         (entry.index, entry.term, int(entry.kind), entry.payload),
-        _statement(committed.certificate, entry.term),
-        None if witness is None else (_statement(witness, witness.term), witness.signers, witness.signatures),
+        _statement(committed.certificate, Phase.FINALIZE, entry.term),
+        # A witness is part of the entry's own bytes, the same on every node.
+        None
+        if witness is None
+        else (_statement(witness, witness.phase, witness.term), witness.signers, witness.signatures),
     )
 
 
-def _statement(certificate: Certificate, term: int) -> tuple[Any, ...]:
+def _statement(certificate: Certificate, phase: Phase, term: int) -> tuple[Any, ...]:
     return (
         int(certificate.mode),
         certificate.epoch,
         certificate.context,
-        int(certificate.phase),
+        int(phase),
         term,
         certificate.index,
         certificate.parent,

@@ -42,7 +42,7 @@ from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
 from net.membership import Membership, MembershipError, encode_membership
 from net.membership_change import decode_change
-from net.messages import ENDS_EPOCH, Committed, Entry, EntryKind, Mode
+from net.messages import ENDS_EPOCH, Committed, EntryKind, Mode
 from net.mode_switch import SwitchError, SwitchOrder, check_switch, decode_switch
 from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
 from net.quorum import byzantine_quorum
@@ -136,6 +136,8 @@ class SwarmState:
     last_report: int = 0
     applied_index: int = 0
     open_decisions: OrderedDict[str, OpenDecision] = field(default_factory=OrderedDict)
+    memberships_before: tuple[tuple[int, Membership], ...] = ()
+    """Who decided up to each of these epochs, the oldest first, as far as decisions of then may still be open."""
     decided_step: NDArray[np.int64] = field(init=False)
     """int64[n]: last step decided for each instrument, -1 for none."""
     marks: NDArray[np.int64] = field(init=False)
@@ -207,7 +209,7 @@ class SwarmState:
         if entry.kind in ENDS_EPOCH and denied:
             return Applied(problem="nobody who may signed this end of the epoch")
         if entry.kind in ENDS_EPOCH:
-            return self._end_epoch(entry)
+            return self._end_epoch(committed)
         try:
             payloads = payloads_of(entry)
         except PayloadBatchError as error:
@@ -292,18 +294,32 @@ class SwarmState:
         by_gateway = self.trading_keys.get(change.signer) == self.gateway_key
         return change.is_signed(self.trading_keys) and not (by_gateway and change.state is not TradingState.HALTED)
 
-    def _end_epoch(self, entry: Entry) -> Applied:
+    def _end_epoch(self, committed: Committed) -> Applied:
         """Another epoch begins, of another mode or of other members."""
+        entry = committed.entry
         try:
             if entry.kind is EntryKind.SWITCH:
                 order, _ = decode_switch(entry.payload)
                 self.toggles = replace(self.toggles, consensus=CONSENSUS_OF[order.mode])
             else:
-                self.membership = decode_change(entry.payload).membership
+                after = decode_change(entry.payload).membership
+                self.memberships_before = (*self.memberships_still_needed(), (committed.epoch, self.membership))
+                self.membership = after
         except (SwitchError, MembershipError) as error:
             return Applied(problem=str(error))
         self.switch_order = None
         return Applied()
+
+    def memberships_still_needed(self) -> tuple[tuple[int, Membership], ...]:
+        """`memberships_before` as far as an open decision was decided by them: the same behind the same entries."""
+        oldest = min((each.committed.epoch for each in self.open_decisions.values()), default=None)
+        if oldest is None:
+            return ()
+        return tuple((until, members) for until, members in self.memberships_before if until >= oldest)
+
+    def members_of(self, epoch: int) -> Membership:
+        """Who decided in `epoch`, one that a decision is open of or the running one."""
+        return next((members for until, members in self.memberships_before if epoch <= until), self.membership)
 
     def judge_limits(self, proposals: NDArray[np.void]) -> tuple[int, bytes]:
         """What a proposer states of its proposals: the index it judges them behind, and the limits' verdict there,
@@ -312,10 +328,13 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_entry(
+        self, kind: EntryKind, payload: bytes, members: Membership, *, leads: bool, limits: bool = True
+    ) -> ContentVerdict:
         """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
 
-        Without `limits` a pure function of the epoch and the entry, whenever it is asked.
+        `members` are those of the epoch that it is proposed in. Without `limits` a pure function of the epoch and the
+        entry, whenever it is asked.
         """
         if kind is EntryKind.BATCH:
             try:
@@ -328,13 +347,15 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, leads=leads, limits=limits)
+            verdict = self.judge_content(each, members, leads=leads, limits=limits)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
-    def judge_content(self, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_content(
+        self, payload: bytes, members: Membership | None = None, *, leads: bool, limits: bool = True
+    ) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
         denied.
@@ -342,13 +363,14 @@ class SwarmState:
         Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
         one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
         pass, since it then commits as a denial (`_apply_decisions`). `leads`: a leader, asked before it takes over
-        another node's payload, looks further back than any voter that is a window behind it.
+        another node's payload, looks further back than any voter that is a window behind it. `members`: whose opinions
+        count, by default those whom this state knows; it may stand before the entry that changed them.
         """
         try:
             value = decode(payload)
         except PayloadError:
             return ContentVerdict.REFUSE
-        if not self._value_is_valid(value, signatures=True):
+        if not self._value_is_valid(value, members or self.membership, signatures=True):
             return ContentVerdict.REFUSE
         if not isinstance(value, DecisionBatch) or not limits:
             return ContentVerdict.ACCEPT
@@ -371,11 +393,11 @@ class SwarmState:
             value = decode(payload)
         except PayloadError:
             return False
-        return self._value_is_valid(value, signatures)
+        return self._value_is_valid(value, self.membership, signatures)
 
-    def _value_is_valid(self, value: Payload, signatures: bool) -> bool:
+    def _value_is_valid(self, value: Payload, members: Membership, signatures: bool) -> bool:
         if isinstance(value, DecisionBatch):
-            return self._decisions_are_valid(value, signatures)
+            return self._decisions_are_valid(value, members, signatures)
         if isinstance(value, ReportBatch) and signatures:
             return verify_signature(self.gateway_key, report_bytes(value.reports), value.signature)
         if isinstance(value, LimitsChange | ToggleChange):
@@ -404,8 +426,8 @@ class SwarmState:
         """bool[k]: which proposals the router sends to Byzantine consensus in auto mode."""
         return is_critical(proposals, self.portfolio, self._marks_with(proposals), self.limits)
 
-    def _decisions_are_valid(self, batch: DecisionBatch, signatures: bool) -> bool:
-        rows = batch.proposals
+    def _decisions_are_valid(self, batch: DecisionBatch, members: Membership, signatures: bool) -> bool:
+        rows, voters = batch.proposals, members.voter_keys
         if rows.size == 0 or rows["instrument"].max() >= len(self.spec.instruments):
             return False
         if batch.step > STEP_MAX or (rows["step"] != batch.step).any():
@@ -413,9 +435,12 @@ class SwarmState:
         if np.unique(rows["instrument"]).size != rows.size:
             return False
         peers = {signed.peer for signed in batch.opinions}
-        if len(peers) != len(batch.opinions) or batch.proposer in peers or len(peers) + 1 < self.opinion_quorum:
+        if (
+            len(peers) != len(batch.opinions)
+            or batch.proposer in peers
+            or len(peers) + 1 < byzantine_quorum(len(voters))
+        ):
             return False
-        voters = self.membership.voter_keys
         for signed in batch.opinions:
             if signed.peer not in voters or signed.opinions.size != rows.size:
                 return False
@@ -436,7 +461,7 @@ class SwarmState:
     def _apply_decisions(
         self, committed: Committed, part: int, digest: bytes, batch: DecisionBatch, witnessed: bool
     ) -> Applied:
-        if not self._decisions_are_valid(batch, signatures=False):
+        if not self._decisions_are_valid(batch, self.membership, signatures=False):
             return Applied(batch, problem="decisions are not well formed")
         rows = batch.proposals
         instruments = rows["instrument"].astype(np.int64)

@@ -43,16 +43,21 @@ class AutoQueue:
         """What waits here."""
         return set(self._queue)
 
-    def add(self, contents: Iterable[Content]) -> None:
+    def add(self, contents: Iterable[Content]) -> list[Content]:
         """Queue `contents`; past the bound they are dropped, and whoever submitted them hands them over again.
 
-        What never gets a witness is dropped, too: it would hold back all behind it for as long as this node leads.
+        Returns those that never get a witness. They are dropped, too: they would hold back all behind them for as long
+        as this node leads.
         """
+        refused = []
         for content in contents:
             if len(self._queue) >= self._limit:
-                return
+                break
             if self._may_pass(*content):
                 self._queue.append(content)
+            else:
+                refused.append(content)
+        return refused
 
     def clear(self) -> None:
         """This node begins to lead, or its submissions are handed over again from the start."""

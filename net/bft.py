@@ -56,7 +56,7 @@ from net.bft_views import NO_DIGEST
 from net.bft_votes import Block, Slot
 from net.bft_voting import BftVoting
 from net.certificate import CertificateError, first_quorum
-from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Send
+from net.consensus import Commit, Effect, Evidence, LeaderChanged, Persist, Refused, Send
 from net.durable import CertificateRecord, InstallRecord, Record, encode_record
 from net.messages import (
     DECIDING,
@@ -130,12 +130,17 @@ class BftCore(BftVoting):
         return self._take(now)
 
     def propose_contents(self, contents: Iterable[Content], now: float) -> list[Effect]:
-        """Leader: propose these, as the window allows; past the bound the rest is left to be handed over again."""
+        """Leader: propose these, as the window allows; past the bound the rest is left to be handed over again.
+
+        `Refused` are those that no honest replica votes for.
+        """
         for content in contents:
             if len(self._queue) >= 2 * self._settings.pending_limit:
                 break
             if self._acceptable(*content):
                 self._queue.append(content)
+            else:
+                self._out.append(Refused(*content))
         self._propose_where_possible(now)
         return self._take(now)
 

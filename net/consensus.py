@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from net.membership import Membership
-from net.messages import Committed, ConsensusMessage, Mode
+from net.messages import Committed, ConsensusMessage, EntryKind, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,17 @@ class Evidence:
     proof: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No honest voter of the running epoch votes for what this node submitted: it waits no longer, and is not decided.
+
+    So it goes with what was made for other members, where the epoch ended first.
+    """
+
+    kind: EntryKind
+    payload: bytes
+
+
 Effect = (
     Send
     | Persist
@@ -126,6 +137,7 @@ Effect = (
     | RewriteLog
     | ReadReady
     | Evidence
+    | Refused
 )
 
 

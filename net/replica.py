@@ -33,7 +33,7 @@ from random import Random
 
 from net.consensus import Commit, Effect, EpochStarted, ReadReady, ReplicaStatus, RestoreState, Send
 from net.durable import decode_record
-from net.membership import all_voters
+from net.membership import Membership, all_voters
 from net.membership_change import next_epoch
 from net.messages import (
     ENDS_EPOCH,
@@ -62,6 +62,7 @@ from net.messages import (
 from net.mode_switch import SwitchOrder, encode_switch, switched_epoch
 from net.quorum import byzantine_faults, fast_path_possible
 from net.replica_catch_up import ReplicaCatchUp
+from net.replica_log import Validate
 from net.settings import ConsensusSettings
 
 _RAFT_MESSAGES = (
@@ -76,7 +77,7 @@ _RAFT_MESSAGES = (
 _BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice)
 
 
-def accept_everything(kind: EntryKind, payload: bytes) -> bool:
+def accept_everything(kind: EntryKind, payload: bytes, members: Membership) -> bool:
     return True
 
 
@@ -97,7 +98,7 @@ class Replica(ReplicaCatchUp):
         mode: Mode = Mode.RAFT,
         leader_hint: int | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = accept_everything,
+        validate: Validate = accept_everything,
         critical: Callable[[bytes], bool] = nothing_critical,
         incarnation: bytes = b"",
         authorities: Mapping[int, bytes] | None = None,
@@ -106,7 +107,8 @@ class Replica(ReplicaCatchUp):
         """`roster`, `mode` and `leader_hint` start an empty log and must be the same on every node.
 
         `roster` maps node id to its 32-byte Ed25519 public key, `sign` is this node's key. `validate` is asked before a
-        Byzantine vote; it must be pure and the same on every node. `critical` says what a leader of AUTO, as its state
+        Byzantine vote, of a payload and the members of the epoch that it is proposed in; it must be pure and the same
+        on every node, whenever it is asked. `critical` says what a leader of AUTO, as its state
         stands, has witnessed before it orders it. `incarnation` names this node's disk where it is not the one that it
         began with, `authorities` the operators' keys, who may change mode and membership. `joining`: this node is not
         in the roster, and learns its place from the log. Raises `ValueError` when the roster lacks this node otherwise,
@@ -148,7 +150,7 @@ class Replica(ReplicaCatchUp):
         mode: Mode = Mode.RAFT,
         leader_hint: int | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = accept_everything,
+        validate: Validate = accept_everything,
         critical: Callable[[bytes], bool] = nothing_critical,
         authorities: Mapping[int, bytes] | None = None,
         joining: bool = False,

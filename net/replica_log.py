@@ -40,6 +40,9 @@ from net.submissions import Submissions
 
 _SINGLE = (EntryKind.DATA, EntryKind.SWITCH)
 
+Validate = Callable[[EntryKind, bytes, Membership], bool]
+"""Whether an honest leader may propose this content in an epoch of these members."""
+
 
 class ReplicaLog:
     """The decided prefix, the running epoch and its cores."""
@@ -53,7 +56,7 @@ class ReplicaLog:
         mode: Mode,
         leader_hint: int | None,
         settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
+        validate: Validate,
         critical: Callable[[bytes], bool],
         incarnation: bytes,
         authorities: Mapping[int, bytes],
@@ -162,10 +165,14 @@ class ReplicaLog:
         return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
 
     def _judge_content(self, kind: EntryKind, payload: bytes) -> bool:
-        """What a Byzantine vote asks: of what ends the epoch here, of payloads above."""
+        """What a Byzantine vote asks: of what ends the epoch here, of payloads above.
+
+        Above, the state may still stand before the entry that began this epoch, whose Commit is given out with this
+        very turn: so it is told whose epoch the payload is proposed in.
+        """
         if kind in ENDS_EPOCH:
             return self._epoch_after(kind, payload, self._epoch.base_index + 1, GENESIS_DIGEST) is not None
-        return self._validate(kind, payload)
+        return self._validate(kind, payload, self._epoch.membership)
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

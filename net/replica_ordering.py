@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Send, TakeCheckpoint
+from net.consensus import Commit, Effect, EpochStarted, Evidence, LeaderChanged, Refused, Send, TakeCheckpoint
 from net.durable import RecordError, decode_witness
 from net.epoch import Epoch
 from net.membership_change import readmission, sign_change
@@ -93,18 +93,27 @@ class ReplicaOrdering(ReplicaLog):
         elif self._auto is None:
             self._absorb(self._raft.propose_entries(pack(contents, self._settings.batch_payloads), now), now)
         else:
-            self._auto.add(contents)
+            for refused in self._auto.add(contents):
+                self._give_up(refused)
             self._pump_auto(now)
 
     def _hand_over_again(self, now: float) -> None:
         """Handed over long ago and still not decided: a forward was lost, or the leader ignores us."""
         self._hand_over_at = None
         waiting = self._submissions.next()
+        leads = self.leader == self.node and self.voting
+        if not leads:
+            # A leader judges what it is to order, and tells nobody else what it refused.
+            refused = {content for content in waiting if not self._may_be_ordered(*content)}
+            for content in waiting:
+                if content in refused:
+                    self._give_up(content)
+            waiting = [content for content in waiting if content not in refused]
         if not waiting:
             return
         self._hand_over_at = now + self._settings.progress_timeout_s
         leader = self.leader
-        if leader == self.node and self.voting:
+        if leads:
             self._order_again(waiting, now)
         elif self._raft is None:
             # Everybody hears of it, so that a leader that ignores it loses its view.
@@ -112,6 +121,22 @@ class ReplicaOrdering(ReplicaLog):
             self._byzantine.want(waiting, now)
         elif leader is not None and leader != self.node:
             self._forward((leader,), waiting)
+
+    def _may_be_ordered(self, kind: EntryKind, payload: bytes) -> bool:
+        """Whether the replicas of this epoch order `payload`, as this node judges it; by Raft they order everything."""
+        if kind in ENDS_EPOCH:
+            return True
+        if self._auto is not None:
+            return self._may_pass(kind, payload)
+        return self._raft is not None or self._judge_content(kind, payload)
+
+    def _give_up(self, content: Content) -> None:
+        """Nobody orders `content` in this epoch: where it was submitted here, it waits no longer.
+
+        What is to end the epoch waits for as long as that runs (`_drop_settled_changes`).
+        """
+        if content[0] not in ENDS_EPOCH and self._submissions.settle(content):
+            self._out.append(Refused(*content))
 
     def _order_again(self, contents: list[Content], now: float) -> None:
         """This node leads: what it submitted itself and its full queue dropped is not on its way."""
@@ -197,6 +222,8 @@ class ReplicaOrdering(ReplicaLog):
         for effect in effects:
             if isinstance(effect, Commit):
                 self._on_commit(effect.entries, now)
+            elif isinstance(effect, Refused):
+                self._give_up((effect.kind, effect.payload))
             else:
                 if isinstance(effect, Evidence):
                     self._keep_evidence(effect)
@@ -215,6 +242,9 @@ class ReplicaOrdering(ReplicaLog):
             if isinstance(effect, LeaderChanged):
                 if auto is not None:
                     auto.request_again()
+                continue
+            if isinstance(effect, Refused):
+                # Asked for by the leader, whose queue has judged it already, or by a forward of another node's.
                 continue
             if isinstance(effect, Evidence):
                 self._keep_evidence(effect)

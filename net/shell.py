@@ -23,6 +23,7 @@ from net.consensus import (
     LeaderChanged,
     Persist,
     ReadReady,
+    Refused,
     RestoreState,
     RewriteLog,
     Send,
@@ -91,6 +92,9 @@ class Observer(Protocol):
     def restore(self, index: int, state: bytes) -> None: ...
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
+
+    def refused(self, payload: bytes) -> None:
+        """What this node proposed is not ordered in the epoch that runs now."""
 
     def failed(self, error: Exception) -> None:
         """The shell has stopped for good: the process must end and say why."""
@@ -247,6 +251,8 @@ class ReplicaShell:
                     read.set_result(index)
             case Evidence(culprit, reason, proof):
                 self._observer.evidence(culprit, reason, proof)
+            case Refused(_, payload):
+                self._observer.refused(payload)
 
     def _written(self, effects: list[Effect]) -> list[Effect]:
         """`effects`, whose records are in the log's buffer; those that a rewrite stands for come before it."""

@@ -21,6 +21,7 @@ from net.consensus import (
     Evidence,
     Persist,
     ReadReady,
+    Refused,
     RestoreState,
     RewriteLog,
     Send,
@@ -30,9 +31,10 @@ from net.consensus import (
 from net.durable import IncarnationRecord, encode_record
 from net.membership import Membership, MembershipError
 from net.membership_change import sign_change
-from net.messages import ConsensusMessage, EntryKind, Mode, Phase, Vote
+from net.messages import ConsensusMessage, Mode, Phase, Vote
 from net.mode_switch import SwitchError, sign_switch
-from net.replica import Replica
+from net.replica import Replica, accept_everything
+from net.replica_log import Validate
 from net.settings import ConsensusSettings
 from net.simulation.byzantine import Adversary
 from net.simulation.invariants import Critical, Disk, InvariantBroken, SimulatedNode, Truth
@@ -67,7 +69,7 @@ class Cluster(Truth):
         mode: Mode = Mode.RAFT,
         faults: Faults | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+        validate: Validate = accept_everything,
         critical: Critical = lambda payload, applied: False,
         byzantine: Iterable[int] = (),
         adversary: Adversary | None = None,
@@ -359,6 +361,8 @@ class Cluster(Truth):
                 self.note(f"node {node.id} epoch {effect.epoch} {effect.mode.name} from {effect.base_index}")
             elif isinstance(effect, Evidence):
                 self.check_evidence(node, effect)
+            elif isinstance(effect, Refused):
+                node.refused.append(effect.payload)
         self._check_leader(node)
 
     def _side(self, node_id: int) -> int:

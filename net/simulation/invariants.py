@@ -47,6 +47,8 @@ class SimulatedNode:
     decided: list[Committed] = field(default_factory=list)
     denied: set[int] = field(default_factory=set)
     evidence: list[Evidence] = field(default_factory=list)
+    refused: list[bytes] = field(default_factory=list)
+    """What it submitted and was given back."""
     epochs: list[tuple[int, Mode, int]] = field(default_factory=list)
 
 

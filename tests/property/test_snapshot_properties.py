@@ -21,7 +21,7 @@ from core.swarm_state import SwarmState
 from core.toggles import BASELINE, OPTIMISED, Consensus, Serialization
 from net.certificate import entry_digest, signed_bytes
 from net.membership import Member, Membership
-from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
+from net.messages import ENDS_EPOCH, Certificate, Committed, Entry, EntryKind, Mode, Phase
 from net.mode_switch import SwitchOrder, encode_switch
 from net.payload_batch import encode_payloads
 from tests.unit.test_swarm_state import CONTEXT, KEYS, batch, change_to, make_state, proposals, toggles_payload
@@ -37,9 +37,13 @@ class Log:
         self.mode = mode
         self.state = make_state()
         self.sequence = 0
+        self.epoch = 1
+        self._ends = False
 
-    def next_entry(self) -> Entry:
-        kind, payload = self._content()
+    def next_entry(self, content: tuple[EntryKind, bytes] | None = None) -> Entry:
+        self.epoch += self._ends
+        kind, payload = content or self._content()
+        self._ends = kind in ENDS_EPOCH
         return Entry(self.state.applied_index + 1, 3, kind, payload)
 
     def _content(self) -> tuple[EntryKind, bytes]:
@@ -89,14 +93,14 @@ class Log:
             rows.append((self.sequence, self.sequence, quantity, price, 3, name.encode(), REPORT_STATES.index(state)))
         return encode_reports(ReportBatch(np.array(rows, REPORT_DTYPE), bytes(64)), Serialization.CAPNP)
 
-    def seen_by(self, entry: Entry, signers: tuple[int, ...], term: int) -> Committed:
+    def seen_by(self, entry: Entry, signers: tuple[int, ...], term: int, phase: Phase = Phase.FINALIZE) -> Committed:
         digest = entry_digest(PARENT, entry)
-        signed = signed_bytes(CONTEXT, Phase.FINALIZE, term, entry.index, digest)
+        signed = signed_bytes(CONTEXT, phase, term, entry.index, digest)
         signatures = tuple(KEYS[node].sign(signed).signature for node in signers)
         proof = Certificate(
-            self.mode, 1, CONTEXT, Phase.FINALIZE, term, entry.index, PARENT, digest, signers, signatures
+            self.mode, self.epoch, CONTEXT, phase, term, entry.index, PARENT, digest, signers, signatures
         )
-        return Committed(1, entry, proof)
+        return Committed(self.epoch, entry, proof)
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,11 +131,24 @@ def test_going_on_from_a_snapshot_is_as_if_nothing_had_happened(seed: int, befor
     assert restored.state_hash() == leader.state_hash()
 
 
-def history(seed: int, mode: Mode, entries: int, signers: tuple[int, ...]) -> SwarmState:
+def history(seed: int, mode: Mode, entries: int, signers: tuple[int, ...], phase: Phase = Phase.FINALIZE) -> SwarmState:
     log = Log(seed, mode)
     for _ in range(entries):
-        log.state.apply(log.seen_by(log.next_entry(), signers, 3))
+        log.state.apply(log.seen_by(log.next_entry(), signers, 3, phase))
     return log.state
+
+
+def test_by_which_votes_a_node_saw_an_open_decision_decided_is_no_part_of_the_bytes() -> None:
+    """On the fast path one node decides a height by FAST votes and another, told by a descendant, by FINALIZE ones."""
+    fast, slow = (history(5, Mode.BFT, 40, (0, 1, 2), phase) for phase in (Phase.FAST, Phase.FINALIZE))
+    assert fast.open_decisions
+    data = take_snapshot(fast)
+    assert data == take_snapshot(slow)
+    for proofs in (fast, slow):
+        restored = make_state()
+        restore_snapshot(restored, data)
+        assert adopt_proofs(restored, proofs_of(proofs)) == 0
+        assert restored.open_decisions == proofs.open_decisions, "the phase is that of the signatures"
 
 
 def test_byzantine_proofs_come_back_from_the_node_that_saw_them_and_forged_ones_do_not() -> None:
@@ -180,3 +197,59 @@ def test_bytes_that_are_no_snapshot_change_nothing() -> None:
         with pytest.raises(ValueError, match="cannot be read"):
             restore_snapshot(state, bad)
         assert hashlib.sha256(take_snapshot(state)).digest() == chain
+
+
+def without(state: SwarmState, node: int) -> bytes:
+    members = tuple(replace(each, voter=each.voter and each.node != node) for each in state.membership.members)
+    return change_to(Membership(members))
+
+
+def with_open_decisions() -> Log:
+    log = Log(5, Mode.BFT)
+    for _ in range(12):
+        log.state.apply(log.seen_by(log.next_entry((EntryKind.DATA, log._decisions())), (0, 1, 2), 3))
+    assert log.state.open_decisions
+    return log
+
+
+def test_a_decision_is_proven_by_who_voted_in_its_epoch_whoever_votes_since() -> None:
+    """An order open across a change that drops a signer could never be handed over again after a restart."""
+    log = with_open_decisions()
+    for gone in (2, 1):
+        content = (EntryKind.MEMBERSHIP, without(log.state, gone))
+        log.state.apply(log.seen_by(log.next_entry(content), (0, 1, 2), 3))
+    assert log.state.membership.voters == (0, 3)
+    assert [until for until, _ in log.state.memberships_before] == [1, 2]
+    restored = make_state()
+    restore_snapshot(restored, take_snapshot(log.state))
+    assert take_snapshot(restored) == take_snapshot(log.state)
+    again = with_open_decisions().state
+    for name, each in again.open_decisions.items():
+        certificate = replace(each.committed.certificate, signers=(0, 1, 3))
+        again.open_decisions[name] = replace(each, committed=replace(each.committed, certificate=certificate))
+    wanted = len({each.committed.entry.index for each in again.open_decisions.values()})
+    assert adopt_proofs(restored, proofs_of(again)) == wanted, "3 did not sign"
+    assert adopt_proofs(restored, proofs_of(log.state)) == 0
+    assert restored.open_decisions == log.state.open_decisions
+
+
+def test_members_of_before_are_forgotten_with_the_last_decision_of_theirs() -> None:
+    log = with_open_decisions()
+    log.state.apply(log.seen_by(log.next_entry((EntryKind.MEMBERSHIP, without(log.state, 2))), (0, 1, 2), 3))
+    assert len(log.state.memberships_still_needed()) == 1
+    restored = make_state()
+    restore_snapshot(restored, take_snapshot(log.state))
+    rows = [
+        (log.sequence + at, log.sequence + at, 0, 0, 3, name.encode(), REPORT_STATES.index(OrderState.EXPIRED))
+        for at, name in enumerate(log.state.open_decisions, 1)
+    ]
+    ended = encode_reports(ReportBatch(np.array(rows, REPORT_DTYPE), bytes(64)), Serialization.CAPNP)
+    entry = log.next_entry((EntryKind.DATA, ended))
+    for state in (log.state, restored):
+        state.apply(log.seen_by(entry, (0, 1, 3), 3))
+        assert not state.open_decisions
+        assert state.memberships_still_needed() == ()
+    assert take_snapshot(log.state) == take_snapshot(restored)
+    again = make_state()
+    restore_snapshot(again, take_snapshot(log.state))
+    assert again.memberships_before == ()

@@ -95,6 +95,9 @@ class Owner:
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
+    def refused(self, payload: bytes) -> None:
+        self._do(f"refused {payload!r}")
+
     def failed(self, error: Exception) -> None:
         self.failures.append(error)
 

@@ -282,7 +282,7 @@ HOSTILE = (
 def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> None:
     """One forwarded payload of a liar that made a check raise ended the process, again at every start."""
     state = make_state()
-    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert not state.payload_is_critical(payload)
     assert state.apply(committed(1, payload)).problem
 
@@ -291,7 +291,7 @@ def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> 
 def test_a_step_beyond_all_time_is_refused_and_decides_nothing(step: int) -> None:
     state = make_state()
     payload = encode_decisions(batch(proposals(step, (0, Side.HOLD, 0, 0))), Serialization.CAPNP)
-    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert state.apply(committed(1, payload)).problem
     assert state.decided_step[0] == -1
 
@@ -340,6 +340,22 @@ def test_content_check_wants_a_quorum_of_right_signatures() -> None:
     payload = encode_decisions(DecisionBatch(0, 0, tampered, good.opinions), Serialization.CAPNP)
     assert not state.content_is_valid(payload, signatures=True)
     assert not state.content_is_valid(b"\x01garbage", signatures=True)
+
+
+def test_opinions_are_judged_by_the_members_of_the_epoch_that_they_are_proposed_in() -> None:
+    """Whether this state has applied the change of the members already makes no difference to a vote."""
+    state = make_state()
+    before = state.membership
+    payload = encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)
+    without_2 = Membership(tuple(replace(each, voter=each.node != 2) for each in before.members))
+
+    def verdicts() -> list[ContentVerdict]:
+        return [state.judge_entry(EntryKind.DATA, payload, each, leads=False) for each in (before, without_2)]
+
+    assert verdicts() == [ContentVerdict.ACCEPT, ContentVerdict.REFUSE], "2 gave its opinion"
+    state.apply(committed(1, change_to(without_2), EntryKind.MEMBERSHIP))
+    assert state.membership == without_2
+    assert verdicts() == [ContentVerdict.ACCEPT, ContentVerdict.REFUSE]
 
 
 def test_reports_that_the_gateway_did_not_sign_are_refused() -> None:
@@ -395,7 +411,10 @@ def test_an_order_beyond_the_limits_is_refused_at_the_vote_unless_its_proposer_s
     for lie in (b"", bytes([0, Veto.NOTIONAL_LIMIT]), bytes([Veto.PRICE_BAND, 0])):
         lied = encoded(replace(honest, limit_vetoes=lie))
         assert state.judge_content(lied, leads=False) is ContentVerdict.REFUSE
-        assert state.judge_entry(EntryKind.DATA, lied, leads=False, limits=False) is ContentVerdict.ACCEPT
+        assert (
+            state.judge_entry(EntryKind.DATA, lied, state.membership, leads=False, limits=False)
+            is ContentVerdict.ACCEPT
+        )
     applied = state.apply(committed(1, encoded(honest)))
     assert applied.vetoes == (Veto.NOTIONAL_LIMIT, 0)
 
@@ -482,7 +501,7 @@ def test_one_refused_payload_refuses_its_batch_and_one_that_waits_holds_it() -> 
         ((later, good, lie), ContentVerdict.REFUSE),
     ):
         payload = encode_payloads([encoded(value) for value in values])
-        assert state.judge_entry(EntryKind.BATCH, payload, leads=False) is verdict
-    assert state.judge_entry(EntryKind.BATCH, b"junk", leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.DATA, encoded(lie), leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.SWITCH, b"junk", leads=False) is ContentVerdict.ACCEPT
+        assert state.judge_entry(EntryKind.BATCH, payload, state.membership, leads=False) is verdict
+    assert state.judge_entry(EntryKind.BATCH, b"junk", state.membership, leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.DATA, encoded(lie), state.membership, leads=False) is ContentVerdict.REFUSE
+    assert state.judge_entry(EntryKind.SWITCH, b"junk", state.membership, leads=False) is ContentVerdict.ACCEPT
