@@ -31,6 +31,7 @@ from core.transport import listen_address, transport_settings
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, Message
+from net.payload_batch import PAYLOADS_MAX
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 
@@ -107,6 +108,9 @@ class GatewayProcess:
                     self._guard.reported(report, order.request.step)
                     self._feed.restored(order)
             sequence = reports[-1].sequence
+        for instrument, index, step in self._gateway.decided_steps():
+            # Which payload of the entry it was is not journalled: what stands in the same entry is not held against it.
+            self._guard.decided.take(instrument, (index, PAYLOADS_MAX), step)
         self._switch.obey()
         await self._endpoint.start()
         self._feed.start()
