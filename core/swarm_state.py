@@ -92,6 +92,8 @@ class Applied:
     vetoes: tuple[int, ...] = ()
     """Veto code by row of a decision batch."""
     closed_trades: tuple[ClosedTrade, ...] = ()
+    strays: tuple[str, ...] = ()
+    """Client order ids of fills that no open decision answers for: the gateway's position has them, this one not."""
     problem: str = ""
     """Why the entry changed nothing, where it is malformed or refused whole."""
     stale: bool = False
@@ -471,9 +473,12 @@ class SwarmState:
         ):
             return Applied(batch, problem=f"reports {first}… are malformed")
         closed_trades: list[ClosedTrade] = []
+        strays: list[str] = []
         for row in rows:
-            decision = self.open_decisions.get(row["client_order_id"].decode())
+            name = row["client_order_id"].decode(errors="replace")
+            decision = self.open_decisions.get(name)
             if decision is None:
+                strays += [name] if row["quantity"] > 0 else []
                 continue
             if row["quantity"] > 0:
                 closed = self.portfolio.apply([_fill(decision, row)])
@@ -485,7 +490,7 @@ class SwarmState:
                 self.open_decisions.pop(decision.client_order_id, None)
                 self.orders_closed[state] = self.orders_closed.get(state, 0) + 1
         self.last_report = int(rows["sequence"][-1])
-        return Applied(batch, closed_trades=tuple(closed_trades))
+        return Applied(batch, closed_trades=tuple(closed_trades), strays=tuple(strays))
 
 
 def _fill(decision: OpenDecision, row: np.void) -> Fill:
@@ -510,6 +515,7 @@ def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
         denied=sum(each.denied for each in results),
         vetoes=tuple(veto for each in results for veto in each.vetoes),
         closed_trades=tuple(trade for each in results for trade in each.closed_trades),
+        strays=tuple(name for each in results for name in each.strays),
         problem="; ".join(each.problem for each in results if each.problem),
         stale=any(each.stale for each in results),
         parts=tuple(parts),

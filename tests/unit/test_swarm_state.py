@@ -171,6 +171,18 @@ def test_a_report_counts_once_and_a_gap_is_refused() -> None:
     assert state.last_report == 1
 
 
+def test_fills_of_orders_that_nobody_decided_are_named() -> None:
+    state = make_state()
+    state.apply(committed(1, encoded(batch(proposals(0, (0, Side.BUY, 10, 5000))))))
+    PAYLOADS[7] = b"another"
+    ours = report(1, 1, 0, OrderState.FILLED, 10, 4990)
+    strange, denied = report(2, 7, 0, OrderState.FILLED, 5, 4990), report(3, 7, 0, OrderState.DENIED)
+    applied = state.apply(committed(2, encode_payloads([reports(ours, strange, denied)]), EntryKind.BATCH))
+    assert applied.strays == (strange[5].decode(),)  # type: ignore[attr-defined]
+    assert state.portfolio.positions.tolist() == [10, 0]
+    assert state.last_report == 3
+
+
 def test_a_malformed_report_is_refused_whole() -> None:
     state = make_state()
     payload = encode_decisions(
