@@ -87,7 +87,10 @@ class OrderJournal:
         baseline: Balances | None = None,
         decided: Iterable[OrderRequest] = (),
     ) -> None:
-        """One transaction; on disk when it returns. `decided`: orders that a Byzantine quorum decided. Whatever it raises (sqlite3.Error, mostly), nothing was written."""
+        """One transaction; on disk when it returns. `decided`: orders that a Byzantine quorum decided.
+
+        Whatever it raises (sqlite3.Error, mostly), nothing was written.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(_PUT_ORDER, [_order_row(order) for order in orders])

@@ -136,9 +136,9 @@ class OrderLedger:
     def commit(
         self, fence: tuple[int, int] | None = None, decided: Sequence[OrderRequest] = ()
     ) -> list[ExecutionReport]:
-        """Write everything staged in one transaction, and the steps that are `decided`. Returns the reports that may now be told, in order.
+        """Write everything staged in one transaction, and that the steps of `decided` are decided.
 
-        Raises sqlite3.Error; everything then stays staged.
+        Returns the reports that may now be told, in order. Raises sqlite3.Error; everything then stays staged.
         """
         if not self._dirty and not self._reports and fence is None:
             return []
