@@ -59,6 +59,8 @@ from net.shell import ReplicaShell, Wire
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 
 LEARN_INTERVAL_S = 1.0
+STEPS_AHEAD_MAX = 256
+"""Beyond the newest decision: a node that judged a proposal of the far future would leave its own present behind."""
 
 
 class Node(AgreeingNode):
@@ -168,7 +170,9 @@ class Node(AgreeingNode):
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
 
-    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void]:
+    def _judge(self, step: int, proposals: NDArray[np.void], proposed_ns: int) -> NDArray[np.void] | None:
+        if step > int(self._state.decided_step.max()) + STEPS_AHEAD_MAX:
+            return None
         opinions = self._trader.judge(step, proposals, proposed_ns)
         return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.genesis import genesis_state
 from core.market.load import load_market
+from core.node_gossip import HASH_EVERY_ENTRIES
 from core.orders.identity import client_order_id
 from core.orders.order import OrderRequest
 from core.session import Session
@@ -38,6 +39,8 @@ class NodeBook:
     decisions: dict[str, OpenDecision]
     """Every decision that was accepted behind the checkpoint, and those that it held open, by client order id."""
     state: SwarmState
+    hashes: dict[int, bytes]
+    """Hash of the state behind every `HASH_EVERY_ENTRIES`th entry and behind the last."""
     undecided: dict[tuple[int, int], tuple[Entry, ...]]
     """By epoch and index: entries of the log that it does not note as decided; several where blocks competed."""
 
@@ -78,6 +81,7 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
             authorities={entry.id: entry.public_key for entry in roster.of_role("operator")},
         )
         effects = replica.start(0.0)
+    hashes: dict[int, bytes] = {}
     base, decisions, entries = 0, dict[str, OpenDecision](), dict[int, tuple[int, Entry]]()
     for effect in effects:
         if isinstance(effect, RestoreState):
@@ -87,8 +91,11 @@ def replay_node(session: Session, node: int, log_file: Path | None = None) -> No
             for committed in effect.entries:
                 applied = state.apply(committed, committed.entry.index in effect.denied)
                 entries[committed.entry.index] = (committed.epoch, committed.entry)
+                if committed.entry.index % HASH_EVERY_ENTRIES == 0:
+                    hashes[committed.entry.index] = state.state_hash()
                 decisions |= {decision.client_order_id: decision for decision in applied.accepted}
-    return NodeBook(node, base, entries, decisions, state, _undecided(records, state.applied_index))
+    hashes[state.applied_index] = state.state_hash()
+    return NodeBook(node, base, entries, decisions, state, hashes, _undecided(records, state.applied_index))
 
 
 def _undecided(records: list[bytes], decided_index: int) -> dict[tuple[int, int], tuple[Entry, ...]]:

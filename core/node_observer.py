@@ -127,8 +127,10 @@ class ObservingNode(CommandedNode):
         return tuple(node for node in self._state.membership.voters if node != self._node)
 
     def _tell_members(self) -> None:
-        """The gateway believes who votes once f + 1 voters have said it."""
-        body = {"epoch": self._replica.epoch, "membership": encode_membership(self._replica.membership)}
+        """The gateway believes who votes, and in which mode, once f + 1 voters have said it."""
+        replica = self._replica
+        membership = encode_membership(replica.membership)
+        body = {"epoch": replica.epoch, "mode": int(replica.mode), "membership": membership}
         self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.MEMBERS, body))
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:

@@ -55,11 +55,13 @@ class Opinions:
         quorum: int,
         wire: Wire,
         sign: Callable[[bytes], bytes],
-        judge: Callable[[int, NDArray[np.void], int], NDArray[np.void]],
+        judge: Callable[[int, NDArray[np.void], int], NDArray[np.void] | None],
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`judge(step, proposals, proposed_ns)` gives this node's own opinions, OPINION_DTYPE[k], on what was asked at
-        `proposed_ns` by the proposer's clock. `quorum` counts this node too."""
+        `proposed_ns` by the proposer's clock; None for what no honest node asks: nothing is answered then. `quorum`
+        counts this node too.
+        """
         self._node = node
         self.set_voters(peers, quorum)
         self._wire = wire
@@ -116,6 +118,8 @@ class Opinions:
         if proposals.size == 0 or (proposals["step"] != message.step).any() or len(message.body) != _ASKED.size:
             return
         opinions = self._judge(message.step, proposals, _ASKED.unpack(message.body)[0])
+        if opinions is None:
+            return
         signature = self._sign(opinion_bytes(self._node, proposals, opinions))
         answer = Application(
             Channel.OPINION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -32,7 +32,7 @@ from core.payload import (
     opinion_bytes,
     report_bytes,
 )
-from core.portfolio import ClosedTrade, Fill, Portfolio
+from core.portfolio import ORDERS_IN_FLIGHT_MAX, ClosedTrade, Fill, Portfolio
 from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggle_change import CONSENSUS_OF, MODE_OF, ToggleChange
@@ -40,7 +40,7 @@ from core.toggles import Toggles
 from core.trading_results import TradingResults
 from core.trading_state import TradingChange, TradingState
 from net.identity import verify_signature
-from net.membership import Membership, MembershipError
+from net.membership import Membership, MembershipError, encode_membership
 from net.membership_change import decode_change
 from net.messages import ENDS_EPOCH, Committed, Entry, EntryKind, Mode
 from net.mode_switch import SwitchError, SwitchOrder, check_switch, decode_switch
@@ -50,7 +50,10 @@ from net.quorum import byzantine_quorum
 CLOSED_STATES: Final = frozenset(
     {OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.DENIED}
 )
-OPEN_DECISIONS_MAX: Final = 10_000
+OPEN_DECISIONS_MAX: Final = ORDERS_IN_FLIGHT_MAX
+"""Decisions whose orders have not ended; an order on top of them is denied."""
+STEP_MAX: Final = 1 << 62
+"""A step is an int64 here and unsigned on the wire."""
 JUDGED_INDICES_MAX: Final = 64
 """Entries between the state that a proposal was judged on and the proposal itself; one beyond is denied."""
 
@@ -156,8 +159,30 @@ class SwarmState:
         return int(self.decided_step.min()) + 1
 
     def state_hash(self) -> bytes:
-        """32 bytes that two nodes share exactly when they applied the same entries."""
-        return hashlib.sha256(self.chain + self.portfolio.state_hash()).digest()
+        """32 bytes that two nodes share exactly when they applied the same entries, with the same effect.
+
+        The operators' keys are of it: they come from each node's own roster, and rosters that differ let one node obey
+        what another refuses.
+        """
+        operators = sorted((signer, key) for signer, key in self.trading_keys.items())
+        words = (
+            astuple(self.limits),
+            self.limits_signed_ns,
+            self.toggles.as_dict(),
+            str(self.trading),
+            self.trading_pressed_ns,
+            self.last_report,
+            operators,
+        )
+        parts = (
+            self.chain,
+            self.portfolio.state_hash(),
+            self.decided_step.tobytes(),
+            self.marks.tobytes(),
+            encode_membership(self.membership),
+            repr(words).encode(),
+        )
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
     def apply(self, committed: Committed, denied: bool = False) -> Applied:
         """Take the next entry of the log; one that is `denied` changes nothing but what is decided.
@@ -170,7 +195,8 @@ class SwarmState:
         if entry.index <= self.applied_index:
             raise ValueError(f"entry {entry.index} applied after {self.applied_index}")
         self.applied_index = entry.index
-        self.chain = hashlib.sha256(self.chain + entry.index.to_bytes(8, "big") + entry.payload).digest()
+        place = entry.index.to_bytes(8, "big") + bytes([entry.kind])
+        self.chain = hashlib.sha256(self.chain + place + entry.payload).digest()
         applied = self._apply_entry(committed, denied)
         changed = any(isinstance(part.payload, DecisionBatch | ReportBatch | LimitsChange) for _, part in applied.parts)
         self.recent.applied(entry.index, exposure_of(self.portfolio, self.marks, self.limits) if changed else None)
@@ -379,7 +405,9 @@ class SwarmState:
         rows = batch.proposals
         if rows.size == 0 or rows["instrument"].max() >= len(self.spec.instruments):
             return False
-        if (rows["step"] != batch.step).any() or np.unique(rows["instrument"]).size != rows.size:
+        if batch.step > STEP_MAX or (rows["step"] != batch.step).any():
+            return False
+        if np.unique(rows["instrument"]).size != rows.size:
             return False
         peers = {signed.peer for signed in batch.opinions}
         if len(peers) != len(batch.opinions) or batch.proposer in peers or len(peers) + 1 < self.opinion_quorum:
@@ -421,6 +449,8 @@ class SwarmState:
         vetoes = np.where(self.decided_step[instruments] >= batch.step, Veto.DUPLICATE, vetoes)
         if not witnessed:
             vetoes = np.where(vetoes == 0, Veto.EXPOSURE_LIMIT, vetoes)
+        orders = np.flatnonzero((vetoes == 0) & (rows["side"] != Side.HOLD))
+        vetoes[orders[max(0, OPEN_DECISIONS_MAX - len(self.open_decisions)) :]] = Veto.ORDER_RATE
         self.marks = marks
         fresh = vetoes != Veto.DUPLICATE
         self.decided_step[instruments[fresh]] = batch.step

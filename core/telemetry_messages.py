@@ -105,7 +105,7 @@ class OrderKind(IntEnum):
     VENUE = 9
     """The gateway's word on the venue; body {"state": str}."""
     MEMBERS = 10
-    """A node's word on who votes; body {"epoch": int, "membership": bytes} (`net.membership`)."""
+    """A node's word on who votes, and how; body {"epoch": int, "mode": int, "membership": bytes} (`net.membership`)."""
     TRADING = 11
     """Node to gateway: the committed entry of a change of the trading state or of the limits; body {"proof": bytes}.
     Gateway to node: a change that the gateway signed, to be committed; body {"change": bytes}.

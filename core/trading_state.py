@@ -65,7 +65,9 @@ def decode_trading(data: bytes) -> TradingChange:
     """The inverse of `encode_trading`; the signature is not checked. Raises ValueError for other bytes."""
     try:
         state, pressed_ns, signer, reason = msgpack.unpackb(data[:-SIGNATURE_BYTES])
-        change = TradingChange(TradingState(state), int(pressed_ns), int(signer), str(reason), data[-SIGNATURE_BYTES:])
+        if (type(pressed_ns), type(signer), type(reason)) != (int, int, str):
+            raise TypeError("the time or the signer is no integer, or the reason no text")
+        change = TradingChange(TradingState(state), pressed_ns, signer, reason, data[-SIGNATURE_BYTES:])
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"{len(data)} bytes are no change of the trading state: {error}") from error
     if encode_trading(change) != data:

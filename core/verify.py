@@ -193,12 +193,19 @@ class _Comparison:
                 node, theirs = chosen.setdefault(index, (book.node, ours))
                 if theirs != ours:
                     self._found("logs agree", f"entry {index}", f"nodes {node} and {book.node} hold different ones")
-        hashes = {book.state.applied_index: book.state.state_hash() for book in self._books if book is self._longest}
-        for book in self._books:
-            expected = hashes.get(book.state.applied_index)
-            if expected is not None and expected != book.state.state_hash():
-                self._found("logs agree", f"node {book.node}", f"another state behind entry {book.state.applied_index}")
+        self._states_agree()
         self._count(nodes=len(self._books), entries=self._longest.state.applied_index, entries_replayed=len(chosen))
+
+    def _states_agree(self) -> None:
+        """What two nodes made of the log up to one entry is the same; the first entry where it is not is told."""
+        held: dict[int, tuple[int, bytes]] = {}
+        for book in self._books:
+            for index, ours in sorted(book.hashes.items()):
+                node, theirs = held.setdefault(index, (book.node, ours))
+                if theirs != ours:
+                    text = f"another state behind entry {index} than node {node}"
+                    self._found("states agree", f"node {book.node}", text)
+                    break
 
     def _decisions(self) -> dict[str, OpenDecision]:
         found: dict[str, OpenDecision] = {}

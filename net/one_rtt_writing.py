@@ -26,6 +26,11 @@ _STREAM_BYTES_MAX: Final = 0x3FFF
 _LENGTH_OF_TWO_BYTES: Final = 0x4000
 
 
+def _wants_a_probe(path: Any) -> bool:
+    """Whether a path that is not the one in use has something to be told on it (RFC 9000 §9.5)."""
+    return bool(path.remote_challenges) or not (path.is_validated or path.local_challenge_sent)
+
+
 class SteadyConnection(ReadingConnection):
     """A connection that reads and builds the short way while it is steady. What a peer sees is the same either way."""
 
@@ -48,7 +53,13 @@ class SteadyConnection(ReadingConnection):
         space = self._one_rtt.space
         if space.ack_at is None or space.ack_at <= now:
             return
-        if self._datagrams_pending or any(not stream.sender.buffer_is_empty for stream in self._streams_queue):
+        loss = self._loss
+        if loss.congestion_window - loss.bytes_in_flight < self._max_datagram_size:
+            return
+        if loss._pacer.next_send_time(now=now) is not None:
+            return
+        has_data = any(not stream.sender.buffer_is_empty and not stream.is_blocked for stream in self._streams_queue)
+        if self._datagrams_pending or has_data:
             space.ack_at = now
 
     def get_timer(self) -> float | None:
@@ -83,7 +94,7 @@ class SteadyConnection(ReadingConnection):
             or self._probe_pending
             or self._retire_connection_ids
             or self._streams_blocked_pending
-            or len(self._network_paths) != 1
+            or any(_wants_a_probe(path) for path in self._network_paths[1:])
             or self._remote_preferred_address is not None
             or not steady.crypto_sender.buffer_is_empty
             or steady.crypto._update_key_requested
@@ -138,10 +149,12 @@ class SteadyConnection(ReadingConnection):
                     return None
                 waiting.append((stream, pending))
         acknowledges = space.ack_at is not None and (space.ack_at <= now or bool(waiting))
+        if finished:
+            self._discard_finished()
         if not waiting and not acknowledges:
-            if finished:
-                self._discard_finished()
-            # Limits to raise come with a packet of the peer, whose acknowledgement is due soon and takes them along.
+            # A limit to raise rides with the acknowledgement that is due soon; where none is, it must go by itself.
+            if space.ack_at is None and not self._limits_are_told():
+                return None
             self._pacing_at = None
             return b""
         if not self._limits_are_told() or (acknowledges and len(space.ack_queue) != 1):
@@ -149,8 +162,6 @@ class SteadyConnection(ReadingConnection):
         if waiting and loss._pacer.next_send_time(now=now) is not None:
             return None
         self._pacing_at = None
-        if finished:
-            self._discard_finished()
         return self._write_short(steady, waiting, acknowledges, now)
 
     def _discard_finished(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,10 @@ class GuardError(ValueError):
     """A decision that must not become an order; the text says why."""
 
 
+class UnknownEpochError(GuardError):
+    """The entry is of an epoch that is not known yet; it may be in a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Electorate:
     """Who decides from `epoch` on: whose signatures make a quorum, and of how many a veto must be."""
@@ -54,9 +59,10 @@ class Electorate:
 class OrderGuard:
     """Checks decisions against the roster and against the gateway's own books."""
 
-    def __init__(self, membership: Membership, limits: Limits, portfolio: Portfolio) -> None:
+    def __init__(self, membership: Membership, modes: Mapping[int, Mode], limits: Limits, portfolio: Portfolio) -> None:
         """`portfolio` starts flat; `reported` brings it up to date, first of all from the journal."""
-        self._electorates = [Electorate(1, Verifier(membership.voter_keys), len(membership.voters))]
+        self._modes = dict(modes)
+        self._electorates = [Electorate(max(modes), Verifier(membership.voter_keys), len(membership.voters))]
         self._limits = limits
         self._portfolio = portfolio
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
@@ -64,10 +70,13 @@ class OrderGuard:
         self.decided = DecidedSteps()
         self._verified: dict[tuple[int, int], Committed] = {}
 
-    def set_members(self, membership: Membership, epoch: int) -> None:
-        """Who decides from `epoch` on. What was decided before it may still be on its way: for `MEMBERS_GRACE_S` the
-        members before count for entries of their own epochs, and no longer, as one of them left.
+    def set_members(self, membership: Membership, modes: Mapping[int, Mode]) -> None:
+        """Who decides from the newest epoch of `modes` on, and the mode of each.
+
+        What was decided before it may still be on its way: for `MEMBERS_GRACE_S` the members before count for entries
+        of their own epochs, and no longer, as one of them may have left.
         """
+        self._modes, epoch = dict(modes), max(modes)
         now_s = time.monotonic()
         before = [replace(each, until_s=min(each.until_s, now_s + MEMBERS_GRACE_S)) for each in self._electorates]
         self._electorates = [each for each in before if each.until_s > now_s and each.epoch < epoch]
@@ -98,11 +107,29 @@ class OrderGuard:
         ]
 
     def verify_certificate(self, committed: Committed) -> None:
-        """Check that an entry, whatever it holds, was decided. Raises GuardError."""
+        """Check that an entry, whatever it holds, was decided. Raises GuardError, UnknownEpochError for one of an epoch
+        that too few nodes have told of yet.
+        """
+        self._refuse_another_mode(committed)
         try:
             verify_committed(committed, self._electorate(committed.epoch).verifier)
         except CertificateError as error:
             raise GuardError(f"certificate refused: {error}") from error
+
+    def _refuse_another_mode(self, committed: Committed) -> None:
+        """Outside Byzantine mode a certificate is one node's word, so it counts only where f + 1 told of that mode.
+
+        Of an epoch that ended while the gateway was away nobody tells: what is left open of it is taken as it comes.
+        """
+        epoch, mode = committed.epoch, committed.certificate.mode
+        known = self._modes.get(epoch)
+        if known is None and epoch > max(self._modes) and mode is not Mode.BFT:
+            raise UnknownEpochError(f"epoch {epoch} in mode {mode.name.lower()}: too few nodes have told of it yet")
+        if known is not None and mode is not known:
+            raise GuardError(
+                f"entry {committed.entry.index}: a certificate of mode {mode.name.lower()}, epoch {epoch} is of mode "
+                f"{known.name.lower()}"
+            )
 
     def verify(self, committed: Committed) -> None:
         """Check the certificate of a decided entry. Raises GuardError: then nothing of it may be sent."""

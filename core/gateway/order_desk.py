@@ -6,11 +6,12 @@ Whatever fails here is shown and refused by name: a leader that hears nothing wo
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, Protocol
 
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
-from core.gateway.guard import GuardError, OrderGuard, is_by_quorum
+from core.gateway.guard import GuardError, OrderGuard, UnknownEpochError, is_by_quorum
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.release import Authority
 from core.orders.order import ExecutionReport
@@ -21,6 +22,9 @@ from net.messages import Application, Channel, Committed, CommittedEntries
 from net.wire.codec import decode
 
 ORDERS_REMEMBERED = 10_000
+HELD_MAX = 256
+HOLD_S = 2.0
+"""How long orders wait for f + 1 nodes to tell of the epoch that they were decided in."""
 
 
 class Wire(Protocol):
@@ -40,6 +44,8 @@ class OrderDesk:
         self._wire = wire
         self._replays = replays
         self._asked_by: dict[str, int] = {}
+        self._held: deque[tuple[int, dict[str, Any], list[str], asyncio.TimerHandle]] = deque()
+        """Orders of an epoch that is not known yet, oldest first."""
         self._outcomes: list[tuple[int, str, OrderState]] = []
         self._step = -1
 
@@ -57,15 +63,38 @@ class OrderDesk:
         try:
             names = [str(name) for name in values["ids"]]
             self._release(sender, values, names)
+        except UnknownEpochError as error:
+            if len(self._held) < HELD_MAX:
+                timer = asyncio.get_running_loop().call_later(HOLD_S, self._give_up)
+                self._held.append((sender, values, names, timer))
+            else:
+                self._refuse(sender, names, error)
+            return
         except Exception as error:
-            self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {_said(error)}")
-            body = {"ids": names, "reason": _said(error)}
-            self._wire.send(sender, application(Channel.ORDER, OrderKind.REFUSED, body))
+            self._refuse(sender, names, error)
             return
         self._wire.send(sender, application(Channel.ORDER, OrderKind.JOURNALED, {"ids": names}))
         closed = [name for name in names if self._is_closed(name)]
         if closed:
             self._tell_closed(sender, closed)
+
+    def _refuse(self, sender: int, names: list[str], error: Exception) -> None:
+        self._feed.event(Severity.ERROR, f"refused orders of node {sender}: {_said(error)}")
+        body = {"ids": names, "reason": _said(error)}
+        self._wire.send(sender, application(Channel.ORDER, OrderKind.REFUSED, body))
+
+    def epoch_known(self) -> None:
+        """Another epoch is believed to run: orders that came ahead of that are looked at again."""
+        held = list(self._held)
+        self._held.clear()
+        for sender, values, _, timer in held:
+            timer.cancel()
+            self.execute(sender, values)
+
+    def _give_up(self) -> None:
+        """The oldest orders of an unknown epoch have waited long enough."""
+        sender, _, names, _ = self._held.popleft()
+        self._refuse(sender, names, UnknownEpochError(f"too few nodes told of their epoch within {HOLD_S:g} s"))
 
     def _release(self, sender: int, values: dict[str, Any], names: list[str]) -> None:
         """Check, journal and send what is new. Orders that are known already keep their outcome."""

@@ -27,10 +27,12 @@ from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_byte
 from core.records import Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
+from core.toggle_change import MODE_OF
+from core.toggles import parse_toggles
 from core.transport import listen_address, transport_settings
 from net.identity import Identity
 from net.membership import MembershipError
-from net.messages import Application, Channel, Committed, Message
+from net.messages import Application, Channel, Committed, Message, Mode
 from net.payload_batch import PAYLOADS_MAX
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
@@ -51,10 +53,11 @@ class GatewayProcess:
         scale = MarketScale.of(data.spec.symbols, data.spec.tick_size, data.spec.lot_size)
         self._identity = Identity.load_or_create(session.key_file("gateway"), GATEWAY_ID)
         state = genesis_state(settings, data.spec, roster)
-        self._members = GatewayMembers(state.membership, session.folder("gateway") / "members")
+        first_mode = MODE_OF[parse_toggles(settings.toggles).consensus]
+        self._members = GatewayMembers(state.membership, first_mode, session.folder("gateway") / "members")
         operators = {each.id: each.public_key for each in roster.of_role("operator")}
         limits = LimitsGate(operators, state.limits, session.folder("gateway") / "limits")
-        self._guard = OrderGuard(self._members.membership, limits.limits, state.portfolio)
+        self._guard = OrderGuard(self._members.membership, self._members.modes, limits.limits, state.portfolio)
         self._endpoint = Endpoint(
             self._identity,
             roster,
@@ -171,18 +174,21 @@ class GatewayProcess:
         elif message.kind == OrderKind.TRADING:
             self._switch.on_committed(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
-            self._on_members(sender, int(values["epoch"]), bytes(values["membership"]))
+            self._on_members(sender, int(values["epoch"]), Mode(values["mode"]), bytes(values["membership"]))
 
-    def _on_members(self, sender: int, epoch: int, membership: bytes) -> None:
+    def _on_members(self, sender: int, epoch: int, mode: Mode, membership: bytes) -> None:
         try:
-            if not self._members.heard(sender, epoch, membership):
+            if not self._members.heard(sender, epoch, mode, membership):
                 return
         except (MembershipError, OSError) as error:
             self._feed.event(Severity.WARNING, f"node {sender} names members that cannot be kept: {error}")
             return
-        self._guard.set_members(self._members.membership, epoch)
+        self._guard.set_members(self._members.membership, self._members.modes)
+        self._desk.epoch_known()
         voters = ", ".join(map(str, self._members.membership.voters))
-        self._feed.event(Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on")
+        self._feed.event(
+            Severity.INFO, f"counts signatures of nodes {voters} from epoch {epoch} on, {mode.name.lower()}"
+        )
 
     def _answer_reports(self, sender: int, sequence: int) -> None:
         reports = self._gateway.reports_since(sequence, REPORTS_MAX)

@@ -9,7 +9,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from core.decision import Side, Veto
-from core.gateway.guard import MEMBERS_GRACE_S, GuardError, OrderGuard
+from core.gateway.guard import MEMBERS_GRACE_S, GuardError, OrderGuard, UnknownEpochError
 from core.orders.order import ExecutionReport
 from core.payload import encode_decisions
 from core.records import OrderState
@@ -25,9 +25,10 @@ PARENT = b"p" * 32
 NODES = (0, 1, 2, 3)
 
 
-def make_guard() -> OrderGuard:
+def make_guard(mode: Mode = Mode.BFT) -> OrderGuard:
     state = make_state()
-    return OrderGuard(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), state.limits, state.portfolio)
+    members = all_voters({n: KEYS[n].verify_key.encode() for n in NODES})
+    return OrderGuard(members, {1: mode}, state.limits, state.portfolio)
 
 
 def payload_of(*rows: tuple[int, Side, int, int], vetoes: dict[int, Veto] | None = None) -> bytes:
@@ -63,11 +64,34 @@ def led(payload: bytes, mode: Mode = Mode.RAFT, kind: EntryKind = EntryKind.DATA
 def test_a_quorum_and_a_leaders_word_are_let_through() -> None:
     guard = make_guard()
     payload = payload_of((0, Side.BUY, 10, 5000), (1, Side.HOLD, 0, 900))
-    for committed in (byzantine(payload), led(payload)):
-        guard.verify(committed)
+    guard.verify(byzantine(payload))
+    make_guard(Mode.RAFT).verify(led(payload))
     (request,) = guard.requests_at(byzantine(payload), [0])
     assert (request.instrument, request.side, request.quantity_lots, request.limit_ticks) == (0, 1, 10, 5000)
     assert guard.check(byzantine(payload), [request]) == {}
+
+
+@pytest.mark.parametrize("runs", list(Mode))
+@pytest.mark.parametrize("said", list(Mode))
+def test_a_leaders_word_counts_in_an_epoch_of_its_mode_alone(runs: Mode, said: Mode) -> None:
+    """One lying voter of a Byzantine swarm could hand over an entry with a Raft certificate, its own word alone."""
+    payload = payload_of((0, Side.BUY, 10, 5000))
+    entry = byzantine(payload) if said is Mode.BFT else led(payload, said)
+    if runs is said:
+        make_guard(runs).verify(entry)
+        return
+    with pytest.raises(GuardError, match=f"of mode {said.name.lower()}, epoch 1 is of mode {runs.name.lower()}"):
+        make_guard(runs).verify(entry)
+
+
+def test_an_epoch_that_nobody_told_of_yet_is_another_matter() -> None:
+    guard = make_guard()
+    entry = led(payload_of((0, Side.BUY, 10, 5000)))
+    ahead = replace(entry, epoch=2, certificate=replace(entry.certificate, epoch=2))
+    with pytest.raises(UnknownEpochError, match="epoch 2 in mode raft"):
+        guard.verify(ahead)
+    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), {1: Mode.BFT, 2: Mode.RAFT})
+    guard.verify(ahead)
 
 
 def test_tampered_foreign_and_thin_certificates_are_refused() -> None:
@@ -83,10 +107,12 @@ def test_tampered_foreign_and_thin_certificates_are_refused() -> None:
         byzantine(payload, keys=strangers),
         replace(good, certificate=replace(good.certificate, context=b"x" * 32)),
         replace(good, certificate=replace(good.certificate, phase=Phase.NOTARIZE)),
-        replace(led(payload), certificate=replace(led(payload).certificate, signers=(1,))),
     ):
         with pytest.raises(GuardError, match="certificate refused"):
             guard.verify(bad)
+    anothers = replace(led(payload), certificate=replace(led(payload).certificate, signers=(1,)))
+    with pytest.raises(GuardError, match="certificate refused"):
+        make_guard(Mode.RAFT).verify(anothers)
 
 
 def test_a_checked_certificate_does_not_vouch_for_another_payload() -> None:
@@ -122,7 +148,7 @@ def test_orders_in_flight_count_against_the_limits_until_they_end() -> None:
 
 
 def test_a_large_order_in_auto_mode_needs_the_byzantine_witness() -> None:
-    guard = make_guard()
+    guard = make_guard(Mode.AUTO)
     critical = make_state().limits.critical_notional // 5000 + 1
     with pytest.raises(GuardError, match="no Byzantine certificate"):
         guard.verify(led(payload_of((0, Side.BUY, critical, 5000)), Mode.AUTO))
@@ -153,7 +179,7 @@ def test_orders_of_a_batch_are_told_apart_by_their_payload() -> None:
             guard.requests_at(both, [0], part)
     critical = payload_of((0, Side.BUY, make_state().limits.critical_notional // 5000 + 1, 5000))
     with pytest.raises(GuardError, match="no Byzantine certificate"):
-        guard.verify(led(encode_payloads([first, critical]), Mode.AUTO, EntryKind.BATCH))
+        make_guard(Mode.AUTO).verify(led(encode_payloads([first, critical]), Mode.AUTO, EntryKind.BATCH))
     with pytest.raises(GuardError, match="batch of"):
         guard.verify(byzantine(b"junk", kind=EntryKind.BATCH))
 
@@ -164,7 +190,7 @@ def test_what_the_members_before_decided_counts_for_a_while_and_only_in_their_ep
     guard, now_s = make_guard(), 100.0
     monkeypatch.setattr("core.gateway.guard.time.monotonic", lambda: now_s)
     decided = byzantine(payload_of((0, Side.BUY, 1, 100)))
-    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in (1, 2, 3)}), 2)
+    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in (1, 2, 3)}), {1: Mode.BFT, 2: Mode.BFT})
     guard.verify_certificate(decided)
     of_the_new_epoch = replace(decided, epoch=2, certificate=replace(decided.certificate, epoch=2))
     with pytest.raises(GuardError, match="not in the roster"):
@@ -183,12 +209,12 @@ def test_a_veto_is_counted_by_the_voters_of_the_orders_own_epoch(monkeypatch: py
     (request,) = guard.requests_at(decided, [0])
     assert guard.check(decided, [request]) == {request.client_order_id: "vetoed by the peers: memory"}
     seven = all_voters({n: SigningKey(bytes([n + 1]) * 32).verify_key.encode() for n in range(7)})
-    guard.set_members(seven, 2)
+    guard.set_members(seven, {1: Mode.BFT, 2: Mode.BFT})
     assert guard.check(decided, [request]), "it was decided by four, of whom two are a veto"
     later = replace(decided, epoch=2)
     (request,) = guard.requests_at(later, [0])
     assert guard.check(later, [request]) == {}, "of seven, two are none"
-    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), 3)
+    guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), {3: Mode.BFT})
     assert guard.check(later, [request]) == {}, "nor after another change"
     assert guard.check(replace(decided, epoch=3), [request])
 
@@ -273,12 +299,15 @@ def test_a_second_decision_of_a_step_in_one_entry_is_refused() -> None:
         bring(guard, both, part=1)
 
 
-def test_one_leaders_word_makes_no_step_look_decided() -> None:
-    guard = make_guard()
-    for mode in (Mode.RAFT, Mode.AUTO):
-        lie = replace(batch(proposals(2**40, (0, Side.BUY, 1, 5000))), judged_index=2)
-        assert not bring(guard, led(encode_decisions(lie, Serialization.CAPNP), mode, index=3))
-    assert not bring(guard, at_step(3, 5))
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
+def test_one_leaders_word_makes_no_step_look_decided(mode: Mode) -> None:
+    guard = make_guard(mode)
+    lie = replace(batch(proposals(2**40, (0, Side.BUY, 1, 5000))), judged_index=2)
+    assert not bring(guard, led(encode_decisions(lie, Serialization.CAPNP), mode, index=3))
+    members = all_voters({n: KEYS[n].verify_key.encode() for n in NODES})
+    guard.set_members(members, {1: mode, 2: Mode.BFT})
+    later = at_step(3, 5)
+    assert not bring(guard, replace(later, epoch=2, certificate=replace(later.certificate, epoch=2)))
 
 
 def test_random_orders_of_arrival_refuse_exactly_what_the_state_machine_calls_a_duplicate() -> None:

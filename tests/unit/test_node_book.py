@@ -44,7 +44,7 @@ def test_blocks_of_one_height_compete_and_the_witness_log_is_another() -> None:
 
 def test_an_order_is_of_an_entry_by_its_place_and_the_digest_of_its_payload() -> None:
     batch = entry(5, encode_payloads([b"first", b"second"]), EntryKind.BATCH)
-    book = NodeBook(0, 0, {}, {}, cast(SwarmState, None), {(2, 5): (batch, entry(5, b"junk", EntryKind.BATCH))})
+    book = NodeBook(0, 0, {}, {}, cast(SwarmState, None), {}, {(2, 5): (batch, entry(5, b"junk", EntryKind.BATCH))})
 
     def order(epoch: int, index: int, position: int, payload: bytes) -> OrderRequest:
         name = client_order_id(epoch, index, position, hashlib.sha256(payload).digest())

@@ -238,6 +238,63 @@ def test_limits_are_raised_as_streams_and_bytes_are_used() -> None:
         assert network.heard[1] == said
 
 
+@pytest.mark.parametrize("kinds", KINDS, ids=["both short", "dialler short", "acceptor short"])
+def test_streams_that_end_by_an_acknowledgement_alone_make_room_for_new_ones(
+    kinds: tuple[type[LinkConnection], type[LinkConnection]],
+) -> None:
+    """Requests as HTTP/3 has them, more at once than there may be streams, and no heartbeat that would help out."""
+    network = Network(kinds, 1, delay_s=0.02)
+    answered: set[int] = set()
+    network.run(1.0)
+    dialler, acceptor = network.end(0), network.end(1)
+    for _ in range(200):
+        dialler.send_stream_data(dialler.get_next_available_stream_id(), b"GET", end_stream=True)
+    network.transmit(0)
+    for _ in range(200):
+        network.run(0.01)
+        for stream_id in network.finished[1] - answered:
+            answered.add(stream_id)
+            acceptor.send_stream_data(stream_id, b"ok" * 20, end_stream=True)
+        network.transmit(1)
+    assert len(network.finished[0]) == 200
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=["both short", "dialler short", "acceptor short"])
+def test_a_limit_that_was_lost_is_told_again_though_nothing_else_is_to_be_said(
+    kinds: tuple[type[LinkConnection], type[LinkConnection]],
+) -> None:
+    network = Network(kinds, 1, delay_s=0.02, limits={"max_data": 30_000, "max_stream_data": 4_000_000})
+    network.run(1.0)
+    speaker, hearer = network.end(0), network.end(1)
+    stream_id = speaker.get_next_available_stream_id(is_unidirectional=True)
+    back = hearer.get_next_available_stream_id(is_unidirectional=True)
+    hearer.send_stream_data(back, b"x")
+    network.transmit(1)
+    network.run(1.0)
+    transmit, limit, lost = network.transmit, hearer._local_max_data, []
+
+    def losing_the_first_limit(side: int) -> None:
+        before = limit.sent
+        if side == 1 and not lost and network.ends[1] is not None:
+            # What the hearer would send now is lost where it raises the limit; its next packet arrives, and proves it.
+            loss, network.loss = network.loss, 1.0
+            transmit(1)
+            network.loss = loss
+            if limit.sent not in (before, 0):
+                lost.append(limit.sent)
+                hearer.send_stream_data(back, b"y")
+                transmit(1)
+            return
+        transmit(side)
+
+    network.transmit = losing_the_first_limit  # type: ignore[method-assign]
+    speaker.send_stream_data(stream_id, bytes(60_000))
+    network.transmit(0)
+    network.run(25.0)
+    assert lost
+    assert len(network.heard[1][stream_id]) == 60_000
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_altered_and_repeated_packets_change_nothing(side: int) -> None:
     network = Network((SHORT, SHORT), 5)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,18 @@ from core.records import OrderState as S
 from core.records import Severity
 from core.telemetry_messages import OrderKind, unpack
 from core.toggles import Serialization
-from net.messages import Committed, CommittedEntries
+from net.membership import all_voters
+from net.messages import Committed, CommittedEntries, Mode
 from net.payload_batch import PAYLOADS_MAX
 from net.wire.codec import encode
 from net.wire.kinds import CodecKind
 from tests.unit.fake_connector import SCALE, FakeConnector, run_gateway
-from tests.unit.test_guard import at_step, byzantine, make_guard, payload_of
+from tests.unit.test_guard import NODES, at_step, byzantine, led, make_guard, payload_of
 from tests.unit.test_kill_switch import FakeFeed, FakeWire
-from tests.unit.test_swarm_state import batch, proposals
+from tests.unit.test_swarm_state import KEYS, batch, proposals
 
 LEADER, OTHER = 0, 2
+VOTERS = all_voters({node: KEYS[node].verify_key.encode() for node in NODES})
 
 
 class DeskFeed(FakeFeed):
@@ -91,6 +95,58 @@ def test_a_decided_order_is_journalled_and_sent_once(tmp_path: Path) -> None:
             desk.desk.execute(LEADER, values)
             assert desk.answer() == (OrderKind.JOURNALED, {"ids": values["ids"]})
         assert [each.client_order_id for each in desk.connector.placed] == values["ids"]
+
+    run(tmp_path, work)
+
+
+def of_a_raft_epoch(desk: Desk) -> dict[str, Any]:
+    """EXECUTE of an order of epoch 2, which is Raft's; the desk knows of epoch 1 alone."""
+    entry = led(PAYLOAD)
+    committed = replace(entry, epoch=2, certificate=replace(entry.certificate, epoch=2))
+    (order,) = desk.guard.requests_at(committed, [0])
+    proof = encode(CommittedEntries(2, 1, (committed,)), CodecKind.CAPNP)
+    return desk.message(PAYLOAD, epoch=2, ids=[order.client_order_id], proof=proof)
+
+
+def test_orders_that_come_ahead_of_the_word_on_their_epoch_wait_for_it(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        values = of_a_raft_epoch(desk)
+        desk.desk.execute(LEADER, values)
+        assert not desk.wire.sent
+        assert not desk.connector.placed
+        desk.guard.set_members(VOTERS, {1: Mode.BFT, 2: Mode.RAFT})
+        desk.desk.epoch_known()
+        assert desk.answer() == (OrderKind.JOURNALED, {"ids": values["ids"]})
+        assert [each.client_order_id for each in desk.connector.placed] == values["ids"]
+        desk.desk.epoch_known()
+        assert len(desk.connector.placed) == 1
+
+    run(tmp_path, work)
+
+
+def test_orders_of_an_epoch_that_nobody_tells_of_are_refused_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.gateway.order_desk.HOLD_S", 0.02)
+    monkeypatch.setattr("core.gateway.order_desk.HELD_MAX", 1)
+
+    async def work(desk: Desk) -> None:
+        values = of_a_raft_epoch(desk)
+        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values)
+        kind, body = desk.answer()
+        assert (kind, len(desk.wire.sent)) == (OrderKind.REFUSED, 1), "one waits, no more fit"
+        assert "too few nodes have told of it yet" in body["reason"]
+        for _ in range(200):
+            if len(desk.wire.sent) == 2:
+                break
+            await asyncio.sleep(0.01)
+        assert "too few nodes told of their epoch within" in desk.answer()[1]["reason"]
+        desk.guard.set_members(VOTERS, {1: Mode.BFT, 2: Mode.BFT})
+        desk.desk.epoch_known()
+        desk.desk.execute(LEADER, values)
+        assert "a certificate of mode raft, epoch 2 is of mode bft" in desk.answer()[1]["reason"]
+        assert not desk.connector.placed
 
     run(tmp_path, work)
 

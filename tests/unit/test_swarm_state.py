@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
 from nacl.signing import SigningKey
@@ -19,6 +20,7 @@ from core.payload import (
     REPORT_DTYPE,
     REPORT_STATES,
     DecisionBatch,
+    PayloadKind,
     ReportBatch,
     SignedOpinions,
     decode,
@@ -33,6 +35,7 @@ from core.session import GATEWAY_ID, OPERATOR_ID
 from core.swarm_state import JUDGED_INDICES_MAX, ContentVerdict, SwarmState
 from core.toggle_change import sign_toggles
 from core.toggles import OPTIMISED, Consensus, Serialization, Toggles
+from core.trading_state import TradingState
 from net.epoch import first_epoch
 from net.identity import Roster, RosterEntry
 from net.membership import Member, Membership
@@ -272,6 +275,67 @@ def test_a_denied_entry_changes_nothing_but_what_is_decided() -> None:
     change = state.apply(committed(2, toggles_payload(OPTIMISED)), denied=True)
     assert change.problem
     assert state.toggles != OPTIMISED
+
+
+NESTED = b"\x91" * 900 + b"\x90"
+HOSTILE = (
+    bytes([PayloadKind.TRADING]) + msgpack.packb(("active", float("inf"), 100, "")) + bytes(64),
+    bytes([PayloadKind.TRADING]) + msgpack.packb(("active", 1e300, 100, "")) + bytes(64),
+    bytes([PayloadKind.TRADING]) + NESTED + bytes(64),
+    bytes([PayloadKind.TOGGLES]) + msgpack.packb(([], None, 1, 100)) + bytes(64),
+    bytes([PayloadKind.TOGGLES]) + msgpack.packb(("", None, 1, 100)) + bytes(64),
+    bytes([PayloadKind.TOGGLES]) + NESTED + bytes(64),
+    bytes([PayloadKind.LIMITS]) + NESTED + bytes(64),
+    b"\x03[]",
+)
+
+
+@pytest.mark.parametrize("payload", HOSTILE, ids=range(len(HOSTILE)))
+def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> None:
+    """One forwarded payload of a liar that made a check raise ended the process, again at every start."""
+    state = make_state()
+    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert not state.payload_is_critical(payload)
+    assert state.apply(committed(1, payload)).problem
+
+
+@pytest.mark.parametrize("step", [2**62 + 1, 2**63, 2**64 - 1])
+def test_a_step_beyond_all_time_is_refused_and_decides_nothing(step: int) -> None:
+    state = make_state()
+    payload = encode_decisions(batch(proposals(step, (0, Side.HOLD, 0, 0))), Serialization.CAPNP)
+    assert state.judge_entry(EntryKind.DATA, payload, leads=True) is ContentVerdict.REFUSE
+    assert state.apply(committed(1, payload)).problem
+    assert state.decided_step[0] == -1
+
+
+def test_orders_beyond_those_that_can_be_open_are_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.swarm_state.OPEN_DECISIONS_MAX", 3)
+    state = make_state()
+    for step, accepted in ((0, 2), (1, 1), (2, 0)):
+        rows = proposals(step, (0, Side.BUY, 1, 5000), (1, Side.BUY, 1, 5000))
+        applied = state.apply(committed(step + 1, encode_decisions(batch(rows), Serialization.CAPNP)))
+        assert len(applied.accepted) == accepted
+        assert applied.vetoes == (0,) * accepted + (Veto.ORDER_RATE,) * (2 - accepted)
+
+
+def test_the_hash_tells_states_apart_whatever_of_them_differs() -> None:
+    hashes = {make_state().state_hash()}
+    for number, change in enumerate(
+        (
+            {"limits": replace(make_state().limits, critical_notional=7)},
+            {"trading": TradingState.HALTED},
+            {"toggles": OPTIMISED},
+            {"last_report": 5},
+            {"trading_keys": {}},
+            {"decided_step": make_state().decided_step + 1},
+            {"marks": make_state().marks + 1},
+        )
+    ):
+        state = make_state()
+        for name, value in change.items():
+            setattr(state, name, value)
+        hashes.add(state.state_hash())
+        assert len(hashes) == number + 2, change
 
 
 def test_content_check_wants_a_quorum_of_right_signatures() -> None:

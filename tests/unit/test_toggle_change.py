@@ -71,8 +71,8 @@ class Log:
         certificate = Certificate(
             epoch.mode, epoch.number, epoch.context, Phase.FINALIZE, 1, index, bytes(32), bytes(32), (), ()
         )
-        committed = Committed(epoch.number, Entry(index, 1, kind, payload), certificate)
-        return self.state.apply(committed, witnessed=not denied)
+        witness = certificate if epoch.mode is Mode.AUTO else None
+        return self.state.apply(Committed(epoch.number, Entry(index, 1, kind, payload), certificate, witness), denied)
 
     def change(self, change: ToggleChange) -> Applied:
         return self.add(encode_toggle_change(change))
