@@ -125,8 +125,12 @@ class SwarmState:
     trading_pressed_ns: int = 0
     """When the last change of the trading state was signed; an older one changes nothing."""
     trading_reason: str = ""
+    trading_change: TradingChange | None = None
+    """The last that was obeyed, whole: with its signature it can be shown to who reads no log."""
     limits_signed_ns: int = 0
     """When the last change of the limits was signed; an older one changes nothing."""
+    limits_change: LimitsChange | None = None
+    """As `trading_change`."""
     toggles_signed_ns: int = 0
     """When the last change of the toggles was signed; an older one changes nothing."""
     switch_order: SwitchOrder | None = None
@@ -239,7 +243,7 @@ class SwarmState:
         if change.pressed_ns <= self.trading_pressed_ns:
             return Applied(change, problem=f"a later change of the trading state came before this {change.state}")
         self.trading, self.trading_pressed_ns = change.state, change.pressed_ns
-        self.trading_reason = change.reason
+        self.trading_reason, self.trading_change = change.reason, change
         return Applied(change)
 
     def limits_in_money(self) -> dict[str, float]:
@@ -253,7 +257,7 @@ class SwarmState:
             return Applied(change, problem="a change of the limits by somebody who may not")
         if change.signed_ns <= self.limits_signed_ns:
             return Applied(change, problem="a later change of the limits came before this one")
-        self.limits, self.limits_signed_ns = change.limits, change.signed_ns
+        self.limits, self.limits_signed_ns, self.limits_change = change.limits, change.signed_ns, change
         return Applied(change)
 
     def _apply_toggles(self, committed: Committed, change: ToggleChange) -> Applied:

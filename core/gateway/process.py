@@ -97,6 +97,7 @@ class GatewayProcess:
             self._endpoint,
             sign=self._identity.sign,
             nodes=lambda: self._members.membership.nodes,
+            voters=lambda: self._members.membership.voters,
             link_loss_s=settings.kill_after_link_loss_s,
         )
         self._drain_s = settings.gateway_drain_s
@@ -172,7 +173,10 @@ class GatewayProcess:
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
-            self._switch.on_committed(sender, bytes(values["proof"]))
+            if "applied" in values:
+                self._switch.on_applied(sender, bytes(values["applied"]))
+            else:
+                self._switch.on_committed(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), Mode(values["mode"]), bytes(values["membership"]))
 
