@@ -176,13 +176,16 @@ class Node(AgreeingNode):
         opinions = self._trader.judge(step, proposals, proposed_ns)
         return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
-    def _validate(self, kind: EntryKind, payload: bytes) -> bool:
+    def _validate(self, kind: EntryKind, payload: bytes, index: int | None) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
         # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
         limits = not self._settings.fast_path
-        return self._state.judge_entry(kind, payload, leads=leads, limits=limits) is not ContentVerdict.REFUSE
+        verdict = self._state.judge_entry(kind, payload, leads=leads, limits=limits, index=index)
+        # A vote does not wait: replicas apply what the leader judged on a moment after they vote. What they could not
+        # check is denied as it is applied, where the limits are checked again.
+        return verdict is not ContentVerdict.REFUSE
 
     async def start(self) -> None:
         """Replay the log, bind the socket, dial everybody."""

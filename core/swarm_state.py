@@ -313,7 +313,9 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_entry(
+        self, kind: EntryKind, payload: bytes, *, leads: bool, limits: bool = True, index: int | None = None
+    ) -> ContentVerdict:
         """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
 
         Without `limits` a pure function of the epoch and the entry, whenever it is asked.
@@ -329,20 +331,23 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, leads=leads, limits=limits)
+            verdict = self.judge_content(each, leads=leads, limits=limits, index=index)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
-    def judge_content(self, payload: bytes, *, leads: bool, limits: bool = True) -> ContentVerdict:
+    def judge_content(
+        self, payload: bytes, *, leads: bool, limits: bool = True, index: int | None = None
+    ) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
         denied.
 
         Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
         one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
-        pass, since it then commits as a denial (`_apply_decisions`). `leads`: a leader, asked before it takes over
+        pass, since it then commits as a denial (`_apply_decisions`). `index` is the entry's own, where that is known:
+        no honest proposer has seen a state that does not come before it. `leads`: a leader, asked before it takes over
         another node's payload, looks further back than any voter that is a window behind it.
         """
         try:
@@ -351,7 +356,11 @@ class SwarmState:
             return ContentVerdict.REFUSE
         if not self._value_is_valid(value, signatures=True):
             return ContentVerdict.REFUSE
-        if not isinstance(value, DecisionBatch) or not limits:
+        if not isinstance(value, DecisionBatch):
+            return ContentVerdict.ACCEPT
+        if index is not None and value.judged_index >= index:
+            return ContentVerdict.REFUSE
+        if not limits:
             return ContentVerdict.ACCEPT
         if value.judged_index > self.applied_index:
             return ContentVerdict.WAIT

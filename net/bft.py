@@ -134,7 +134,7 @@ class BftCore(BftVoting):
         for content in contents:
             if len(self._queue) >= 2 * self._settings.pending_limit:
                 break
-            if self._acceptable(*content):
+            if self._acceptable(*content, self.highest_height + 1):
                 self._queue.append(content)
         self._propose_where_possible(now)
         return self._take(now)

@@ -76,7 +76,7 @@ _RAFT_MESSAGES = (
 _BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice)
 
 
-def accept_everything(kind: EntryKind, payload: bytes) -> bool:
+def accept_everything(kind: EntryKind, payload: bytes, index: int | None) -> bool:
     return True
 
 
@@ -97,7 +97,7 @@ class Replica(ReplicaCatchUp):
         mode: Mode = Mode.RAFT,
         leader_hint: int | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = accept_everything,
+        validate: Callable[[EntryKind, bytes, int | None], bool] = accept_everything,
         critical: Callable[[bytes], bool] = nothing_critical,
         incarnation: bytes = b"",
         authorities: Mapping[int, bytes] | None = None,
@@ -106,11 +106,11 @@ class Replica(ReplicaCatchUp):
         """`roster`, `mode` and `leader_hint` start an empty log and must be the same on every node.
 
         `roster` maps node id to its 32-byte Ed25519 public key, `sign` is this node's key. `validate` is asked before a
-        Byzantine vote; it must be pure and the same on every node. `critical` says what a leader of AUTO, as its state
-        stands, has witnessed before it orders it. `incarnation` names this node's disk where it is not the one that it
-        began with, `authorities` the operators' keys, who may change mode and membership. `joining`: this node is not
-        in the roster, and learns its place from the log. Raises `ValueError` when the roster lacks this node otherwise,
-        or is too small for the mode.
+        Byzantine vote, with the index of the entry where that is known; it must be pure and the same on every node.
+        `critical` says what a leader of AUTO, as its state stands, has witnessed before it orders it. `incarnation`
+        names this node's disk where it is not the one that it began with, `authorities` the operators' keys, who may
+        change mode and membership. `joining`: this node is not in the roster, and learns its place from the log. Raises
+        `ValueError` when the roster lacks this node otherwise, or is too small for the mode.
         """
         if node not in roster and not joining:
             raise ValueError(f"node {node} is not in the roster {sorted(roster)}")
@@ -148,7 +148,7 @@ class Replica(ReplicaCatchUp):
         mode: Mode = Mode.RAFT,
         leader_hint: int | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = accept_everything,
+        validate: Callable[[EntryKind, bytes, int | None], bool] = accept_everything,
         critical: Callable[[bytes], bool] = nothing_critical,
         authorities: Mapping[int, bytes] | None = None,
         joining: bool = False,

@@ -53,7 +53,7 @@ class ReplicaLog:
         mode: Mode,
         leader_hint: int | None,
         settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
+        validate: Callable[[EntryKind, bytes, int | None], bool],
         critical: Callable[[bytes], bool],
         incarnation: bytes,
         authorities: Mapping[int, bytes],
@@ -161,11 +161,11 @@ class ReplicaLog:
         """AUTO: whether this node would vote for the witness that `payload` needs, if it needs one."""
         return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
 
-    def _judge_content(self, kind: EntryKind, payload: bytes) -> bool:
+    def _judge_content(self, kind: EntryKind, payload: bytes, index: int | None = None) -> bool:
         """What a Byzantine vote asks: of what ends the epoch here, of payloads above."""
         if kind in ENDS_EPOCH:
             return self._epoch_after(kind, payload, self._epoch.base_index + 1, GENESIS_DIGEST) is not None
-        return self._validate(kind, payload)
+        return self._validate(kind, payload, index)
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Cluster(Truth):
         mode: Mode = Mode.RAFT,
         faults: Faults | None = None,
         settings: ConsensusSettings | None = None,
-        validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+        validate: Callable[[EntryKind, bytes, int | None], bool] = lambda kind, payload, index: True,
         critical: Critical = lambda payload, applied: False,
         byzantine: Iterable[int] = (),
         adversary: Adversary | None = None,

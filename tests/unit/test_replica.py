@@ -185,7 +185,7 @@ def test_a_critical_entry_without_a_witness_is_left_to_who_applies_it_and_blocks
 def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
     """Found as `auto, n = 4, one liar`, seed 23: one malformed switch in a forward, and the log stood still."""
     cluster = Cluster(
-        4, 3, Mode.AUTO, critical=is_critical, validate=lambda kind, payload: payload != b"critical, and refused"
+        4, 3, Mode.AUTO, critical=is_critical, validate=lambda kind, payload, index: payload != b"critical, and refused"
     )
     cluster.run(1.0)
     assert cluster.leader is not None

@@ -430,6 +430,26 @@ def test_a_vote_waits_for_the_state_that_the_leader_judged_on() -> None:
     assert replica.judge_content(encoded(wrong), leads=False) is ContentVerdict.REFUSE
 
 
+def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_one_never() -> None:
+    """Who lags must not refuse: the leader has applied more. Nobody has applied the entry that is voted on."""
+    leader, replica = make_state(), make_state()
+    for index in range(1, 6):
+        leader.apply(committed(index, b"", EntryKind.NOOP))
+    honest = judged(leader, proposals(0, (0, Side.BUY, 10, 5000)))
+    assert honest.judged_index == 5
+    for index, verdict in ((6, ContentVerdict.WAIT), (9, ContentVerdict.WAIT), (5, ContentVerdict.REFUSE)):
+        assert replica.judge_entry(EntryKind.DATA, encoded(honest), leads=False, index=index) is verdict
+    assert leader.judge_entry(EntryKind.DATA, encoded(honest), leads=True, index=6) is ContentVerdict.ACCEPT
+    for ahead in (6, 7, 2**62):
+        lie = encoded(replace(honest, judged_index=ahead))
+        batched = encode_payloads([encoded(honest), lie])
+        for state in (leader, replica):
+            for limits in (True, False):
+                assert state.judge_content(lie, leads=False, limits=limits, index=6) is ContentVerdict.REFUSE
+                refused = state.judge_entry(EntryKind.BATCH, batched, leads=False, limits=limits, index=6)
+                assert refused is ContentVerdict.REFUSE
+
+
 def test_a_proposal_judged_too_long_ago_is_voted_for_and_denied() -> None:
     """Refusing it could cost an honest leader its view: replicas reach the bound one after another."""
     state = make_state()
