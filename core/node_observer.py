@@ -44,8 +44,9 @@ class ObservingNode(CommandedNode):
         if applied.closed_trades:
             self._trader.remember(applied.closed_trades)
         if applied.strays and not recovered:
-            text = f"the gateway traded {', '.join(applied.strays)}, which the swarm did not decide or had closed"
-            self.event(Severity.ERROR, f"{text}: its position is not the swarm's; run `tradetui verify`")
+            text = f"{len(applied.strays)} fills of orders that the swarm did not decide or had closed"
+            what = f"{text} ({', '.join(applied.strays[:3])}…)"
+            self.event(Severity.ERROR, f"{what}: the gateway's position is not the swarm's; run `tradetui verify`")
         if recovered:
             return
         if order is not None and entry.entry.kind in ENDS_EPOCH and not denied:
