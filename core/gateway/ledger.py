@@ -142,7 +142,7 @@ class OrderLedger:
         """
         if not self._dirty and not self._reports and fence is None:
             return []
-        self._journal.write(self._dirty.values(), self._reports, fence, decided=decided)
+        self._journal.write(self._dirty.values(), self._reports, fence, None, decided)
         told, self._reports = self._reports, []
         self._dirty.clear()
         self._traded.clear()
