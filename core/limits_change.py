@@ -1,7 +1,7 @@
 """An operator's signed word that changes the limits of a running swarm; the log makes it everybody's.
 
 Ordered by the signer's clock, as changes of the trading state are (`core.trading_state`). The gateway obeys it with the
-certificate of its entry.
+certificate of its entry, or by the word of f + 1 voters that they applied it.
 """
 
 from __future__ import annotations

@@ -177,13 +177,15 @@ class Node(AgreeingNode):
         opinions = self._trader.judge(step, proposals, proposed_ns)
         return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
-    def _validate(self, kind: EntryKind, payload: bytes, members: Membership) -> bool:
+    def _validate(self, kind: EntryKind, payload: bytes, members: Membership, index: int | None) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
         leads = self._replica.leader == self._node
         # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
         limits = not self._settings.fast_path
-        verdict = self._state.judge_entry(kind, payload, members, leads=leads, limits=limits)
+        verdict = self._state.judge_entry(kind, payload, members, leads=leads, limits=limits, index=index)
+        # A vote does not wait: replicas apply what the leader judged on a moment after they vote. What they could not
+        # check is denied as it is applied, where the limits are checked again.
         return verdict is not ContentVerdict.REFUSE
 
     async def start(self) -> None:

@@ -9,7 +9,7 @@ from core.decision import Veto
 from core.essential import end_process, essential
 from core.limits_change import LimitsChange
 from core.node_commands import CommandedNode
-from core.payload import CODEC_OF
+from core.payload import CODEC_OF, encode_limits_change, encode_trading_change
 from core.records import Severity
 from core.session import GATEWAY_ID
 from core.telemetry_messages import OrderKind, application
@@ -43,6 +43,10 @@ class ObservingNode(CommandedNode):
             self._trader.accepted(len(applied.accepted))
         if applied.closed_trades:
             self._trader.remember(applied.closed_trades)
+        if applied.strays and not recovered:
+            text = f"{len(applied.strays)} fills of orders that the swarm did not decide or had closed"
+            what = f"{text} ({', '.join(applied.strays[:3])}…)"
+            self.event(Severity.ERROR, f"{what}: the gateway's position is not the swarm's; run `tradetui verify`")
         if recovered:
             return
         if order is not None and entry.entry.kind in ENDS_EPOCH and not denied:
@@ -73,7 +77,11 @@ class ObservingNode(CommandedNode):
         self._tell_operators_words()
 
     def _tell_operators_words(self) -> None:
-        """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word."""
+        """The gateway believes the certificate, whichever node brings it; a Raft one needs the leader's word. And it
+        believes f + 1 voters that say what they applied: a snapshot brings no certificate, and a leader may die.
+        """
+        for word in self._operators_words():
+            self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, {"applied": word}))
         for entry in self._operators_entries.values():
             raft = entry.certificate.mode is not Mode.BFT
             if raft and self._replica.leader != self._node:
@@ -81,6 +89,12 @@ class ObservingNode(CommandedNode):
             proof = CommittedEntries(entry.epoch, entry.entry.index, (self._with_word(entry) if raft else entry,))
             body = {"proof": encode(proof, CodecKind.CAPNP)}
             self._endpoint.send(GATEWAY_ID, application(Channel.ORDER, OrderKind.TRADING, body))
+
+    def _operators_words(self) -> list[bytes]:
+        """The last changes that hold here, as payloads of the log, whether applied, recovered or of a snapshot."""
+        trading, limits = self._state.trading_change, self._state.limits_change
+        words = [] if trading is None else [encode_trading_change(trading)]
+        return words if limits is None else [*words, encode_limits_change(limits)]
 
     def checkpoint(self, index: int) -> bytes:
         """The state behind entry `index`, which was applied last."""
@@ -94,11 +108,13 @@ class ObservingNode(CommandedNode):
         self._stop_leading()
         self._orders.gateway_lost(f"the state was restored at entry {index}")
         self._apply_toggles()
+        self._tell_operators_words()
         self.event(Severity.INFO, f"restored from the snapshot at entry {index:,}")
 
     def leader_changed(self, leader: int | None, term: int) -> None:
         if leader == self._node:
             self.event(Severity.INFO, f"leads in {self._replica.mode.name.lower()} term {term}")
+            self._tell_operators_words()
             if self._leading is None or self._leading.done():
                 self._leading = essential(self._lead())
         else:

@@ -19,6 +19,7 @@ import msgpack
 import numpy as np
 
 from core.limits import Limits
+from core.limits_change import decode_limits, encode_limits
 from core.portfolio import Portfolio
 from core.recent_exposure import RecentExposure
 from core.records import OrderState
@@ -26,7 +27,7 @@ from core.swarm_state import OpenDecision, SwarmState
 from core.toggle_change import switch_fields, switch_of
 from core.toggles import from_dict
 from core.trading_results import TradingResults
-from core.trading_state import TradingState
+from core.trading_state import TradingState, decode_trading, encode_trading
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import decode_membership, encode_membership
 from net.messages import Certificate, Committed, CommittedEntries, Entry, EntryKind, Mode, Phase
@@ -52,6 +53,10 @@ def take_snapshot(state: SwarmState) -> bytes:
         "toggles": (state.toggles.as_dict(), state.toggles_signed_ns, order and switch_fields(order)),
         "trading": (str(state.trading), state.trading_pressed_ns, state.trading_reason),
         "limits": (astuple(state.limits), state.limits_signed_ns),
+        "operators": (
+            state.trading_change and encode_trading(state.trading_change),
+            state.limits_change and encode_limits(state.limits_change),
+        ),
         "decisions_committed": state.decisions_committed,
         "decisions_denied": state.decisions_denied,
         "orders_closed": sorted((kind.value, count) for kind, count in state.orders_closed.items()),
@@ -92,6 +97,9 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
         trading = TradingState(trading)
         limits_values, limits_signed_ns = values["limits"]
         limits = Limits(*limits_values)
+        said_trading, said_limits = values["operators"]
+        trading_change = None if said_trading is None else decode_trading(said_trading)
+        limits_change = None if said_limits is None else decode_limits(said_limits)
         closed = {OrderState(kind): count for kind, count in values["orders_closed"]}
         results = TradingResults.from_row(values["results"])
         entries = {committed.entry.index: committed for committed in map(_committed, values["entries"])}
@@ -107,6 +115,7 @@ def restore_snapshot(state: SwarmState, data: bytes) -> None:
     state.applied_index, state.last_report, state.decisions_committed, state.decisions_denied = counters
     state.trading, state.trading_pressed_ns, state.trading_reason = trading, pressed_ns, reason
     state.limits, state.limits_signed_ns = limits, limits_signed_ns
+    state.trading_change, state.limits_change = trading_change, limits_change
     state.toggles_signed_ns, state.switch_order = toggles_signed_ns, order
     state.chain, state.orders_closed, state.results = values["chain"], closed, results
     state.decided_step, state.marks = decided_step, marks

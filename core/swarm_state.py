@@ -95,6 +95,8 @@ class Applied:
     vetoes: tuple[int, ...] = ()
     """Veto code by row of a decision batch."""
     closed_trades: tuple[ClosedTrade, ...] = ()
+    strays: tuple[str, ...] = ()
+    """Client order ids of fills that no open decision answers for: the gateway's position has them, this one not."""
     problem: str = ""
     """Why the entry changed nothing, where it is malformed or refused whole."""
     stale: bool = False
@@ -123,8 +125,12 @@ class SwarmState:
     trading_pressed_ns: int = 0
     """When the last change of the trading state was signed; an older one changes nothing."""
     trading_reason: str = ""
+    trading_change: TradingChange | None = None
+    """The last that was obeyed, whole: with its signature it can be shown to who reads no log."""
     limits_signed_ns: int = 0
     """When the last change of the limits was signed; an older one changes nothing."""
+    limits_change: LimitsChange | None = None
+    """As `trading_change`."""
     toggles_signed_ns: int = 0
     """When the last change of the toggles was signed; an older one changes nothing."""
     switch_order: SwitchOrder | None = None
@@ -241,7 +247,7 @@ class SwarmState:
         if change.pressed_ns <= self.trading_pressed_ns:
             return Applied(change, problem=f"a later change of the trading state came before this {change.state}")
         self.trading, self.trading_pressed_ns = change.state, change.pressed_ns
-        self.trading_reason = change.reason
+        self.trading_reason, self.trading_change = change.reason, change
         return Applied(change)
 
     def limits_in_money(self) -> dict[str, float]:
@@ -255,7 +261,7 @@ class SwarmState:
             return Applied(change, problem="a change of the limits by somebody who may not")
         if change.signed_ns <= self.limits_signed_ns:
             return Applied(change, problem="a later change of the limits came before this one")
-        self.limits, self.limits_signed_ns = change.limits, change.signed_ns
+        self.limits, self.limits_signed_ns, self.limits_change = change.limits, change.signed_ns, change
         return Applied(change)
 
     def _apply_toggles(self, committed: Committed, change: ToggleChange) -> Applied:
@@ -329,7 +335,14 @@ class SwarmState:
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
     def judge_entry(
-        self, kind: EntryKind, payload: bytes, members: Membership, *, leads: bool, limits: bool = True
+        self,
+        kind: EntryKind,
+        payload: bytes,
+        members: Membership,
+        *,
+        leads: bool,
+        limits: bool = True,
+        index: int | None = None,
     ) -> ContentVerdict:
         """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
 
@@ -347,14 +360,20 @@ class SwarmState:
             return ContentVerdict.ACCEPT
         waits = False
         for each in payloads:
-            verdict = self.judge_content(each, members, leads=leads, limits=limits)
+            verdict = self.judge_content(each, members, leads=leads, limits=limits, index=index)
             if verdict is ContentVerdict.REFUSE:
                 return verdict
             waits |= verdict is ContentVerdict.WAIT
         return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
 
     def judge_content(
-        self, payload: bytes, members: Membership | None = None, *, leads: bool, limits: bool = True
+        self,
+        payload: bytes,
+        members: Membership | None = None,
+        *,
+        leads: bool,
+        limits: bool = True,
+        index: int | None = None,
     ) -> ContentVerdict:
         """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
         very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
@@ -362,7 +381,8 @@ class SwarmState:
 
         Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
         one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
-        pass, since it then commits as a denial (`_apply_decisions`). `leads`: a leader, asked before it takes over
+        pass, since it then commits as a denial (`_apply_decisions`). `index` is the entry's own, where that is known:
+        no honest proposer has seen a state that does not come before it. `leads`: a leader, asked before it takes over
         another node's payload, looks further back than any voter that is a window behind it. `members`: whose opinions
         count, by default those whom this state knows; it may stand before the entry that changed them.
         """
@@ -372,7 +392,11 @@ class SwarmState:
             return ContentVerdict.REFUSE
         if not self._value_is_valid(value, members or self.membership, signatures=True):
             return ContentVerdict.REFUSE
-        if not isinstance(value, DecisionBatch) or not limits:
+        if not isinstance(value, DecisionBatch):
+            return ContentVerdict.ACCEPT
+        if index is not None and value.judged_index >= index:
+            return ContentVerdict.REFUSE
+        if not limits:
             return ContentVerdict.ACCEPT
         if value.judged_index > self.applied_index:
             return ContentVerdict.WAIT
@@ -531,9 +555,12 @@ class SwarmState:
         ):
             return Applied(batch, problem=f"reports {first}… are malformed")
         closed_trades: list[ClosedTrade] = []
+        strays: list[str] = []
         for row in rows:
-            decision = self.open_decisions.get(row["client_order_id"].decode())
+            name = row["client_order_id"].decode(errors="replace")
+            decision = self.open_decisions.get(name)
             if decision is None:
+                strays += [name] if row["quantity"] > 0 else []
                 continue
             if row["quantity"] > 0:
                 closed = self.portfolio.apply([_fill(decision, row)])
@@ -545,7 +572,7 @@ class SwarmState:
                 self.open_decisions.pop(decision.client_order_id, None)
                 self.orders_closed[state] = self.orders_closed.get(state, 0) + 1
         self.last_report = int(rows["sequence"][-1])
-        return Applied(batch, closed_trades=tuple(closed_trades))
+        return Applied(batch, closed_trades=tuple(closed_trades), strays=tuple(strays))
 
 
 def _fill(decision: OpenDecision, row: np.void) -> Fill:
@@ -570,6 +597,7 @@ def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
         denied=sum(each.denied for each in results),
         vetoes=tuple(veto for each in results for veto in each.vetoes),
         closed_trades=tuple(trade for each in results for trade in each.closed_trades),
+        strays=tuple(name for each in results for name in each.strays),
         problem="; ".join(each.problem for each in results if each.problem),
         stale=any(each.stale for each in results),
         parts=tuple(parts),

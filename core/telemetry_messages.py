@@ -109,6 +109,7 @@ class OrderKind(IntEnum):
     """A node's word on who votes, and how; body {"epoch": int, "mode": int, "membership": bytes} (`net.membership`)."""
     TRADING = 11
     """Node to gateway: the committed entry of a change of the trading state or of the limits; body {"proof": bytes}.
+    Or the last such change that holds at the node, as a payload of the log; body {"applied": bytes}.
     Gateway to node: a change that the gateway signed, to be committed; body {"change": bytes}.
     """
 

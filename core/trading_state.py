@@ -1,8 +1,8 @@
 """ACTIVE, REDUCING, HALTED: what the swarm may order at all, and the signed word that changes it.
 
 An operator's signature makes the change, wherever it is heard: the gateway obeys a stricter state the moment it hears
-it, the log makes it everybody's. Back to a looser state leads only the log: the gateway wants its certificate. Changes
-are ordered by the signer's clock, so a repeated or overtaken one changes nothing.
+it, the log makes it everybody's. Back to a looser state leads only the log: the gateway wants its certificate, or the
+word of f + 1 voters. Changes are ordered by the signer's clock, so a repeated or overtaken one changes nothing.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class BftCore(BftVoting):
         for content in contents:
             if len(self._queue) >= 2 * self._settings.pending_limit:
                 break
-            if self._acceptable(*content):
+            if self._acceptable(*content, self.highest_height + 1):
                 self._queue.append(content)
             else:
                 self._out.append(Refused(*content))

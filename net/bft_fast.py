@@ -322,7 +322,7 @@ class Grounds:
         chain: list[bytes] = []
         start: bytes | None = None
         while True:
-            if not core._acceptable(block.entry.kind, block.entry.payload):
+            if not core._acceptable(block.entry.kind, block.entry.payload, block.entry.index):
                 return None
             if block.entry.term == vote.view:
                 chain.append(block.digest)

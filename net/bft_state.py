@@ -46,7 +46,7 @@ class BftState:
         witness: bool,
         verifier: Verifier,
         settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
+        validate: Callable[[EntryKind, bytes, int | None], bool],
         voting: bool,
     ) -> None:
         self.node = node
@@ -109,12 +109,15 @@ class BftState:
         """Whether this node gave up the current view."""
         return self.nullifications.of(self.view, self.node) is not None
 
-    def _acceptable(self, kind: EntryKind, payload: bytes) -> bool:
+    def _acceptable(self, kind: EntryKind, payload: bytes, height: int | None = None) -> bool:
+        """Whether this node would vote for it: as an entry of `height`, the lowest that it may come to stand at, where
+        that is known. A witness log has heights of its own, which are no log indices.
+        """
         if kind is EntryKind.NOOP:
             return payload == b""
         if kind in (EntryKind.BATCH, EntryKind.MEMBERSHIP) and self.witness:
             return False
-        return kind in _ORDERED and self._validate(kind, payload)
+        return kind in _ORDERED and self._validate(kind, payload, None if self.witness else height)
 
     def _start_parent(self) -> tuple[int, bytes] | None:
         """Height and digest of what the first block of this view must extend (R3); None while that is not known."""

@@ -39,7 +39,7 @@ class BftViews(BftState):
         sign: Callable[[bytes], bytes],
         verifier: Verifier,
         settings: ConsensusSettings,
-        validate: Callable[[EntryKind, bytes], bool],
+        validate: Callable[[EntryKind, bytes, int | None], bool],
         voting: bool = True,
     ) -> None:
         """`voting` is False for a learner, and for a voter whose disk is not the one that the membership names."""

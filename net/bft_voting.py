@@ -138,7 +138,7 @@ class BftVoting(BftViews):
                 self._notarize(slot, block, now)
 
     def _notarize(self, slot: Slot, block: Block, now: float) -> None:
-        if not self._acceptable(block.entry.kind, block.entry.payload):
+        if not self._acceptable(block.entry.kind, block.entry.payload, block.entry.index):
             self._out.append(
                 Evidence(self.leader, f"proposed {block.entry.kind.name} content that this node refuses", b"")
             )

@@ -77,7 +77,7 @@ _RAFT_MESSAGES = (
 _BYZANTINE_MESSAGES = (Propose, Vote, CertificateNotice, FetchBlock, EvidenceNotice)
 
 
-def accept_everything(kind: EntryKind, payload: bytes, members: Membership) -> bool:
+def accept_everything(kind: EntryKind, payload: bytes, members: Membership, index: int | None) -> bool:
     return True
 
 
@@ -107,12 +107,12 @@ class Replica(ReplicaCatchUp):
         """`roster`, `mode` and `leader_hint` start an empty log and must be the same on every node.
 
         `roster` maps node id to its 32-byte Ed25519 public key, `sign` is this node's key. `validate` is asked before a
-        Byzantine vote, of a payload and the members of the epoch that it is proposed in; it must be pure and the same
-        on every node, whenever it is asked. `critical` says what a leader of AUTO, as its state
-        stands, has witnessed before it orders it. `incarnation` names this node's disk where it is not the one that it
-        began with, `authorities` the operators' keys, who may change mode and membership. `joining`: this node is not
-        in the roster, and learns its place from the log. Raises `ValueError` when the roster lacks this node otherwise,
-        or is too small for the mode.
+        Byzantine vote, of a payload, the members of the epoch that it is proposed in, and the index of its entry where
+        that is known; it must be pure and the same on every node, whenever it is asked. `critical` says what a leader
+        of AUTO, as its state stands, has witnessed before it orders it. `incarnation` names this node's disk where it
+        is not the one that it began with, `authorities` the operators' keys, who may change mode and membership.
+        `joining`: this node is not in the roster, and learns its place from the log. Raises `ValueError` when the
+        roster lacks this node otherwise, or is too small for the mode.
         """
         if node not in roster and not joining:
             raise ValueError(f"node {node} is not in the roster {sorted(roster)}")

@@ -40,7 +40,7 @@ from net.submissions import Submissions
 
 _SINGLE = (EntryKind.DATA, EntryKind.SWITCH)
 
-Validate = Callable[[EntryKind, bytes, Membership], bool]
+Validate = Callable[[EntryKind, bytes, Membership, int | None], bool]
 """Whether an honest leader may propose this content in an epoch of these members."""
 
 
@@ -164,7 +164,7 @@ class ReplicaLog:
         """AUTO: whether this node would vote for the witness that `payload` needs, if it needs one."""
         return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
 
-    def _judge_content(self, kind: EntryKind, payload: bytes) -> bool:
+    def _judge_content(self, kind: EntryKind, payload: bytes, index: int | None = None) -> bool:
         """What a Byzantine vote asks: of what ends the epoch here, of payloads above.
 
         Above, the state may still stand before the entry that began this epoch, whose Commit is given out with this
@@ -172,7 +172,7 @@ class ReplicaLog:
         """
         if kind in ENDS_EPOCH:
             return self._epoch_after(kind, payload, self._epoch.base_index + 1, GENESIS_DIGEST) is not None
-        return self._validate(kind, payload, self._epoch.membership)
+        return self._validate(kind, payload, self._epoch.membership, index)
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

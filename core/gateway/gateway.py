@@ -286,6 +286,10 @@ class Gateway(Generic[CertificateT]):
         """Reports numbered above `sequence`, in order, at most `limit`: what a new leader missed."""
         return self._journal.reports_since(sequence, limit)
 
+    def decided_steps(self) -> list[tuple[int, int, int]]:
+        """Instrument, log index and step of the newest order of each that a Byzantine quorum decided."""
+        return self._journal.decided_steps()
+
     @property
     def fence(self) -> tuple[int, int]:
         """The highest (epoch, term) that a certificate proved; who asks for a lower one has lost its office."""
@@ -368,7 +372,8 @@ class Gateway(Generic[CertificateT]):
         for order in fresh:
             self._ledger.stage(move(order, OrderState.SUBMITTED))
         try:
-            return self._ledger.commit(self._raised_fence(authority))
+            decided = [order.request for order in fresh] if authority.by_quorum else []
+            return self._ledger.commit(self._raised_fence(authority), decided)
         except BaseException:
             for order in fresh:
                 self._ledger.unstage(order.request.client_order_id)

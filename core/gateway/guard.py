@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import Side, Veto
+from core.gateway.decided_steps import DecidedSteps
 from core.judgement import tally
 from core.limits import Limits, check, reduces_only
 from core.orders.identity import client_order_id
 from core.orders.order import ExecutionReport, OrderRequest, TimeInForce
 from core.payload import DecisionBatch, PayloadError, decode
 from core.portfolio import Fill, Portfolio
-from core.swarm_state import CLOSED_STATES
+from core.swarm_state import CLOSED_STATES, JUDGED_INDICES_MAX
 from core.trading_state import TradingState
 from net.certificate import CertificateError, Verifier, verify_committed
 from net.membership import Membership
@@ -66,6 +67,7 @@ class OrderGuard:
         self._portfolio = portfolio
         self._marks: NDArray[np.int64] = np.zeros(portfolio.instruments, np.int64)
         self.trading = TradingState.ACTIVE
+        self.decided = DecidedSteps()
         self._verified: dict[tuple[int, int], Committed] = {}
 
     def set_members(self, membership: Membership, modes: Mapping[int, Mode]) -> None:
@@ -135,8 +137,11 @@ class OrderGuard:
         if self._verified.get(place) == committed:
             return
         self.verify_certificate(committed)
-        for batch in self._all_decisions(committed):
+        for part, batch in self._all_decisions(committed):
             self._refuse_unwitnessed(committed, batch.proposals)
+            if is_by_quorum(committed):
+                for instrument in batch.proposals["instrument"].tolist():
+                    self.decided.take(instrument, (committed.entry.index, part), batch.step)
         self._verified[place] = committed
         while len(self._verified) > VERIFIED_MAX:
             del self._verified[next(iter(self._verified))]
@@ -161,8 +166,12 @@ class OrderGuard:
         return [wanted[position] for position in positions]
 
     def check(self, committed: Committed, requests: list[OrderRequest], part: int = 0) -> dict[str, str]:
-        """Orders that must not be sent, with the reason: vetoed by the peers, or outside the gateway's own limits."""
+        """Orders that must not be sent, with the reason: vetoed by the peers, or outside the gateway's own limits.
+
+        Raises GuardError where the state machine denied one: no honest leader brings it.
+        """
         batch = self._decisions(self.payload(committed, part))
+        self._refuse_denied(committed.entry.index, part, batch, requests)
         rows = batch.proposals
         positions = [request.position for request in requests]
         marks = self._marks_with(rows)
@@ -209,10 +218,33 @@ class OrderGuard:
         if report.state in CLOSED_STATES:
             self._portfolio.release(report.client_order_id)
 
-    def _all_decisions(self, committed: Committed) -> list[DecisionBatch]:
-        """The decisions of an entry; other payloads may share it. Raises GuardError where there are none."""
+    def _refuse_denied(self, index: int, part: int, batch: DecisionBatch, requests: list[OrderRequest]) -> None:
+        """Raise GuardError where the state machine denied one of `requests`, on grounds that proven entries show.
+
+        Nobody counts the fills of such an order, and no honest leader brings it. So it is refused and not journalled:
+        a denial in the journal is the end of an order that the swarm waits for. Each rule is the state machine's own
+        (`SwarmState._apply_decisions`), never a stricter one: what is wrongly refused here stops the trading.
+        """
+        rows = batch.proposals
+        if (rows["step"] != batch.step).any() or np.unique(rows["instrument"]).size != rows.size:
+            raise GuardError(f"entry {index}: the swarm decided nothing, its decisions are not well formed")
+        if not 0 < index - batch.judged_index <= JUDGED_INDICES_MAX:
+            raise GuardError(
+                f"entry {index}: the swarm denied it, judged on a stale state (entry {batch.judged_index})"
+            )
+        for request in requests:
+            stated = batch.limit_vetoes[request.position] if batch.limit_vetoes else Veto.NONE
+            if stated:
+                raise GuardError(f"entry {index}: the swarm denied position {request.position}: {_veto_name(stated)}")
+            if self.decided.before(request.instrument, (index, part)) >= batch.step:
+                text = f"step {batch.step} of instrument {request.instrument} was decided before"
+                raise GuardError(f"entry {index}: the swarm denied position {request.position}: {text}")
+
+    def _all_decisions(self, committed: Committed) -> list[tuple[int, DecisionBatch]]:
+        """The decisions of an entry, each with which payload it is; others may share it. Raises GuardError for none."""
         try:
-            found = [value for value in map(decode, payloads_of(committed.entry)) if isinstance(value, DecisionBatch)]
+            values = enumerate(map(decode, payloads_of(committed.entry)))
+            found = [(part, value) for part, value in values if isinstance(value, DecisionBatch)]
         except (PayloadError, PayloadBatchError) as error:
             raise GuardError(str(error)) from error
         if not found:
@@ -243,6 +275,14 @@ class OrderGuard:
         priced = rows["limit_price"] > 0
         marks[rows["instrument"][priced]] = rows["limit_price"][priced]
         return marks
+
+
+def is_by_quorum(committed: Committed) -> bool:
+    """Whether a Byzantine quorum signed what is decided and where: its honest ones vote for well-formed decisions only.
+
+    A single leader's word, of Raft and auto mode, must not make later orders of honest leaders look decided.
+    """
+    return committed.certificate.mode is Mode.BFT
 
 
 def _request(row: np.void, epoch: int, index: int, position: int, digest: bytes) -> OrderRequest:

@@ -41,10 +41,17 @@ CREATE TABLE IF NOT EXISTS reports (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS reports_trades ON reports (instrument, trade_id) WHERE trade_id > 0;
 CREATE INDEX IF NOT EXISTS reports_orders ON reports (client_order_id) WHERE trade_id > 0;
+CREATE TABLE IF NOT EXISTS decided (
+    instrument INTEGER PRIMARY KEY, entry INTEGER NOT NULL, step INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _PUT_ORDER: Final = f"INSERT OR REPLACE INTO orders VALUES ({', '.join('?' * 16)})"
 _PUT_REPORT: Final = f"INSERT INTO reports VALUES ({', '.join('?' * 15)})"
+_PUT_DECIDED: Final = (
+    "INSERT INTO decided VALUES (?, ?, ?) ON CONFLICT (instrument) "
+    "DO UPDATE SET entry = excluded.entry, step = excluded.step WHERE excluded.entry > entry"
+)
 _PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -78,13 +85,18 @@ class OrderJournal:
         reports: Sequence[ExecutionReport] = (),
         fence: tuple[int, int] | None = None,
         baseline: Balances | None = None,
+        decided: Iterable[OrderRequest] = (),
     ) -> None:
-        """One transaction; on disk when it returns. Whatever it raises (sqlite3.Error, mostly), nothing was written."""
+        """One transaction; on disk when it returns. `decided`: orders that a Byzantine quorum decided.
+
+        Whatever it raises (sqlite3.Error, mostly), nothing was written.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(_PUT_ORDER, [_order_row(order) for order in orders])
             if reports:
                 self._db.executemany(_PUT_REPORT, [_report_row(report) for report in reports])
+            self._db.executemany(_PUT_DECIDED, [(r.instrument, r.index, r.step) for r in decided])
             if fence is not None:
                 self._db.execute(_PUT_META, ("fence", json.dumps(fence)))
             if baseline is not None:
@@ -132,6 +144,10 @@ class OrderJournal:
         """The highest (epoch, term) that was let through; (0, 0) before the first."""
         epoch, term = json.loads(self._meta("fence", "[0, 0]"))
         return epoch, term
+
+    def decided_steps(self) -> list[tuple[int, int, int]]:
+        """Instrument, log index and step of the newest order of each instrument that a Byzantine quorum decided."""
+        return self._db.execute("SELECT instrument, entry, step FROM decided").fetchall()
 
     def baseline(self) -> Balances | None:
         """Balances before the journal's first fill; None before the first reconciliation."""

@@ -18,8 +18,9 @@ from core.records import Severity, VenueState
 from core.session import GATEWAY_ID
 from core.telemetry_messages import Control, OrderKind, application, unpack
 from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
-from net.messages import Application, Channel, Committed, CommittedEntries
+from net.messages import Application, Channel, Committed, CommittedEntries, Mode
 from net.payload_batch import payloads_of
+from net.quorum import byzantine_faults
 from net.wire.codec import decode
 
 
@@ -41,10 +42,12 @@ class KillSwitch:
         *,
         sign: Callable[[bytes], bytes],
         nodes: Callable[[], Sequence[int]],
+        voters: Callable[[], Sequence[int]],
         link_loss_s: float,
     ) -> None:
-        """`sign` is the gateway's own; `nodes` hear of a halt by it. It halts `link_loss_s` after the venue's link went
-        (0: never)."""
+        """`sign` is the gateway's own; `nodes` hear of a halt by it, f + 1 `voters` are believed. It halts
+        `link_loss_s` after the venue's link went (0: never).
+        """
         self._gate = gate
         self._limits = limits
         self._gateway = gateway
@@ -53,6 +56,9 @@ class KillSwitch:
         self._wire = wire
         self._sign = sign
         self._nodes = nodes
+        self._voters = voters
+        self._said: dict[tuple[int, type], TradingChange | LimitsChange] = {}
+        """The last changes that nodes say they have applied, by node and kind."""
         self._link_loss_s = link_loss_s
         self._link_loss: asyncio.TimerHandle | None = None
         self._was_connected = False
@@ -96,20 +102,46 @@ class KillSwitch:
                 self._refused(sender, error)
         for value in values:
             if isinstance(value, LimitsChange):
-                self._change_limits(sender, entry, value)
+                self._change_limits(sender, value, f"entry {entry.entry.index}")
+
+    def on_applied(self, sender: int, payload: bytes) -> None:
+        """The last change of the trading state or of the limits that a node has applied, with no proof but its signer's
+        word: obeyed once f + 1 voters say the same, as one of them is honest.
+        """
+        try:
+            change = decode_payload(payload)
+            if not isinstance(change, TradingChange | LimitsChange):
+                raise GuardError("what was applied is no operator's word")
+            if sender not in self._voters():
+                return
+            kind = type(change)
+            self._said[sender, kind] = change
+            saying = sum(self._said.get((voter, kind)) == change for voter in self._voters())
+            if saying <= byzantine_faults(len(self._voters())):
+                return
+            if isinstance(change, LimitsChange):
+                self._change_limits(sender, change, f"{saying} nodes")
+            else:
+                self._take(lambda: self._gate.agreed(change))
+        except ValueError as error:
+            self._refused(sender, error)
 
     def _proven(self, proof: bytes) -> Committed:
         message = decode(proof)
         if not isinstance(message, CommittedEntries) or len(message.entries) != 1:
             raise GuardError("the proof is not one committed entry")
-        self._guard.verify_certificate(message.entries[0])
-        return message.entries[0]
+        entry = message.entries[0]
+        self._guard.verify_certificate(entry)
+        if entry.certificate.mode is Mode.AUTO and entry.witness is None:
+            # An operator's word is critical: without its witness the state machine denied it.
+            raise GuardError(f"entry {entry.entry.index} is critical and has no Byzantine certificate")
+        return entry
 
-    def _change_limits(self, sender: int, entry: Committed, change: LimitsChange) -> None:
+    def _change_limits(self, sender: int, change: LimitsChange, whose: str) -> None:
         try:
             if self._limits.committed(change):
                 self._guard.set_limits(change.limits)
-                self._feed.event(Severity.WARNING, f"obeys the limits of entry {entry.entry.index}")
+                self._feed.event(Severity.WARNING, f"obeys the limits of {whose}")
         except (ValueError, OSError) as error:
             self._refused(sender, error)
 

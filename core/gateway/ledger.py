@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.gateway.connector import VenueTrade, VenueUpdate
 from core.gateway.journal import OrderJournal
 from core.orders.life_cycle import FINAL, fill, move
-from core.orders.order import ExecutionReport, Order
+from core.orders.order import ExecutionReport, Order, OrderRequest
 from core.records import OrderState as S
 
 RECENT_MAX: Final = 4_096
@@ -133,14 +133,16 @@ class OrderLedger:
             return None if old in FINAL else state
         return None
 
-    def commit(self, fence: tuple[int, int] | None = None) -> list[ExecutionReport]:
-        """Write everything staged in one transaction. Returns the reports that may now be told, in order.
+    def commit(
+        self, fence: tuple[int, int] | None = None, decided: Sequence[OrderRequest] = ()
+    ) -> list[ExecutionReport]:
+        """Write everything staged in one transaction, and that the steps of `decided` are decided.
 
-        Raises sqlite3.Error; everything then stays staged.
+        Returns the reports that may now be told, in order. Raises sqlite3.Error; everything then stays staged.
         """
         if not self._dirty and not self._reports and fence is None:
             return []
-        self._journal.write(self._dirty.values(), self._reports, fence)
+        self._journal.write(self._dirty.values(), self._reports, fence, None, decided)
         told, self._reports = self._reports, []
         self._dirty.clear()
         self._traded.clear()

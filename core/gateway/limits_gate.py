@@ -1,4 +1,4 @@
-"""The limits as the gateway obeys them, kept over its restart: a signed change counts with its entry's certificate."""
+"""The limits as the gateway obeys them, kept over its restart: a signed change counts once the swarm has decided it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class LimitsGate:
             self.limits, self._signed_ns = change.limits, change.signed_ns
 
     def committed(self, change: LimitsChange) -> bool:
-        """A change whose certificate was checked: obeyed where it is the latest. Returns whether it was.
+        """A change whose certificate was checked, or that f + 1 voters have applied: obeyed where it is the latest.
+        Returns whether it was.
 
         Raises ValueError where the signer may not, OSError where it cannot be kept (then it is not obeyed).
         """

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from core.cycle_trace import Stage
 from core.gateway.errors import GatewayError
 from core.gateway.gateway import Gateway
-from core.gateway.guard import GuardError, OrderGuard, UnknownEpochError
+from core.gateway.guard import GuardError, OrderGuard, UnknownEpochError, is_by_quorum
 from core.gateway.monitor_feed import MonitorFeed
 from core.gateway.order_trace import OrderTrace
 from core.gateway.release import Authority
@@ -139,7 +139,8 @@ class OrderDesk:
             return
         self._advance_venue(max(request.step for request in sendable))
         proven = (committed.epoch, committed.certificate.term)
-        authority = Authority(*office, committed, self._guard.payload(committed, part), proven)
+        payload = self._guard.payload(committed, part)
+        authority = Authority(*office, committed, payload, proven, is_by_quorum(committed))
         try:
             self._guard.reserve(sendable)
             self._gateway.submit(sendable, authority, in_flight)

@@ -37,6 +37,7 @@ from core.venue.credentials import load_credentials
 from net.identity import Identity
 from net.membership import MembershipError
 from net.messages import Application, Channel, Committed, Message, Mode
+from net.payload_batch import PAYLOADS_MAX
 from net.quic import Endpoint
 from net.transport import PeerEvent, PeerEventKind, is_refusal
 
@@ -106,6 +107,7 @@ class GatewayProcess:
             self._endpoint,
             sign=self._identity.sign,
             nodes=lambda: self._members.membership.nodes,
+            voters=lambda: self._members.membership.voters,
             link_loss_s=settings.kill_after_link_loss_s,
         )
         self._drain_s = settings.gateway_drain_s
@@ -120,6 +122,9 @@ class GatewayProcess:
                     self._guard.reported(report, order.request.step)
                     self._feed.restored(order)
             sequence = reports[-1].sequence
+        for instrument, index, step in self._gateway.decided_steps():
+            # Which payload of the entry it was is not journalled: what stands in the same entry is not held against it.
+            self._guard.decided.take(instrument, (index, PAYLOADS_MAX), step)
         self._switch.obey()
         await self._endpoint.start()
         self._feed.start()
@@ -182,7 +187,10 @@ class GatewayProcess:
         elif message.kind == OrderKind.REPORTS_SINCE:
             self._answer_reports(sender, int(values["sequence"]))
         elif message.kind == OrderKind.TRADING:
-            self._switch.on_committed(sender, bytes(values["proof"]))
+            if "applied" in values:
+                self._switch.on_applied(sender, bytes(values["applied"]))
+            else:
+                self._switch.on_committed(sender, bytes(values["proof"]))
         elif message.kind == OrderKind.MEMBERS:
             self._on_members(sender, int(values["epoch"]), Mode(values["mode"]), bytes(values["membership"]))
 

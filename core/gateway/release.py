@@ -22,6 +22,8 @@ class Authority(Generic[CertificateT]):
     payload: bytes
     proven: tuple[int, int] = (0, 0)
     """Epoch and term in which the certificate says that the entry was decided: as far as it may raise the fence."""
+    by_quorum: bool = False
+    """Whether a Byzantine quorum signed it: then the journal keeps that the orders' steps are decided."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """What the gateway lets through at all, kept over its restart.
 
-A stricter state holds from the moment that a signed change of it is heard; a looser one only with the certificate of
-the log entry that carries it, and only if it was signed after every change that was obeyed before.
+A stricter state holds from the moment that a signed change of it is heard. A looser one holds with the certificate of
+the log entry that carries it, or by the word of f + 1 voters that applied it; and only if it was signed after every
+change that was obeyed before.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,13 @@ class TradingGate:
         changes = [value for value in values if isinstance(value, TradingChange)]
         if not changes:
             raise ValueError(f"entry {committed.entry.index} holds no change of the trading state")
+        return self._decided(changes)
+
+    def agreed(self, change: TradingChange) -> bool:
+        """A change that f + 1 voters have applied: obeyed, and raises, as one with its certificate."""
+        return self._decided([change])
+
+    def _decided(self, changes: Sequence[TradingChange]) -> bool:
         before, obeyed, strangers = self.state, None, []
         for change in changes:
             loosens = STRICTNESS[change.state] < STRICTNESS[self.state]

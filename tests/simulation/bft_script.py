@@ -114,7 +114,7 @@ class BftWorld(ScriptedWorld):
     def boot(self, node: int) -> None:
         verifier = Verifier(self.membership.voter_keys)
         kind = FastBftCore if self.epoch.fast_path else BftCore
-        core = kind(node, self.epoch, False, signer(node), verifier, self.settings, lambda kind, payload: True)
+        core = kind(node, self.epoch, False, signer(node), verifier, self.settings, lambda *_: True)
         self.synced[node] = len(self.disks[node])
         for record in map(decode_record, self.disks[node]):
             core.restore(record)

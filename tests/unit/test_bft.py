@@ -41,7 +41,7 @@ NO_DIGEST = bytes(32)
 
 def core(
     node: int,
-    validate: Callable[[EntryKind, bytes], bool] = lambda kind, payload: True,
+    validate: Callable[[EntryKind, bytes, int | None], bool] = lambda kind, payload, index: True,
     settings: ConsensusSettings | None = None,
 ) -> BftCore:
     verifier = Verifier(roster_of(N))
@@ -145,7 +145,7 @@ def test_a_leader_that_restarts_gives_up_the_view_that_it_proposed_in() -> None:
     assert Sync in kinds[:sent], "its view is on disk before the proposal leaves"
     synced = [effect.record for effect in effects[:sent] if isinstance(effect, Persist)]
     # The machine dies before the vote in the proposal reached the disk.
-    again = BftCore(0, EPOCH, False, signer(0), Verifier(roster_of(N)), ConsensusSettings(), lambda kind, payload: True)
+    again = BftCore(0, EPOCH, False, signer(0), Verifier(roster_of(N)), ConsensusSettings(), lambda *_: True)
     for record in synced:
         again.restore(decode_record(record))
     started = again.start(1.0)
@@ -300,12 +300,33 @@ def test_r7_a_restarted_node_does_not_contradict_itself() -> None:
 
 
 def test_refused_content_costs_the_leader_its_view() -> None:
-    replica = core(1, validate=lambda kind, payload: payload != b"too much")
+    replica = core(1, validate=lambda kind, payload, index: payload != b"too much")
     message, digest = proposal(1, GENESIS_DIGEST, b"too much")
     effects = replica.step(0, message, 0.0)
     assert votes_in(effects) == {(Phase.NULLIFY, FIRST_VIEW, 0, NO_DIGEST)}
     assert [found.culprit for found in evidence_in(effects)] == [0]
     assert digest != NO_DIGEST
+
+
+def below(kind: EntryKind, payload: bytes, index: int | None) -> bool:
+    """Content that names an index which must come before its own."""
+    return index is None or int(payload) < index
+
+
+def test_content_is_judged_as_the_entry_of_its_height_and_no_leader_proposes_what_others_refuse() -> None:
+    replica = core(1, validate=below)
+    first, digest = proposal(1, GENESIS_DIGEST, b"0")
+    assert (Phase.NOTARIZE, FIRST_VIEW, 1, digest) in votes_in(replica.step(0, first, 0.0))
+    second, digest = proposal(2, digest, b"1")
+    assert (Phase.NOTARIZE, FIRST_VIEW, 2, digest) in votes_in(replica.step(0, second, 0.0))
+    third, _ = proposal(3, digest, b"3")
+    effects = replica.step(0, third, 0.0)
+    assert {phase for phase, *_ in votes_in(effects)} == {Phase.NULLIFY}
+    assert [found.culprit for found in evidence_in(effects)] == [0]
+    leader = core(0, validate=below)
+    contents = [(EntryKind.DATA, payload) for payload in (b"9", b"0", b"1")]
+    sent = [each.message for each in leader.on_forward(2, contents, 0.0) if isinstance(each, Send)]
+    assert {each.payload for each in sent if isinstance(each, Propose)} == {b"0"}
 
 
 def test_votes_past_the_quorum_stay_unverified(monkeypatch: pytest.MonkeyPatch) -> None:

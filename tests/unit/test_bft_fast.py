@@ -50,7 +50,7 @@ ALL_TO_ALL = ConsensusSettings(relay_votes=False)
 
 def core(node: int, settings: ConsensusSettings = ALL_TO_ALL, records: list[bytes] | None = None) -> FastBftCore:
     made = FastBftCore(
-        node, EPOCH, False, signer(node), VERIFIER, settings, lambda kind, payload: payload != b"too much"
+        node, EPOCH, False, signer(node), VERIFIER, settings, lambda kind, payload, index: payload != b"too much"
     )
     for record in records or []:
         made.restore(decode_record(record))

@@ -79,7 +79,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 
 
 def core(node: int) -> BftCore:
-    made = BftCore(node, EPOCH, False, signer(node), VERIFIER, ConsensusSettings(), lambda kind, payload: True)
+    made = BftCore(node, EPOCH, False, signer(node), VERIFIER, ConsensusSettings(), lambda *_: True)
     made.start(0.0)
     return made
 

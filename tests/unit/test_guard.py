@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from core.gateway.guard import MEMBERS_GRACE_S, GuardError, OrderGuard, UnknownE
 from core.orders.order import ExecutionReport
 from core.payload import encode_decisions
 from core.records import OrderState
+from core.swarm_state import JUDGED_INDICES_MAX
 from core.toggles import OPTIMISED, Serialization
 from net.certificate import entry_digest, epoch_context, leader_word_bytes, signed_bytes
 from net.membership import all_voters
@@ -38,24 +40,25 @@ def byzantine(
     signers: tuple[int, ...] = (0, 1, 2),
     keys: dict[int, SigningKey] | None = None,
     kind: EntryKind = EntryKind.DATA,
+    index: int = 1,
 ) -> Committed:
     """An entry with a quorum of FINALIZE signatures."""
-    entry = Entry(1, 4, kind, payload)
+    entry = Entry(index, 4, kind, payload)
     context = epoch_context(1, Mode.BFT, 0, PARENT)
     digest = entry_digest(PARENT, entry)
-    message = signed_bytes(context, Phase.FINALIZE, 4, 1, digest)
+    message = signed_bytes(context, Phase.FINALIZE, 4, index, digest)
     signatures = tuple((keys or KEYS)[n].sign(message).signature for n in signers)
-    proof = Certificate(Mode.BFT, 1, context, Phase.FINALIZE, 4, 1, PARENT, digest, signers, signatures)
+    proof = Certificate(Mode.BFT, 1, context, Phase.FINALIZE, 4, index, PARENT, digest, signers, signatures)
     return Committed(1, entry, proof)
 
 
-def led(payload: bytes, mode: Mode = Mode.RAFT, kind: EntryKind = EntryKind.DATA) -> Committed:
+def led(payload: bytes, mode: Mode = Mode.RAFT, kind: EntryKind = EntryKind.DATA, index: int = 1) -> Committed:
     """An entry with the Raft leader's word."""
-    entry = Entry(1, 2, kind, payload)
+    entry = Entry(index, 2, kind, payload)
     context = epoch_context(1, mode, 0, PARENT)
     digest = entry_digest(PARENT, entry)
-    word = KEYS[0].sign(leader_word_bytes(context, 2, 1, PARENT, digest)).signature
-    return Committed(1, entry, Certificate(mode, 1, context, Phase.FINALIZE, 2, 1, PARENT, digest, (0,), (word,)))
+    word = KEYS[0].sign(leader_word_bytes(context, 2, index, PARENT, digest)).signature
+    return Committed(1, entry, Certificate(mode, 1, context, Phase.FINALIZE, 2, index, PARENT, digest, (0,), (word,)))
 
 
 def test_a_quorum_and_a_leaders_word_are_let_through() -> None:
@@ -214,3 +217,116 @@ def test_a_veto_is_counted_by_the_voters_of_the_orders_own_epoch(monkeypatch: py
     guard.set_members(all_voters({n: KEYS[n].verify_key.encode() for n in NODES}), {3: Mode.BFT})
     assert guard.check(later, [request]) == {}, "nor after another change"
     assert guard.check(replace(decided, epoch=3), [request])
+
+
+def at_step(step: int, index: int, quantity: int = 10, judged: int | None = None, vetoes: bytes = b"") -> Committed:
+    """A quorum's decision to buy instrument 0."""
+    rows = proposals(step, (0, Side.BUY, quantity, 5000))
+    decided = replace(batch(rows), judged_index=index - 1 if judged is None else judged, limit_vetoes=vetoes)
+    return byzantine(encode_decisions(decided, Serialization.CAPNP), index=index)
+
+
+def bring(guard: OrderGuard, committed: Committed, part: int = 0) -> dict[str, str]:
+    guard.verify(committed)
+    return guard.check(committed, guard.requests_at(committed, [0], part), part)
+
+
+def both_say(committed: Committed, guard: OrderGuard) -> bool:
+    """Whether the state machine, asked with this one entry, accepts its order; the guard must say the same."""
+    accepted = bool(make_state().apply(committed).accepted)
+    try:
+        assert not bring(guard, committed)
+    except GuardError:
+        return False
+    assert accepted
+    return True
+
+
+def test_what_the_state_machine_denied_as_stale_is_refused_and_nothing_else() -> None:
+    last = JUDGED_INDICES_MAX
+    for index, judged, good in (
+        (1, 0, True),
+        (last, 0, True),
+        (last + 1, 0, False),
+        (9, 8, True),
+        (9, 9, False),
+        (9, 10, False),
+        (9, 2**63, False),
+    ):
+        committed = at_step(3, index, judged=judged)
+        assert bool(make_state().apply(committed).accepted) is good
+        assert both_say(committed, make_guard()) is good, (index, judged)
+
+
+def test_an_order_that_its_own_proposer_says_is_beyond_the_limits_is_refused() -> None:
+    vetoed = at_step(3, 5, vetoes=bytes([Veto.POSITION_LIMIT]))
+    assert not make_state().apply(vetoed).accepted
+    with pytest.raises(GuardError, match="denied position 0: position limit"):
+        bring(make_guard(), vetoed)
+
+
+def test_decisions_of_mixed_steps_are_none() -> None:
+    rows = proposals(3, (0, Side.BUY, 10, 5000), (1, Side.BUY, 10, 900))
+    rows["step"][1] = 4
+    mixed = byzantine(encode_decisions(batch(rows), Serialization.CAPNP))
+    assert make_state().apply(mixed).problem
+    with pytest.raises(GuardError, match="not well formed"):
+        bring(make_guard(), mixed)
+
+
+def test_a_second_decision_of_a_step_is_refused_in_whatever_order_entries_come() -> None:
+    guard = make_guard()
+    first, again, later = at_step(3, 5), at_step(3, 6, quantity=11), at_step(4, 9)
+    assert not bring(guard, later), "an old entry may come after a newer one, from the leader that takes over"
+    assert not bring(guard, first)
+    for _ in range(2):
+        with pytest.raises(GuardError, match="step 3 of instrument 0 was decided before"):
+            bring(guard, again)
+    assert not bring(guard, first), "and once more after a reconnect"
+    assert not bring(guard, at_step(5, 10))
+    with pytest.raises(GuardError, match="decided before"):
+        bring(guard, at_step(4, 12))
+    assert not bring(guard, at_step(4, 8)), "below the entry that decided it"
+
+
+def test_a_second_decision_of_a_step_in_one_entry_is_refused() -> None:
+    guard = make_guard()
+    parts = [encode_decisions(batch(proposals(3, (0, Side.BUY, lots, 5000))), Serialization.CAPNP) for lots in (1, 2)]
+    both = byzantine(encode_payloads(parts), kind=EntryKind.BATCH)
+    assert len(make_state().apply(both).accepted) == 1
+    assert not bring(guard, both)
+    with pytest.raises(GuardError, match="decided before"):
+        bring(guard, both, part=1)
+
+
+@pytest.mark.parametrize("mode", [Mode.RAFT, Mode.AUTO])
+def test_one_leaders_word_makes_no_step_look_decided(mode: Mode) -> None:
+    guard = make_guard(mode)
+    lie = replace(batch(proposals(2**40, (0, Side.BUY, 1, 5000))), judged_index=2)
+    assert not bring(guard, led(encode_decisions(lie, Serialization.CAPNP), mode, index=3))
+    members = all_voters({n: KEYS[n].verify_key.encode() for n in NODES})
+    guard.set_members(members, {1: mode, 2: Mode.BFT})
+    later = at_step(3, 5)
+    assert not bring(guard, replace(later, epoch=2, certificate=replace(later.certificate, epoch=2)))
+
+
+def test_random_orders_of_arrival_refuse_exactly_what_the_state_machine_calls_a_duplicate() -> None:
+    chance = random.Random(7)
+    for _ in range(50):
+        steps = [chance.randrange(6) for _ in range(12)]
+        log = [at_step(step, index, quantity=index) for index, step in enumerate(steps, 1)]
+        state = make_state()
+        state.limits = replace(state.limits, position_notional_max=10**15, gross_exposure_max=10**15)
+        accepted = [bool(state.apply(each).accepted) for each in log]
+        guard = make_guard()
+        chance.shuffle(arrivals := list(range(12)))
+        for at in arrivals:
+            guard.verify(log[at])
+        chance.shuffle(arrivals)
+        for at in arrivals:
+            try:
+                bring(guard, log[at])
+                sent = True
+            except GuardError:
+                sent = False
+            assert sent is accepted[at], (steps, at)

@@ -70,7 +70,7 @@ def test_new_limits_hold_from_their_entry_on_and_older_ones_come_too_late() -> N
     assert state.judge_content(lie, leads=False) is ContentVerdict.REFUSE
     other = state_with_operator()
     restore_snapshot(other, take_snapshot(state))
-    assert (other.limits, other.limits_signed_ns) == (NARROW, 5)
+    assert (other.limits, other.limits_signed_ns, other.limits_change) == (NARROW, 5, signed())
     assert other.judge_content(lie, leads=False) is ContentVerdict.REFUSE
     assert take_snapshot(other) == take_snapshot(state)
 

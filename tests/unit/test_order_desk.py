@@ -24,10 +24,11 @@ from core.telemetry_messages import OrderKind, unpack
 from core.toggles import Serialization
 from net.membership import all_voters
 from net.messages import Committed, CommittedEntries, Mode
+from net.payload_batch import PAYLOADS_MAX
 from net.wire.codec import encode
 from net.wire.kinds import CodecKind
 from tests.unit.fake_connector import SCALE, FakeConnector, run_gateway
-from tests.unit.test_guard import NODES, byzantine, led, make_guard, payload_of
+from tests.unit.test_guard import NODES, at_step, byzantine, led, make_guard, payload_of
 from tests.unit.test_kill_switch import FakeFeed, FakeWire
 from tests.unit.test_swarm_state import KEYS, batch, proposals
 
@@ -62,9 +63,9 @@ class Desk:
         parts: tuple[Any, ...] = (self.gateway, self.guard, self.feed, self.wire)
         self.desk = OrderDesk(*parts, replays=False, trace=self.trace)
 
-    def message(self, payload: bytes, **changes: Any) -> dict[str, Any]:
+    def message(self, payload: bytes | Committed, **changes: Any) -> dict[str, Any]:
         """EXECUTE of the first order of `payload`."""
-        committed = byzantine(payload)
+        committed = byzantine(payload) if isinstance(payload, bytes) else payload
         (order,) = self.guard.requests_at(committed, [0])
         values: dict[str, Any] = {
             "epoch": 1,
@@ -282,3 +283,35 @@ def test_a_later_step_of_another_node_denies_nothing_that_was_prepared(tmp_path:
         assert not desk.gateway.reports_since(0)
 
     run(tmp_path, work)
+
+
+def test_what_the_swarm_denied_is_refused_with_an_error_and_not_journalled_also_after_a_restart(tmp_path: Path) -> None:
+    first, again = at_step(3, 5), at_step(3, 6, quantity=11)
+
+    async def refused(desk: Desk, committed: Committed) -> None:
+        values = desk.message(committed)
+        desk.desk.execute(LEADER, values)
+        assert desk.answer()[0] == OrderKind.REFUSED
+        assert "decided before" in desk.feed.errors()[-1]
+        assert desk.gateway.order(values["ids"][0]) is None
+
+    async def before(desk: Desk) -> None:
+        desk.desk.execute(LEADER, desk.message(first))
+        assert desk.answer()[0] == OrderKind.JOURNALED
+        await refused(desk, again)
+        assert len(desk.connector.placed) == 1
+        assert not desk.gateway.reports_since(0)
+
+    async def after(desk: Desk) -> None:
+        assert desk.gateway.decided_steps() == [(0, 5, 3)]
+        desk.guard.decided.take(0, (5, PAYLOADS_MAX), 3)  # as the process does when it starts
+        desk.desk.execute(LEADER, desk.message(first))
+        assert desk.answer()[0] != OrderKind.REFUSED, "the very order is known"
+        await refused(desk, again)
+        desk.desk.execute(LEADER, desk.message(at_step(4, 7)))
+        desk.desk.execute(LEADER, desk.message(at_step(1, 2)))
+        assert desk.answer()[0] == OrderKind.JOURNALED, "an older entry is no second decision"
+        assert desk.gateway.decided_steps() == [(0, 7, 4)]
+
+    run(tmp_path, before)
+    run(tmp_path, after)

@@ -189,7 +189,7 @@ def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
         3,
         Mode.AUTO,
         critical=is_critical,
-        validate=lambda kind, payload, members: payload != b"critical, and refused",
+        validate=lambda kind, payload, members, index: payload != b"critical, and refused",
     )
     cluster.run(1.0)
     assert cluster.leader is not None

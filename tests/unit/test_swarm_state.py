@@ -174,6 +174,18 @@ def test_a_report_counts_once_and_a_gap_is_refused() -> None:
     assert state.last_report == 1
 
 
+def test_fills_of_orders_that_nobody_decided_are_named() -> None:
+    state = make_state()
+    state.apply(committed(1, encoded(batch(proposals(0, (0, Side.BUY, 10, 5000))))))
+    PAYLOADS[7] = b"another"
+    ours = report(1, 1, 0, OrderState.FILLED, 10, 4990)
+    strange, denied = report(2, 7, 0, OrderState.FILLED, 5, 4990), report(3, 7, 0, OrderState.DENIED)
+    applied = state.apply(committed(2, encode_payloads([reports(ours, strange, denied)]), EntryKind.BATCH))
+    assert applied.strays == (strange[5].decode(),)  # type: ignore[attr-defined]
+    assert state.portfolio.positions.tolist() == [10, 0]
+    assert state.last_report == 3
+
+
 def test_a_malformed_report_is_refused_whole() -> None:
     state = make_state()
     payload = encode_decisions(
@@ -435,6 +447,26 @@ def test_a_vote_waits_for_the_state_that_the_leader_judged_on() -> None:
     assert replica.apply(committed(2, encoded(pretended))).vetoes == (Veto.POSITION_LIMIT,)
     wrong = replace(decode(ahead), limit_vetoes=b"")
     assert replica.judge_content(encoded(wrong), leads=False) is ContentVerdict.REFUSE
+
+
+def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_one_never() -> None:
+    """Who lags must not refuse: the leader has applied more. Nobody has applied the entry that is voted on."""
+    leader, replica = make_state(), make_state()
+    for index in range(1, 6):
+        leader.apply(committed(index, b"", EntryKind.NOOP))
+    honest = judged(leader, proposals(0, (0, Side.BUY, 10, 5000)))
+    assert honest.judged_index == 5
+    for index, verdict in ((6, ContentVerdict.WAIT), (9, ContentVerdict.WAIT), (5, ContentVerdict.REFUSE)):
+        assert replica.judge_entry(EntryKind.DATA, encoded(honest), leads=False, index=index) is verdict
+    assert leader.judge_entry(EntryKind.DATA, encoded(honest), leads=True, index=6) is ContentVerdict.ACCEPT
+    for ahead in (6, 7, 2**62):
+        lie = encoded(replace(honest, judged_index=ahead))
+        batched = encode_payloads([encoded(honest), lie])
+        for state in (leader, replica):
+            for limits in (True, False):
+                assert state.judge_content(lie, leads=False, limits=limits, index=6) is ContentVerdict.REFUSE
+                refused = state.judge_entry(EntryKind.BATCH, batched, leads=False, limits=limits, index=6)
+                assert refused is ContentVerdict.REFUSE
 
 
 def test_a_proposal_judged_too_long_ago_is_voted_for_and_denied() -> None:

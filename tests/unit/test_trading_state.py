@@ -95,6 +95,8 @@ def test_it_is_critical_checked_at_the_vote_and_kept_in_snapshots() -> None:
     other = state_with_operator()
     restore_snapshot(other, take_snapshot(state))
     assert (other.trading, other.trading_pressed_ns, other.trading_reason) == (HALTED, 10, "a test")
+    assert other.trading_change == press(HALTED, 10)
+    assert take_snapshot(other) == take_snapshot(state)
 
 
 def test_the_gateway_may_halt_and_nothing_else() -> None:
