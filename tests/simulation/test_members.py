@@ -20,7 +20,7 @@ def made_for(voters: tuple[int, ...], name: str) -> bytes:
     return f"critical for {voters}: {name}".encode()
 
 
-def is_made_for(kind: EntryKind, payload: bytes, members: Membership) -> bool:
+def is_made_for(kind: EntryKind, payload: bytes, members: Membership, index: int | None) -> bool:
     """The stand-in for `SwarmState.judge_entry`, which wants the opinions of a quorum of the voters."""
     return not payload.startswith(b"critical for") or payload.startswith(made_for(members.voters, ""))
 

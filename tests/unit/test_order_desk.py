@@ -290,13 +290,13 @@ def test_what_the_swarm_denied_is_refused_with_an_error_and_not_journalled_also_
 
     async def refused(desk: Desk, committed: Committed) -> None:
         values = desk.message(committed)
-        desk.desk.execute(LEADER, values)
+        desk.desk.execute(LEADER, values, STEP)
         assert desk.answer()[0] == OrderKind.REFUSED
         assert "decided before" in desk.feed.errors()[-1]
         assert desk.gateway.order(values["ids"][0]) is None
 
     async def before(desk: Desk) -> None:
-        desk.desk.execute(LEADER, desk.message(first))
+        desk.desk.execute(LEADER, desk.message(first), STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED
         await refused(desk, again)
         assert len(desk.connector.placed) == 1
@@ -305,11 +305,11 @@ def test_what_the_swarm_denied_is_refused_with_an_error_and_not_journalled_also_
     async def after(desk: Desk) -> None:
         assert desk.gateway.decided_steps() == [(0, 5, 3)]
         desk.guard.decided.take(0, (5, PAYLOADS_MAX), 3)  # as the process does when it starts
-        desk.desk.execute(LEADER, desk.message(first))
+        desk.desk.execute(LEADER, desk.message(first), STEP)
         assert desk.answer()[0] != OrderKind.REFUSED, "the very order is known"
         await refused(desk, again)
-        desk.desk.execute(LEADER, desk.message(at_step(4, 7)))
-        desk.desk.execute(LEADER, desk.message(at_step(1, 2)))
+        desk.desk.execute(LEADER, desk.message(at_step(4, 7)), STEP)
+        desk.desk.execute(LEADER, desk.message(at_step(1, 2)), STEP)
         assert desk.answer()[0] == OrderKind.JOURNALED, "an older entry is no second decision"
         assert desk.gateway.decided_steps() == [(0, 7, 4)]
 
