@@ -27,7 +27,6 @@ from net.settings import ConsensusSettings
 from net.simulation.cluster import Cluster, Faults
 from net.simulation.keys import AUTHORITIES, OPERATOR, OPERATOR_KEY, roster_of, signer
 from net.simulation.malformed import false_switches
-from net.simulation.scenario import is_critical
 
 MEMBERS = all_voters(roster_of(4))
 EPOCH = first_epoch(Mode.BFT, 0, MEMBERS)
@@ -113,8 +112,13 @@ def test_what_fits_in_no_payload_is_refused() -> None:
 # In a replica
 
 
+def is_critical(payload: bytes, applied: int) -> bool:
+    """By its name, and every order to switch."""
+    return payload.startswith(b"critical") or len(payload) == PAYLOAD_BYTES
+
+
 def settled(mode: Mode, n: int = 4, *, critical_switches: bool = True) -> Cluster:
-    critical = is_critical if critical_switches else lambda payload: False
+    critical = is_critical if critical_switches else lambda payload, applied: False
     cluster = Cluster(n, 5, mode, Faults(delay_min_s=0.001, delay_max_s=0.001), critical=critical)
     cluster.propose(0, [b"before"])
     assert cluster.run(2.0, lambda: cluster.all_decided([b"before"]))
@@ -205,7 +209,7 @@ def test_in_auto_a_switch_that_gets_no_witness_holds_nothing_back(wrong: str) ->
     cluster = settled(Mode.AUTO)
     leader = cluster.nodes[leading(cluster).node]
     payload = encode_switch(false_orders(leading(cluster).running_epoch, Mode.RAFT)[wrong], 1)
-    assert is_critical(payload)
+    assert is_critical(payload, 0)
     leading(cluster)._order([(EntryKind.SWITCH, payload)], cluster.clock(leader))
     cluster.propose(leader.id, [b"critical", b"plain"])
     assert cluster.run(cluster.now + 1.0, lambda: cluster.all_decided([b"critical", b"plain"]))
