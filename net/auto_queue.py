@@ -59,6 +59,13 @@ class AutoQueue:
                 refused.append(content)
         return refused
 
+    def sift(self) -> list[Content]:
+        """Drop, and return, what needed no witness when it was queued, needs one now and never gets it."""
+        refused = {content for content in self._queue if not self._may_pass(*content)}
+        dropped = [content for content in self._queue if content in refused]
+        self._queue = deque(content for content in self._queue if content not in refused)
+        return dropped
+
     def clear(self) -> None:
         """This node begins to lead, or its submissions are handed over again from the start."""
         self._queue.clear()

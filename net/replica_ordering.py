@@ -206,6 +206,8 @@ class ReplicaOrdering(ReplicaLog):
         raft, bft, auto = self._raft, self._bft, self._auto
         if raft is None or bft is None or auto is None or raft.role != "leader":
             return
+        for refused in auto.sift():
+            self._give_up(refused)
         auto.request_again()
         wanted = auto.unrequested(self._critical)
         if bft.leader != self.node:

@@ -76,6 +76,27 @@ def test_no_honest_leader_is_accused_over_whom_a_batch_was_made_for(seed: int, f
     assert all(node.replica is not None and node.replica.pending == 0 for node in cluster.nodes)
 
 
+def test_what_becomes_critical_as_it_waits_and_gets_no_witness_holds_nothing_back() -> None:
+    """The leader of AUTO took it as it needed no witness, and behind it everything waited for as long as it led."""
+    exposed = False
+    cluster = Cluster(
+        4,
+        5,
+        Mode.AUTO,
+        validate=lambda kind, payload, members: payload != b"refused",
+        critical=lambda payload, applied: payload.startswith(b"critical") or (exposed and payload == b"refused"),
+    )
+    cluster.propose(0, [b"hello"])
+    assert cluster.run(2.0, lambda: cluster.all_decided([b"hello"]))
+    leader = cluster.leader
+    assert leader is not None
+    cluster.propose(leader, [b"critical", b"refused", b"plain"])
+    exposed = True
+    assert cluster.run(cluster.now + 3.0, lambda: cluster.all_decided([b"critical", b"plain"]))
+    assert cluster.nodes[leader].refused == [b"refused"]
+    assert b"refused" not in cluster.payloads()
+
+
 @pytest.mark.parametrize("mode", [Mode.BFT, Mode.AUTO])
 @pytest.mark.parametrize("by_leader", [True, False])
 @pytest.mark.parametrize("before_the_change", [True, False])

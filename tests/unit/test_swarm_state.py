@@ -456,6 +456,7 @@ def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_on
         leader.apply(committed(index, b"", EntryKind.NOOP))
     honest = judged(leader, proposals(0, (0, Side.BUY, 10, 5000)))
     assert honest.judged_index == 5
+    members = leader.membership
     for index, verdict in ((6, ContentVerdict.WAIT), (9, ContentVerdict.WAIT), (5, ContentVerdict.REFUSE)):
         assert (
             replica.judge_entry(EntryKind.DATA, encoded(honest), replica.membership, leads=False, index=index)
