@@ -83,7 +83,7 @@ def test_what_becomes_critical_as_it_waits_and_gets_no_witness_holds_nothing_bac
         4,
         5,
         Mode.AUTO,
-        validate=lambda kind, payload, members: payload != b"refused",
+        validate=lambda kind, payload, members, index: payload != b"refused",
         critical=lambda payload, applied: payload.startswith(b"critical") or (exposed and payload == b"refused"),
     )
     cluster.propose(0, [b"hello"])

@@ -458,23 +458,15 @@ def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_on
     assert honest.judged_index == 5
     members = leader.membership
     for index, verdict in ((6, ContentVerdict.WAIT), (9, ContentVerdict.WAIT), (5, ContentVerdict.REFUSE)):
-        assert (
-            replica.judge_entry(EntryKind.DATA, encoded(honest), replica.membership, leads=False, index=index)
-            is verdict
-        )
-    assert (
-        leader.judge_entry(EntryKind.DATA, encoded(honest), leader.membership, leads=True, index=6)
-        is ContentVerdict.ACCEPT
-    )
+        assert replica.judge_entry(EntryKind.DATA, encoded(honest), members, leads=False, index=index) is verdict
+    assert leader.judge_entry(EntryKind.DATA, encoded(honest), members, leads=True, index=6) is ContentVerdict.ACCEPT
     for ahead in (6, 7, 2**62):
         lie = encoded(replace(honest, judged_index=ahead))
         batched = encode_payloads([encoded(honest), lie])
         for state in (leader, replica):
             for limits in (True, False):
                 assert state.judge_content(lie, leads=False, limits=limits, index=6) is ContentVerdict.REFUSE
-                refused = state.judge_entry(
-                    EntryKind.BATCH, batched, state.membership, leads=False, limits=limits, index=6
-                )
+                refused = state.judge_entry(EntryKind.BATCH, batched, members, leads=False, limits=limits, index=6)
                 assert refused is ContentVerdict.REFUSE
 
 
