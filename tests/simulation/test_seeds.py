@@ -52,6 +52,7 @@ QUICK_BUGS = (
     "believe the epoch of a certificate",
     "take a change of any type",
     "switch without looking at the signature",
+    "switch whenever it was signed",
 )
 
 
