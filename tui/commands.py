@@ -379,13 +379,17 @@ def _members(arguments: argparse.Namespace, console: Console) -> int:
 
 def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> int:
     """The monitor on a swarm whose session directory is on another machine, or another user's."""
+    import uvloop
+
     console.print(f"attaching to {place.name}", style="dim")
-    asyncio.run(_show(place, owns_swarm=False, read_only=read_only))
+    uvloop.run(_show(place, owns_swarm=False, read_only=read_only))
     console.print(f"trading goes on at {place.name}")
     return 0
 
 
 def _monitor(arguments: argparse.Namespace, console: Console) -> int:
+    import uvloop
+
     from core.attach import stop_session
     from core.commands.start import start_swarm
     from core.session import create_session, find_session, running_sessions, sessions_root
@@ -410,7 +414,7 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     read_only = getattr(arguments, "read_only", False)
     first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
     config = arguments.config if not attaching else None
-    stop = asyncio.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first))
+    stop = uvloop.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first))
     if stop and not read_only:
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
