@@ -117,7 +117,8 @@ class SteadyConnection(ReadingConnection):
                 return False
             if limit_bytes and stream.receiver.highest_offset * 2 > limit_bytes:
                 return False
-        return all(connection_id.was_sent for connection_id in self._host_cids)
+        # A list: a generator costs a tenth of building the packet.
+        return False not in [connection_id.was_sent for connection_id in self._host_cids]
 
     def _build_short(self, now: float) -> bytes | None:
         """The one packet that holds all that waits; b"" where nothing does; None where aioquic must build."""

@@ -8,6 +8,7 @@ the whole cycle. Where rows are short, groups are folded into one row that keeps
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from core.spans import NAMES, PARENT, ROOT
 from core.statistics import SpanRow, SpanTable
@@ -81,9 +82,14 @@ def bar(own_ms: float, inclusive_ms: float, p99_ms: float, scale_ms: float, widt
     eighths = min(8 * width, round(own_ms / scale_ms * 8 * width))
     if own_ms > 0.0:
         eighths = max(1, eighths)
+    line = max(0, min(width, round(inclusive_ms / scale_ms * width)) - (eighths + 7) // 8)
+    return list(_marks(eighths, line, min(width - 1, int(p99_ms / scale_ms * width)), width, largest))
+
+
+@lru_cache(maxsize=4_096)
+def _marks(eighths: int, line: int, tick: int, width: int, largest: bool) -> tuple[Part, ...]:
+    """The cells of a bar, neighbours of one style joined. Most bars are as they were a tick ago."""
     solid = "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
-    line = max(0, min(width, round(inclusive_ms / scale_ms * width)) - len(solid))
-    tick = min(width - 1, int(p99_ms / scale_ms * width))
     cells = [(c, "largest" if largest else "own") for c in solid] + [("─", "inside")] * line
     cells += [(" ", "plain")] * (width - len(cells))
     if tick > max(len(solid) - 1, 0):  # a tick on the solid bar would hide it, and says nothing at that width
@@ -94,7 +100,7 @@ def bar(own_ms: float, inclusive_ms: float, p99_ms: float, scale_ms: float, widt
             parts[-1] = Part(parts[-1].text + text, style)
         else:
             parts.append(Part(text, style))
-    return parts
+    return tuple(parts)
 
 
 @dataclass(frozen=True, slots=True)
