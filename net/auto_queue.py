@@ -75,14 +75,14 @@ class AutoQueue:
         """The side log has another leader: ask for every missing witness again."""
         self._requested.clear()
 
-    def unrequested(self, critical: Callable[[bytes], bool]) -> list[Content]:
+    def unrequested(self, needs_witness: Callable[[EntryKind, bytes], bool]) -> list[Content]:
         """Critical contents of the queue that no witness was asked for yet; they count as asked for from now on."""
         if not self._queue:
             return []
         wanted: list[Content] = []
         needed: dict[Content, int] = {}
         for content in self._queue:
-            if not critical(content[1]):
+            if not needs_witness(*content):
                 continue
             needed[content] = needed.get(content, 0) + 1
             have = self._requested.get(content, 0) + len(self._by_content.get(content, ()))
@@ -91,12 +91,12 @@ class AutoQueue:
                 wanted.append(content)
         return wanted
 
-    def ready(self, critical: Callable[[bytes], bool]) -> list[Content]:
+    def ready(self, needs_witness: Callable[[EntryKind, bytes], bool]) -> list[Content]:
         """Take from the queue's front what may be ordered now; critical contents come wrapped with their witness."""
         ready: list[Content] = []
         while self._queue:
             content = self._queue[0]
-            if critical(content[1]):
+            if needs_witness(*content):
                 heights = self._by_content.get(content)
                 if not heights:
                     break

@@ -162,7 +162,13 @@ class ReplicaLog:
 
     def _may_pass(self, kind: EntryKind, payload: bytes) -> bool:
         """AUTO: whether this node would vote for the witness that `payload` needs, if it needs one."""
-        return not self._critical(payload) or self._byzantine._acceptable(kind, payload)
+        return not self._needs_witness(kind, payload) or self._byzantine._acceptable(kind, payload)
+
+    def _needs_witness(self, kind: EntryKind, payload: bytes) -> bool:
+        """AUTO: whether this node, as its state stands, orders it with a witness only. A change of members, which who
+        may signed, gets none: the witness log ends with the epoch that the change would end.
+        """
+        return kind is not EntryKind.MEMBERSHIP and self._critical(payload)
 
     def _judge_content(self, kind: EntryKind, payload: bytes, index: int | None = None) -> bool:
         """What a Byzantine vote asks: of what ends the epoch here, of payloads above.

@@ -156,7 +156,7 @@ class ReplicaOrdering(ReplicaLog):
             self._absorb_bft(self._byzantine.on_forward(sender, contents, now), now)
         elif self._bft is not None:
             # AUTO's Raft leader asks for witnesses.
-            wanted = [content for content in contents if self._critical(content[1])]
+            wanted = [content for content in contents if self._needs_witness(*content)]
             self._absorb_bft(self._bft.on_forward(sender, wanted, now), now)
 
     def _not_in_flight(self, raft: RaftCore, contents: list[Content]) -> list[Content]:
@@ -187,7 +187,7 @@ class ReplicaOrdering(ReplicaLog):
         raft, bft, auto = self._raft, self._bft, self._auto
         if raft is None or bft is None or auto is None or raft.role != "leader":
             return
-        wanted = auto.unrequested(self._critical)
+        wanted = auto.unrequested(self._needs_witness)
         if self._witness_at is None and len(auto):
             self._witness_at = now + self._settings.progress_timeout_s
         if wanted:
@@ -195,7 +195,7 @@ class ReplicaOrdering(ReplicaLog):
                 self._absorb_bft(bft.propose_contents(wanted, now), now, pump=False)
             else:
                 self._forward((bft.leader,), wanted)
-        ready = auto.ready(self._critical)
+        ready = auto.ready(self._needs_witness)
         if ready:
             self._witness_at = now + self._settings.progress_timeout_s if len(auto) else None
             self._absorb(raft.propose_entries(pack(ready, self._settings.batch_payloads), now), now)
@@ -209,7 +209,7 @@ class ReplicaOrdering(ReplicaLog):
         for refused in auto.sift():
             self._give_up(refused)
         auto.request_again()
-        wanted = auto.unrequested(self._critical)
+        wanted = auto.unrequested(self._needs_witness)
         if bft.leader != self.node:
             self._forward(self.peers, wanted)
             bft.want(wanted, now)

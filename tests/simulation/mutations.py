@@ -164,7 +164,9 @@ def judge_what_is_critical_ahead_of_its_turn(patch: pytest.MonkeyPatch) -> None:
 
 def let_critical_entries_pass(patch: pytest.MonkeyPatch) -> None:
     """AUTO: the Raft leader does not wait for a witness, and nobody asks for one."""
-    patch.setattr(AutoQueue, "ready", lambda self, critical: [self._queue.popleft() for _ in range(len(self._queue))])
+    patch.setattr(
+        AutoQueue, "ready", lambda self, needs_witness: [self._queue.popleft() for _ in range(len(self._queue))]
+    )
     patch.setattr(Replica, "_unwrap", lambda self, raw: (raw, None, False))
 
 
