@@ -126,7 +126,12 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
-            console.print(await _put_back(client, keys, design.cells[0]), style="yellow", highlight=False)
+            is_back = await _is_back(client, design.cells[0])
+            text = f"{keys}: stopped; the swarm runs under {design.cells[0].label()} again"
+            console.print(text if is_back else _not_back(keys, design.cells[0]), style="yellow", highlight=False)
+    if not await _is_back(client, design.cells[0]):
+        # The next experiment would take the other setting for the one to begin with.
+        raise SessionError(_not_back(keys, design.cells[0]))
     state = state_of(experiment, projection, captions, started_ns, time.time_ns())
     client.keep_experiment(to_dict(state))
     for line in lines_of(state):
@@ -134,17 +139,21 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     return state
 
 
-async def _put_back(client: SwarmClient, keys: str, toggles: Toggles) -> str:
-    """What is said of an experiment that was stopped, once the leader tells of its old toggles, or has not in time."""
+async def _is_back(client: SwarmClient, toggles: Toggles) -> bool:
+    """Whether the leader tells of `toggles` within `PUT_BACK_S`: it has obeyed before the next push says so."""
     deadline = time.monotonic() + PUT_BACK_S
     while client.snapshot().toggles != toggles:
         if time.monotonic() > deadline:
-            return (
-                f"{keys}: stopped, but the swarm does not say that it went back to {toggles.label()}: look at it, "
-                "and press the keys in a monitor"
-            )
+            return False
         await asyncio.sleep(0.05)
-    return f"{keys}: stopped; the swarm runs under {toggles.label()} again"
+    return True
+
+
+def _not_back(keys: str, toggles: Toggles) -> str:
+    return (
+        f"{keys}: the swarm does not say that it went back to {toggles.label()}: look at it, and press the keys in a "
+        "monitor"
+    )
 
 
 def lines_of(state: ExperimentState) -> list[str]:

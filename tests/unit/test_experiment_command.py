@@ -122,3 +122,24 @@ def test_the_limit_of_toggles_together_stands_beside_no_single_one(
     (single,) = said_of("b", 6, tmp_path, monkeypatch)[1:]
     assert "× expected; " in single
     assert "6 replicates" in single, "as few as there can be"
+
+
+class LaggingSwarm(Swarm):
+    """Obeys at once, and tells of it some looks later, as a push does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: list[SwarmSnapshot] = []
+
+    def snapshot(self) -> SwarmSnapshot:
+        self._told.append(super().snapshot())
+        return self._told.pop(0) if len(self._told) > 3 else self._told[0]
+
+
+def test_the_next_experiment_begins_where_the_last_one_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took its base from news that still told of the other setting: b stayed on for all that followed."""
+    swarm = LaggingSwarm()
+    attach(monkeypatch, swarm)
+    console = Console(file=io.StringIO(), width=200)
+    asyncio.run(run_experiments(load_settings(), Session(tmp_path), ["b", "s", "p"], 6, None, console))
+    assert set(swarm.asked) == {BASELINE, *(pressed(BASELINE, key) for key in "bsp")}
