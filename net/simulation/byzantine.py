@@ -212,8 +212,10 @@ class SwitchForger(Adversary):
     def rewrite(self, sender: int, to: int, message: ConsensusMessage, random: Random) -> list[ConsensusMessage]:
         if random.random() > _FORGERIES:
             return [message]
-        known = random.choice(self._orders or false_switches(self.n))
-        return [message, Forward(message.epoch, EntryKind.SWITCH, (self._altered(known, random),))]
+        # What is false already is left so: with another change it might become what the operator signed.
+        forged = self._altered(random.choice(self._orders), random) if self._orders else None
+        payload = random.choice(false_switches(self.n)) if forged is None else forged
+        return [message, Forward(message.epoch, EntryKind.SWITCH, (payload,))]
 
     def _altered(self, payload: bytes, random: Random) -> bytes:
         try:
