@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from core.swarm_state import Applied
+from core.applied import Applied
 from net.messages import Committed
 
 PENDING_MAX = 4_096

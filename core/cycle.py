@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.applied import Applied, OpenDecision
 from core.config import Settings
 from core.faults import beyond_limits
 from core.opinions import Opinions
 from core.order_flow import Fence, OrderFlow
 from core.payload import DecisionBatch, ReportBatch, encode_decisions, encode_reports
 from core.records import CycleRecord
-from core.swarm_state import Applied, OpenDecision, SwarmState
+from core.swarm_state import SwarmState
 from core.telemetry import CycleTracer
 from core.toggles import Consensus, Toggles
 from core.trader import Trader

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from core.agreement import LeadershipLostError, RefusedError
+from core.applied import Applied
 from core.config import Settings
 from core.cycle import Cycle
 from core.market.pace import parse_pace
@@ -20,7 +21,7 @@ from core.payload import REPORT_DTYPE, ReportBatch, encode_reports, encode_toggl
 from core.records import CycleRecord, Severity, VenueState
 from core.session import GATEWAY_ID
 from core.swarm_snapshot import is_proven
-from core.swarm_state import Applied, SwarmState
+from core.swarm_state import SwarmState
 from core.telemetry_messages import OrderKind, application
 from core.toggle_change import CONSENSUS_OF, ToggleChange
 from core.toggles import Toggles

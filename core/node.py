@@ -30,7 +30,6 @@ from core.opinions import Opinions
 from core.order_flow import OrderFlow
 from core.records import Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
-from core.swarm_state import ContentVerdict
 from core.telemetry import CycleTracer
 from core.telemetry_messages import (
     OrderKind,
@@ -39,6 +38,7 @@ from core.telemetry_messages import (
 from core.toggle_change import MODE_OF
 from core.trader import Trader
 from core.transport import listen_address, transport_settings
+from core.vote_check import ContentVerdict, judge_entry
 from net.http import PlainHttpServer
 from net.identity import Identity, Roster
 from net.incarnation import claim_incarnation
@@ -183,7 +183,7 @@ class Node(AgreeingNode):
         leads = self._replica.leader == self._node
         # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
         limits = not self._settings.fast_path
-        verdict = self._state.judge_entry(kind, payload, members, leads=leads, limits=limits, index=index)
+        verdict = judge_entry(self._state, kind, payload, members, leads=leads, limits=limits, index=index)
         # A vote does not wait: replicas apply what the leader judged on a moment after they vote. What they could not
         # check is denied as it is applied, where the limits are checked again.
         return verdict is not ContentVerdict.REFUSE

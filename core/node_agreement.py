@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 from core.agreement import Decided
+from core.applied import Applied
 from core.cycle import Traffic
 from core.cycle_trace import CycleTrace
 from core.node_observer import ObservingNode
@@ -13,7 +14,6 @@ from core.payload import PayloadKind, ReportBatch, payload_kind
 from core.records import CycleRecord, Severity
 from core.session import GATEWAY_ID
 from core.swarm_snapshot import proofs_of
-from core.swarm_state import Applied
 from core.telemetry_messages import Control, application
 from net.messages import Application, Channel
 from net.mode_switch import SwitchOrder

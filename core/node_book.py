@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.applied import OpenDecision
 from core.genesis import genesis_state
 from core.market.load import load_market
 from core.node_gossip import HASH_EVERY_ENTRIES
@@ -14,7 +15,7 @@ from core.orders.identity import client_order_id
 from core.orders.order import OrderRequest
 from core.session import Session
 from core.swarm_snapshot import restore_snapshot
-from core.swarm_state import OpenDecision, SwarmState
+from core.swarm_state import SwarmState
 from core.toggle_change import MODE_OF
 from core.toggles import parse_toggles
 from net.consensus import Commit, RestoreState

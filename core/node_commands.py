@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from core.agreement import LeadershipLostError, RefusedError
+from core.applied import Applied
 from core.control_claims import Claim
 from core.faults import CAPTIONS, Fault
 from core.leader import NotLeadingError
@@ -17,7 +18,6 @@ from core.payload import (
 )
 from core.process_profile import profile_loop, render
 from core.records import Severity
-from core.swarm_state import Applied
 from core.telemetry_messages import (
     Control,
     Telemetry,

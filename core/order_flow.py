@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from core.applied import OpenDecision
 from core.records import OrderState
-from core.swarm_state import OpenDecision
 from core.telemetry import CycleTracer
 from core.telemetry_messages import OrderKind, pack, unpack
 from core.toggles import Toggles

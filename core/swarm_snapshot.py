@@ -18,12 +18,13 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
+from core.applied import OpenDecision
 from core.limits import Limits
 from core.limits_change import decode_limits, encode_limits
 from core.portfolio import Portfolio
 from core.recent_exposure import RecentExposure
 from core.records import OrderState
-from core.swarm_state import OpenDecision, SwarmState
+from core.swarm_state import SwarmState
 from core.toggle_change import switch_fields, switch_of
 from core.toggles import from_dict
 from core.trading_results import TradingResults

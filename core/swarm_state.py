@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import asdict, astuple, dataclass, field, replace
-from enum import Enum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.applied import Applied, OpenDecision, sum_of
 from core.decision import Side, Veto
 from core.judgement import tally
 from core.limits import Limits, check, is_critical, reduces_only
@@ -33,7 +33,7 @@ from core.payload import (
     report_bytes,
 )
 from core.portfolio import ORDERS_IN_FLIGHT_MAX, ClosedTrade, Fill, Portfolio
-from core.recent_exposure import KEPT_INDICES, RecentExposure, exposure_of
+from core.recent_exposure import RecentExposure, exposure_of
 from core.records import OrderState
 from core.toggle_change import CONSENSUS_OF, MODE_OF, ToggleChange
 from core.toggles import Toggles
@@ -44,7 +44,7 @@ from net.membership import Membership, MembershipError, encode_membership
 from net.membership_change import decode_change
 from net.messages import ENDS_EPOCH, Committed, EntryKind, Mode
 from net.mode_switch import SwitchError, SwitchOrder, check_switch, decode_switch
-from net.payload_batch import PayloadBatchError, decode_payloads, payloads_of
+from net.payload_batch import PayloadBatchError, payloads_of
 from net.quorum import byzantine_quorum
 
 CLOSED_STATES: Final = frozenset(
@@ -56,53 +56,6 @@ STEP_MAX: Final = 1 << 62
 """A step is an int64 here and unsigned on the wire."""
 JUDGED_INDICES_MAX: Final = 64
 """Entries between the state that a proposal was judged on and the proposal itself; one beyond is denied."""
-
-
-class ContentVerdict(Enum):
-    """What a replica makes of a payload that it is asked to vote for."""
-
-    ACCEPT = "accept"
-    REFUSE = "refuse"
-    """No honest leader proposes this."""
-    WAIT = "wait"
-    """The state that the payload was judged on is still to come here."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDecision:
-    """An accepted decision whose order has not ended yet, with the proof that lets the gateway send it."""
-
-    client_order_id: str
-    committed: Committed
-    part: int
-    """Which of the entry's payloads (`net.payload_batch`); 0 where it holds one."""
-    position: int
-    step: int
-    instrument: int
-    side: int
-    quantity: int
-    limit_price: int
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What one entry did."""
-
-    payload: Payload | None = None
-    accepted: tuple[OpenDecision, ...] = ()
-    """Decisions that become orders."""
-    denied: int = 0
-    vetoes: tuple[int, ...] = ()
-    """Veto code by row of a decision batch."""
-    closed_trades: tuple[ClosedTrade, ...] = ()
-    strays: tuple[str, ...] = ()
-    """Client order ids of fills that no open decision answers for: the gateway's position has them, this one not."""
-    problem: str = ""
-    """Why the entry changed nothing, where it is malformed or refused whole."""
-    stale: bool = False
-    """It was refused as an operator's word for another epoch: signed anew it may count."""
-    parts: tuple[tuple[bytes, Applied], ...] = ()
-    """What each payload of the entry did, in order; the fields above are their sum."""
 
 
 @dataclass(slots=True)
@@ -221,7 +174,7 @@ class SwarmState:
         except PayloadBatchError as error:
             return Applied(problem=str(error))
         parts = [(each, self._apply_payload(committed, part, each, denied)) for part, each in enumerate(payloads)]
-        return _sum(parts)
+        return sum_of(parts)
 
     def _apply_payload(self, committed: Committed, part: int, content: bytes, denied: bool) -> Applied:
         try:
@@ -334,81 +287,6 @@ class SwarmState:
         vetoes = check(proposals, self.portfolio, self._marks_with(proposals), self.limits)
         return self.applied_index, vetoes.tobytes() if vetoes.any() else b""
 
-    def judge_entry(
-        self,
-        kind: EntryKind,
-        payload: bytes,
-        members: Membership,
-        *,
-        leads: bool,
-        limits: bool = True,
-        index: int | None = None,
-    ) -> ContentVerdict:
-        """`judge_content` of every payload of an entry: one that is refused refuses all, one that waits holds all.
-
-        `members` are those of the epoch that it is proposed in. Without `limits` a pure function of the epoch and the
-        entry, whenever it is asked.
-        """
-        if kind is EntryKind.BATCH:
-            try:
-                payloads = decode_payloads(payload)
-            except PayloadBatchError:
-                return ContentVerdict.REFUSE
-        elif kind is EntryKind.DATA:
-            payloads = (payload,)
-        else:
-            return ContentVerdict.ACCEPT
-        waits = False
-        for each in payloads:
-            verdict = self.judge_content(each, members, leads=leads, limits=limits, index=index)
-            if verdict is ContentVerdict.REFUSE:
-                return verdict
-            waits |= verdict is ContentVerdict.WAIT
-        return ContentVerdict.WAIT if waits else ContentVerdict.ACCEPT
-
-    def judge_content(
-        self,
-        payload: bytes,
-        members: Membership | None = None,
-        *,
-        leads: bool,
-        limits: bool = True,
-        index: int | None = None,
-    ) -> ContentVerdict:
-        """The check at a Byzantine vote: `content_is_valid`, and the proposer's word on the limits is true behind the
-        very entry that it names. So an order beyond the limits is refused, unless its proposer says itself that it is
-        denied.
-
-        Honest replicas never refuse an honest leader. The check is a function of the payload and of the state behind
-        one index, the same on all; who has not reached that index waits; who has left it far behind lets the payload
-        pass, since it then commits as a denial (`_apply_decisions`). `index` is the entry's own, where that is known:
-        no honest proposer has seen a state that does not come before it. `leads`: a leader, asked before it takes over
-        another node's payload, looks further back than any voter that is a window behind it. `members`: whose opinions
-        count, by default those whom this state knows; it may stand before the entry that changed them.
-        """
-        try:
-            value = decode(payload)
-        except PayloadError:
-            return ContentVerdict.REFUSE
-        if not self._value_is_valid(value, members or self.membership, signatures=True):
-            return ContentVerdict.REFUSE
-        if not isinstance(value, DecisionBatch):
-            return ContentVerdict.ACCEPT
-        if index is not None and value.judged_index >= index:
-            return ContentVerdict.REFUSE
-        if not limits:
-            return ContentVerdict.ACCEPT
-        if value.judged_index > self.applied_index:
-            return ContentVerdict.WAIT
-        if value.judged_index < self.applied_index - (KEPT_INDICES if leads else JUDGED_INDICES_MAX):
-            return ContentVerdict.ACCEPT
-        then = self.recent.at(value.judged_index)
-        if then is None:
-            return ContentVerdict.ACCEPT
-        vetoes = check(value.proposals, then, _marked(then.marks, value.proposals), then.limits)
-        stated = value.limit_vetoes or bytes(value.proposals.size)
-        return ContentVerdict.ACCEPT if vetoes.tobytes() == stated else ContentVerdict.REFUSE
-
     def content_is_valid(self, payload: bytes, *, signatures: bool) -> bool:
         """The stateless check: well formed, known instruments, and (Byzantine mode) opinions of a quorum of distinct
         nodes with right signatures, reports signed by the gateway.
@@ -417,9 +295,10 @@ class SwarmState:
             value = decode(payload)
         except PayloadError:
             return False
-        return self._value_is_valid(value, self.membership, signatures)
+        return self.value_is_valid(value, self.membership, signatures)
 
-    def _value_is_valid(self, value: Payload, members: Membership, signatures: bool) -> bool:
+    def value_is_valid(self, value: Payload, members: Membership, signatures: bool) -> bool:
+        """`content_is_valid` of a payload that was read; `members` are those whose opinions count."""
         if isinstance(value, DecisionBatch):
             return self._decisions_are_valid(value, members, signatures)
         if isinstance(value, ReportBatch) and signatures:
@@ -480,7 +359,7 @@ class SwarmState:
         return byzantine_quorum(len(self.membership.voters))
 
     def _marks_with(self, proposals: NDArray[np.void]) -> NDArray[np.int64]:
-        return _marked(self.marks, proposals)
+        return marked(self.marks, proposals)
 
     def _apply_decisions(
         self, committed: Committed, part: int, digest: bytes, batch: DecisionBatch, witnessed: bool
@@ -588,23 +467,7 @@ def _fill(decision: OpenDecision, row: np.void) -> Fill:
     )
 
 
-def _sum(parts: list[tuple[bytes, Applied]]) -> Applied:
-    """What the payloads of one entry did together."""
-    results = [applied for _, applied in parts]
-    return Applied(
-        payload=results[0].payload if len(results) == 1 else None,
-        accepted=tuple(decision for each in results for decision in each.accepted),
-        denied=sum(each.denied for each in results),
-        vetoes=tuple(veto for each in results for veto in each.vetoes),
-        closed_trades=tuple(trade for each in results for trade in each.closed_trades),
-        strays=tuple(name for each in results for name in each.strays),
-        problem="; ".join(each.problem for each in results if each.problem),
-        stale=any(each.stale for each in results),
-        parts=tuple(parts),
-    )
-
-
-def _marked(marks: NDArray[np.int64], proposals: NDArray[np.void]) -> NDArray[np.int64]:
+def marked(marks: NDArray[np.int64], proposals: NDArray[np.void]) -> NDArray[np.int64]:
     """Marks with the prices that the proposals name."""
     marked = marks.copy()
     priced = proposals["limit_price"] > 0

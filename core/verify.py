@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from core.applied import OpenDecision
 from core.gateway.journal import JOURNAL_NAME, OrderJournal
 from core.gateway.reconcile import NEVER_REACHED
 from core.market.load import load_market
@@ -29,7 +30,7 @@ from core.orders.order import ExecutionReport, Order
 from core.orders.scale import MarketScale
 from core.records import OrderState as S
 from core.session import Session, SessionError
-from core.swarm_state import CLOSED_STATES, OpenDecision
+from core.swarm_state import CLOSED_STATES
 from core.venue.account import VenueOrder
 from core.venue.events import OrderStatus
 from core.venue.exchange import Exchange

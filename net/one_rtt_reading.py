@@ -236,7 +236,7 @@ class ReadingConnection(QuicConnection):
         try:
             handlers[kind][0](context, kind, buffer)
         except StreamFinishedError:
-            pass
+            pass  # a late frame of a stream that is over: its bytes were delivered, nothing is lost (RFC 9000 §3.2)
         except ValueError as error:
             raise QuicConnectionError(QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Failed to parse frame") from error
         return kind not in NON_ACK_ELICITING_FRAME_TYPES

@@ -16,7 +16,7 @@ from core.limits_change import LimitsChange, decode_limits, encode_limits, sign_
 from core.payload import decode, encode_limits_change
 from core.session import GATEWAY_ID, OPERATOR_ID, SessionError
 from core.swarm_snapshot import restore_snapshot, take_snapshot
-from core.swarm_state import ContentVerdict
+from core.vote_check import ContentVerdict, judge_content
 from tests.unit.test_swarm_state import KEYS, committed, encoded, judged, proposals
 from tests.unit.test_trading_state import OPERATOR, TRADING_KEYS, state_with_operator
 
@@ -55,23 +55,23 @@ def test_new_limits_hold_from_their_entry_on_and_older_ones_come_too_late() -> N
     state = state_with_operator()
     payload = encode_limits_change(signed())
     assert state.payload_is_critical(payload)
-    assert state.judge_content(payload, leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, payload, leads=False) is ContentVerdict.ACCEPT
     order = proposals(0, (0, Side.BUY, 150, 10_000))
     before = encoded(judged(state, order))
     state.apply(committed(1, payload))
     assert state.limits == NARROW
     assert "a later change" in state.apply(committed(2, encode_limits_change(signed(signed_ns=4)))).problem
     # It was judged by the limits of index 0, and is denied by those that hold as it is applied.
-    assert state.judge_content(before, leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, before, leads=False) is ContentVerdict.ACCEPT
     assert state.apply(committed(3, before)).vetoes == (Veto.NOTIONAL_LIMIT,)
     after = judged(state, proposals(1, (0, Side.BUY, 150, 10_000)))
     assert list(after.limit_vetoes) == [Veto.NOTIONAL_LIMIT]
     lie = encoded(replace(after, limit_vetoes=b""))
-    assert state.judge_content(lie, leads=False) is ContentVerdict.REFUSE
+    assert judge_content(state, lie, leads=False) is ContentVerdict.REFUSE
     other = state_with_operator()
     restore_snapshot(other, take_snapshot(state))
     assert (other.limits, other.limits_signed_ns, other.limits_change) == (NARROW, 5, signed())
-    assert other.judge_content(lie, leads=False) is ContentVerdict.REFUSE
+    assert judge_content(other, lie, leads=False) is ContentVerdict.REFUSE
     assert take_snapshot(other) == take_snapshot(state)
 
 
@@ -79,7 +79,7 @@ def test_new_limits_hold_from_their_entry_on_and_older_ones_come_too_late() -> N
 def test_only_an_operator_changes_limits(signer: int, key: SigningKey, tmp_path: Path) -> None:
     state = state_with_operator()
     change = signed(signer=signer, key=key)
-    assert state.judge_content(encode_limits_change(change), leads=False) is ContentVerdict.REFUSE
+    assert judge_content(state, encode_limits_change(change), leads=False) is ContentVerdict.REFUSE
     assert "may not" in state.apply(committed(1, encode_limits_change(change))).problem
     assert state.limits != NARROW
     gate = LimitsGate({OPERATOR_ID: TRADING_KEYS[OPERATOR_ID]}, state.limits, tmp_path / "limits")

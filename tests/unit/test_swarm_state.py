@@ -32,10 +32,11 @@ from core.payload import (
 )
 from core.records import OrderState
 from core.session import GATEWAY_ID, OPERATOR_ID
-from core.swarm_state import JUDGED_INDICES_MAX, ContentVerdict, SwarmState
+from core.swarm_state import JUDGED_INDICES_MAX, SwarmState
 from core.toggle_change import sign_toggles
 from core.toggles import OPTIMISED, Consensus, Serialization, Toggles
 from core.trading_state import TradingState
+from core.vote_check import ContentVerdict, judge_content, judge_entry
 from net.epoch import first_epoch
 from net.identity import Roster, RosterEntry
 from net.membership import Member, Membership
@@ -294,7 +295,7 @@ HOSTILE = (
 def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> None:
     """One forwarded payload of a liar that made a check raise ended the process, again at every start."""
     state = make_state()
-    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
+    assert judge_entry(state, EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert not state.payload_is_critical(payload)
     assert state.apply(committed(1, payload)).problem
 
@@ -303,7 +304,7 @@ def test_any_bytes_of_a_member_are_refused_or_change_nothing(payload: bytes) -> 
 def test_a_step_beyond_all_time_is_refused_and_decides_nothing(step: int) -> None:
     state = make_state()
     payload = encode_decisions(batch(proposals(step, (0, Side.HOLD, 0, 0))), Serialization.CAPNP)
-    assert state.judge_entry(EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
+    assert judge_entry(state, EntryKind.DATA, payload, state.membership, leads=True) is ContentVerdict.REFUSE
     assert state.apply(committed(1, payload)).problem
     assert state.decided_step[0] == -1
 
@@ -362,7 +363,7 @@ def test_opinions_are_judged_by_the_members_of_the_epoch_that_they_are_proposed_
     without_2 = Membership(tuple(replace(each, voter=each.node != 2) for each in before.members))
 
     def verdicts() -> list[ContentVerdict]:
-        return [state.judge_entry(EntryKind.DATA, payload, each, leads=False) for each in (before, without_2)]
+        return [judge_entry(state, EntryKind.DATA, payload, each, leads=False) for each in (before, without_2)]
 
     assert verdicts() == [ContentVerdict.ACCEPT, ContentVerdict.REFUSE], "2 gave its opinion"
     state.apply(committed(1, change_to(without_2), EntryKind.MEMBERSHIP))
@@ -419,12 +420,12 @@ def test_an_order_beyond_the_limits_is_refused_at_the_vote_unless_its_proposer_s
     rows = proposals(0, (0, Side.BUY, too_much, 5000), (1, Side.BUY, 10, 900))
     honest = judged(state, rows)
     assert list(honest.limit_vetoes) == [Veto.NOTIONAL_LIMIT, 0]
-    assert state.judge_content(encoded(honest), leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, encoded(honest), leads=False) is ContentVerdict.ACCEPT
     for lie in (b"", bytes([0, Veto.NOTIONAL_LIMIT]), bytes([Veto.PRICE_BAND, 0])):
         lied = encoded(replace(honest, limit_vetoes=lie))
-        assert state.judge_content(lied, leads=False) is ContentVerdict.REFUSE
+        assert judge_content(state, lied, leads=False) is ContentVerdict.REFUSE
         assert (
-            state.judge_entry(EntryKind.DATA, lied, state.membership, leads=False, limits=False)
+            judge_entry(state, EntryKind.DATA, lied, state.membership, leads=False, limits=False)
             is ContentVerdict.ACCEPT
         )
     applied = state.apply(committed(1, encoded(honest)))
@@ -438,15 +439,15 @@ def test_a_vote_waits_for_the_state_that_the_leader_judged_on() -> None:
     leader.apply(committed(1, fill))
     rest = (limit - 2500 * 5000) // 5000 + 1
     ahead = encoded(judged(leader, proposals(1, (0, Side.BUY, rest, 5000))))
-    assert replica.judge_content(ahead, leads=False) is ContentVerdict.WAIT
+    assert judge_content(replica, ahead, leads=False) is ContentVerdict.WAIT
     replica.apply(committed(1, fill))
-    assert replica.judge_content(ahead, leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(replica, ahead, leads=False) is ContentVerdict.ACCEPT
     # What was true at index 0 is told from what is true at index 1, also later on.
     pretended = replace(decode(ahead), judged_index=0, limit_vetoes=b"")
-    assert replica.judge_content(encoded(pretended), leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(replica, encoded(pretended), leads=False) is ContentVerdict.ACCEPT
     assert replica.apply(committed(2, encoded(pretended))).vetoes == (Veto.POSITION_LIMIT,)
     wrong = replace(decode(ahead), limit_vetoes=b"")
-    assert replica.judge_content(encoded(wrong), leads=False) is ContentVerdict.REFUSE
+    assert judge_content(replica, encoded(wrong), leads=False) is ContentVerdict.REFUSE
 
 
 def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_one_never() -> None:
@@ -458,15 +459,15 @@ def test_a_state_that_does_not_come_before_the_entry_is_refused_and_an_honest_on
     assert honest.judged_index == 5
     members = leader.membership
     for index, verdict in ((6, ContentVerdict.WAIT), (9, ContentVerdict.WAIT), (5, ContentVerdict.REFUSE)):
-        assert replica.judge_entry(EntryKind.DATA, encoded(honest), members, leads=False, index=index) is verdict
-    assert leader.judge_entry(EntryKind.DATA, encoded(honest), members, leads=True, index=6) is ContentVerdict.ACCEPT
+        assert judge_entry(replica, EntryKind.DATA, encoded(honest), members, leads=False, index=index) is verdict
+    assert judge_entry(leader, EntryKind.DATA, encoded(honest), members, leads=True, index=6) is ContentVerdict.ACCEPT
     for ahead in (6, 7, 2**62):
         lie = encoded(replace(honest, judged_index=ahead))
         batched = encode_payloads([encoded(honest), lie])
         for state in (leader, replica):
             for limits in (True, False):
-                assert state.judge_content(lie, leads=False, limits=limits, index=6) is ContentVerdict.REFUSE
-                refused = state.judge_entry(EntryKind.BATCH, batched, members, leads=False, limits=limits, index=6)
+                assert judge_content(state, lie, leads=False, limits=limits, index=6) is ContentVerdict.REFUSE
+                refused = judge_entry(state, EntryKind.BATCH, batched, members, leads=False, limits=limits, index=6)
                 assert refused is ContentVerdict.REFUSE
 
 
@@ -477,13 +478,13 @@ def test_a_proposal_judged_too_long_ago_is_voted_for_and_denied() -> None:
     lie = replace(judged(state, proposals(0, (0, Side.BUY, too_much, 5000))), limit_vetoes=b"")
     old = judged(state, proposals(0, (1, Side.BUY, 10, 900)))
     for index in range(1, JUDGED_INDICES_MAX + 1):
-        assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.REFUSE
+        assert judge_content(state, encoded(lie), leads=False) is ContentVerdict.REFUSE
         state.apply(committed(index, b"", EntryKind.NOOP))
-    assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.REFUSE
+    assert judge_content(state, encoded(lie), leads=False) is ContentVerdict.REFUSE
     state.apply(committed(JUDGED_INDICES_MAX + 1, b"", EntryKind.NOOP))
-    assert state.judge_content(encoded(lie), leads=False) is ContentVerdict.ACCEPT
-    assert state.judge_content(encoded(lie), leads=True) is ContentVerdict.REFUSE, "a leader looks further back"
-    assert state.judge_content(encoded(old), leads=True) is ContentVerdict.ACCEPT
+    assert judge_content(state, encoded(lie), leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, encoded(lie), leads=True) is ContentVerdict.REFUSE, "a leader looks further back"
+    assert judge_content(state, encoded(old), leads=True) is ContentVerdict.ACCEPT
     at = JUDGED_INDICES_MAX + 2
     assert state.apply(committed(at, encoded(lie))).vetoes == (Veto.NOTIONAL_LIMIT,)
     assert state.apply(committed(at + 1, encoded(old))).vetoes == (Veto.STALE_STATE,)
@@ -495,10 +496,10 @@ def test_a_proposal_judged_too_long_ago_is_voted_for_and_denied() -> None:
 def test_opinions_count_from_voters_of_the_present_membership_only() -> None:
     state = make_state()
     payload = encode_decisions(batch(proposals(0, (0, Side.BUY, 10, 5000))), Serialization.CAPNP)
-    assert state.judge_content(payload, leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, payload, leads=False) is ContentVerdict.ACCEPT
     members = tuple(Member(node, KEYS[node].verify_key.encode(), voter=node != 2) for node in range(4))
     assert not state.apply(committed(1, change_to(Membership(members)), EntryKind.MEMBERSHIP)).problem
-    assert state.judge_content(payload, leads=False) is ContentVerdict.REFUSE
+    assert judge_content(state, payload, leads=False) is ContentVerdict.REFUSE
     before = state.membership
     assert state.apply(committed(2, b"junk", EntryKind.MEMBERSHIP)).problem
     assert state.membership == before
@@ -534,7 +535,7 @@ def test_one_refused_payload_refuses_its_batch_and_one_that_waits_holds_it() -> 
         ((later, good, lie), ContentVerdict.REFUSE),
     ):
         payload = encode_payloads([encoded(value) for value in values])
-        assert state.judge_entry(EntryKind.BATCH, payload, state.membership, leads=False) is verdict
-    assert state.judge_entry(EntryKind.BATCH, b"junk", state.membership, leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.DATA, encoded(lie), state.membership, leads=False) is ContentVerdict.REFUSE
-    assert state.judge_entry(EntryKind.SWITCH, b"junk", state.membership, leads=False) is ContentVerdict.ACCEPT
+        assert judge_entry(state, EntryKind.BATCH, payload, state.membership, leads=False) is verdict
+    assert judge_entry(state, EntryKind.BATCH, b"junk", state.membership, leads=False) is ContentVerdict.REFUSE
+    assert judge_entry(state, EntryKind.DATA, encoded(lie), state.membership, leads=False) is ContentVerdict.REFUSE
+    assert judge_entry(state, EntryKind.SWITCH, b"junk", state.membership, leads=False) is ContentVerdict.ACCEPT

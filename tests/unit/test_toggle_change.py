@@ -11,13 +11,14 @@ import msgpack
 import pytest
 from nacl.signing import SigningKey
 
+from core.applied import Applied
 from core.change_toggles import change_toggles
 from core.config import Settings
 from core.leader import Leader, NotLeadingError, ToggleAnswer
 from core.payload import PayloadKind, decode, encode_toggle_change
 from core.session import GATEWAY_ID, OPERATOR_ID, SessionError
 from core.swarm_snapshot import restore_snapshot, take_snapshot
-from core.swarm_state import Applied, ContentVerdict, SwarmState
+from core.swarm_state import SwarmState
 from core.telemetry_messages import Control, epoch_to_dict
 from core.toggle_change import (
     CONSENSUS_OF,
@@ -28,6 +29,7 @@ from core.toggle_change import (
     sign_toggles,
 )
 from core.toggles import BASELINE, OPTIMISED, Consensus, Toggles, pressed
+from core.vote_check import ContentVerdict, judge_content
 from net.epoch import Epoch, first_epoch, make_epoch
 from net.membership import Membership
 from net.messages import Certificate, Committed, Entry, EntryKind, Mode, Phase
@@ -148,7 +150,7 @@ def test_a_change_without_a_signature_of_an_older_build_changes_nothing_and_says
     old = bytes([PayloadKind.UNSIGNED_TOGGLES]) + b'{"batching": true}'
     assert log.add(old).problem == "a change of the toggles without a signature, as older builds wrote it"
     assert log.state.toggles == BASELINE
-    assert log.state.judge_content(old, leads=False) is ContentVerdict.REFUSE
+    assert judge_content(log.state, old, leads=False) is ContentVerdict.REFUSE
 
 
 @pytest.mark.parametrize(("signer", "key"), [(GATEWAY_ID, GATEWAY_ID), (0, 0), (OPERATOR_ID, 0), (7, OPERATOR_ID)])
@@ -156,14 +158,14 @@ def test_a_change_without_a_signature_of_an_older_build_changes_nothing_and_says
 def test_only_an_operator_changes_toggles(toggles: Toggles, signer: int, key: int) -> None:
     log = Log()
     change = signed(toggles, signer=signer, key=KEYS[key])
-    assert log.state.judge_content(encode_toggle_change(change), leads=False) is ContentVerdict.REFUSE
+    assert judge_content(log.state, encode_toggle_change(change), leads=False) is ContentVerdict.REFUSE
     assert log.change(change).problem == "a change of the toggles by somebody who may not"
     assert (log.state.toggles, log.state.switch_order) == (BASELINE, None)
 
 
 def test_toggles_hold_from_their_entry_on_and_older_ones_come_too_late() -> None:
     log = Log()
-    assert log.state.judge_content(encode_toggle_change(signed()), leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(log.state, encode_toggle_change(signed()), leads=False) is ContentVerdict.ACCEPT
     assert log.state.payload_is_critical(encode_toggle_change(signed()))
     log.change(signed())
     assert log.state.toggles == BATCHING

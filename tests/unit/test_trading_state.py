@@ -14,9 +14,10 @@ from core.gateway.trading_gate import TradingGate
 from core.payload import decode, encode_decisions, encode_trading_change
 from core.session import GATEWAY_ID, OPERATOR_ID
 from core.swarm_snapshot import restore_snapshot, take_snapshot
-from core.swarm_state import ContentVerdict, SwarmState
+from core.swarm_state import SwarmState
 from core.toggles import Serialization
 from core.trading_state import TradingChange, TradingState, decode_trading, encode_trading, sign_trading
+from core.vote_check import ContentVerdict, judge_content
 from net.messages import Committed, EntryKind
 from net.payload_batch import encode_payloads
 from tests.unit.test_guard import byzantine, led, make_guard, payload_of
@@ -86,10 +87,10 @@ def test_it_is_critical_checked_at_the_vote_and_kept_in_snapshots() -> None:
     state = state_with_operator()
     payload = encode_trading_change(press(HALTED, 10))
     assert state.payload_is_critical(payload)
-    assert state.judge_content(payload, leads=False) is ContentVerdict.ACCEPT
+    assert judge_content(state, payload, leads=False) is ContentVerdict.ACCEPT
     for forged in (press(HALTED, 10, key=KEYS[0]), press(HALTED, 10, signer=0, key=KEYS[0])):
         bad = encode_trading_change(forged)
-        assert state.judge_content(bad, leads=False) is ContentVerdict.REFUSE
+        assert judge_content(state, bad, leads=False) is ContentVerdict.REFUSE
     assert "somebody who may not" in state.apply(committed(1, bad)).problem
     state.apply(committed(2, payload))
     other = state_with_operator()
