@@ -9,9 +9,8 @@ from pathlib import Path
 
 from core.attach import SwarmClient
 from core.recording import Recording
-from core.records import EventRow, OrderRow, Severity, SwarmSnapshot
+from core.records import CycleRecord, EventRow, OrderRow, Severity, SwarmSnapshot
 from core.session import Session
-from core.statistics import newer_than
 from core.swarm_news import OrderChanges
 
 WRITE_INTERVAL_S = 1.0
@@ -34,7 +33,8 @@ class Recorder:
     def __init__(self, recording: Recording, bytes_max: int) -> None:
         self._recording = recording
         self._bytes_max = bytes_max
-        self._last_cycle = recording.last_cycle()
+        self._cycles = recording.newest_cycles(CYCLES_KEPT)
+        self._first_cycle = min(self._cycles, default=0)
         self._last_event: EventRow | None = None
         self._orders: dict[str, OrderRow] = {}
 
@@ -43,7 +43,7 @@ class Recorder:
 
         `changed` are the orders that may have changed, in the order in which they did; without it, the snapshot's.
         """
-        cycles = newer_than(snapshot.cycles, self._last_cycle)
+        cycles = self._new_cycles(snapshot.cycles)
         events = self._new_events(snapshot.events)
         orders = [
             order
@@ -53,8 +53,7 @@ class Recorder:
         if not cycles and not events and not orders and not snapshot.nodes:
             return 0
         self._recording.append(snapshot, cycles, events, orders)
-        if cycles:
-            self._last_cycle = cycles[-1].cycle
+        self._cycles = {record.cycle for record in snapshot.cycles}
         for order in orders:
             self._orders.pop(order.client_order_id, None)
             self._orders[order.client_order_id] = order
@@ -63,6 +62,12 @@ class Recorder:
         if self._recording.bytes_on_disk() > self._bytes_max:
             return self._recording.drop_older_half()
         return 0
+
+    def _new_cycles(self, cycles: Sequence[CycleRecord]) -> list[CycleRecord]:
+        """Those not in the file: a former leader's may come behind its successor's. What the file began with or had to
+        drop before this process came is the past.
+        """
+        return [record for record in cycles if record.cycle > self._first_cycle and record.cycle not in self._cycles]
 
     def _new_events(self, events: tuple[EventRow, ...]) -> list[EventRow]:
         """Those behind the last one seen that are not in the file: whoever attaches is told of the past again."""

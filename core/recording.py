@@ -98,9 +98,10 @@ class Recording:
     def close(self) -> None:
         self._db.close()
 
-    def last_cycle(self) -> int:
-        """The newest cycle's number, 0 for none."""
-        return int(self._one("SELECT coalesce(max(cycle), 0) FROM cycles"))
+    def newest_cycles(self, count: int) -> set[int]:
+        """The numbers of the newest `count` cycles that it holds."""
+        found = self._db.execute("SELECT cycle FROM cycles ORDER BY cycle DESC LIMIT ?", (count,)).fetchall()
+        return {int(cycle) for (cycle,) in found}
 
     def cycle_count(self) -> int:
         """Cycles that it holds."""

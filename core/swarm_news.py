@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from core.config import Settings
@@ -75,7 +77,7 @@ class SwarmNews:
         """Who is linked now."""
         self.cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
         """Oldest first."""
-        self.last_cycle = 0
+        self._heard_cycle: dict[int, int] = {}
         self.session = ""
         self.settings: Settings | None = None
         """The session's; None until they are known."""
@@ -91,7 +93,8 @@ class SwarmNews:
         self._heard[sender] = self._clock()
         self._heard_ns = time.time_ns()
         if kind == Telemetry.CYCLES:
-            self._add_cycles(cycle_from_dict(row) for row in values)
+            for row in values:
+                self._add_cycle(sender, cycle_from_dict(row))
         elif kind == Telemetry.STATUS:
             report = node_report_from_dict(values)
             self._nodes[sender] = report
@@ -101,11 +104,24 @@ class SwarmNews:
             self._hear_gateway(gateway_report_from_dict(values))
         return None
 
-    def _add_cycles(self, records: Iterable[CycleRecord]) -> None:
-        for record in records:
-            if record.cycle > self.last_cycle:
-                self.last_cycle = record.cycle
-                self.cycles.append(record)
+    def _add_cycle(self, sender: int, record: CycleRecord) -> None:
+        """Each node tells of the cycles that it led: those of a former leader may come behind its successor's."""
+        self._heard_cycle[sender] = max(record.cycle, self._heard_cycle.get(sender, 0))
+        if not self.cycles or record.cycle > self.cycles[-1].cycle:
+            self.cycles.append(record)
+            return
+        place = bisect_left(self.cycles, record.cycle, key=attrgetter("cycle"))
+        is_full = len(self.cycles) == self.cycles.maxlen
+        if self.cycles[place].cycle == record.cycle or (is_full and place == 0):
+            return
+        if is_full:
+            self.cycles.popleft()
+            place -= 1
+        self.cycles.insert(place, record)
+
+    def next_cycle_of(self, node: int) -> int:
+        """The first cycle that `node` need tell of."""
+        return self._heard_cycle.get(node, 0) + 1
 
     def _hear_gateway(self, gateway: GatewayReport) -> None:
         self._gateway = gateway

@@ -26,6 +26,8 @@ from net.quorum import byzantine_faults, byzantine_quorum
 from net.settings import ConsensusSettings
 
 RECENT_BLOCKS = 256
+PAST_SLOTS = 64
+"""Decided slots in which a late vote is still compared with what its voter said before."""
 PROPOSED_BYTES_MAX = 64 << 20
 """Of the undecided blocks of one leader: a liar fills its own share, not the others'."""
 SMALL_PAYLOAD_BYTES = 4_096
@@ -68,6 +70,7 @@ class BftState:
         self.committed_view = self.first_view - 1
         self.peer_heights: dict[int, int] = {}
         self.slots: dict[tuple[int, int], Slot] = {}
+        self.past_slots: OrderedDict[tuple[int, int], Slot] = OrderedDict()
         self.blocks: dict[bytes, Block] = {}
         self.notarized: dict[bytes, Certificate] = {}
         self.finalized: dict[int, Certificate] = {}
@@ -254,7 +257,9 @@ class BftState:
         self.committed_height, self.committed_digest, self.committed_view = height, digest, view
         self.finalized = {each: cert for each, cert in self.finalized.items() if each > height}
         for key in [each for each in self.slots if each[1] <= height]:
-            del self.slots[key]
+            self.past_slots[key] = self.slots.pop(key)
+        while len(self.past_slots) > PAST_SLOTS:
+            self.past_slots.popitem(last=False)
         self.blocks = {each: block for each, block in self.blocks.items() if block.entry.index > height}
         self.notarized = {each: cert for each, cert in self.notarized.items() if cert.index > height}
         self.nullifications.forget_below(view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from net.messages import Certificate, Entry, Phase, Propose, Vote
@@ -48,12 +48,23 @@ class Slot:
     notarization: Certificate | None = None
     finalization: Certificate | None = None
     fast: Tally = field(default_factory=Tally)
+    late: dict[tuple[Phase, int], Vote] = field(default_factory=dict)
+    """Each voter's first vote past the quorum, unverified: with a second one it proves a lie."""
 
     def tally(self, phase: Phase) -> Tally:
         """The votes of NOTARIZE, FINALIZE or FAST."""
         if phase is Phase.NOTARIZE:
             return self.notarize
         return self.finalize if phase is Phase.FINALIZE else self.fast
+
+    def other_vote(self, vote: Vote) -> Vote | None:
+        """A vote of the same voter and phase for another digest; None where none is kept."""
+        tally = self.tally(vote.phase)
+        counted = tally.digest_of.get(vote.voter)
+        if counted is not None and counted != vote.digest:
+            return replace(vote, digest=counted, signature=tally.signatures[counted][vote.voter])
+        late = self.late.get((vote.phase, vote.voter))
+        return late if late is not None and late.digest != vote.digest else None
 
 
 NO_SLOT: Final = Slot(-1, -1)

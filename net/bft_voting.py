@@ -7,7 +7,7 @@ from net.bft_votes import NO_SLOT, Block, Slot
 from net.certificate import entry_digest, signed_bytes
 from net.consensus import Evidence, Persist, Send, Sync
 from net.durable import CertificateRecord, ViewRecord, VoteRecord, encode_record
-from net.evidence import Contradiction
+from net.evidence import Contradiction, EvidenceError
 from net.messages import (
     Certificate,
     CertificateNotice,
@@ -212,12 +212,14 @@ class BftVoting(BftViews):
         if vote.phase not in (self.vote_phase, Phase.FINALIZE):
             return
         if not self._in_range(sender, vote.view, vote.height, now):
+            self._keep_late(self.past_slots.get((vote.view, vote.height)), sender, vote)
             return
         known = self.slots.get((vote.view, vote.height), NO_SLOT)
         done = known.notarization if vote.phase is Phase.NOTARIZE else known.finalization
         before = known.tally(vote.phase).digest_of.get(vote.voter)
         if before == vote.digest or (before is None and done is not None and done.digest == vote.digest):
             # Votes past the quorum stay unverified.
+            self._keep_late(known, sender, vote)
             return
         said = signed_bytes(self.context, vote.phase, vote.view, vote.height, vote.digest)
         if not self._verifier.verifies(vote.voter, said, vote.signature):
@@ -228,7 +230,27 @@ class BftVoting(BftViews):
         if before is not None:
             self._accuse(slot, vote.phase, vote.voter, vote.digest, vote.signature, now)
             return
+        if slot.late:
+            self._keep_late(slot, sender, vote)
         self._count(slot, vote.phase, vote.digest, vote.voter, vote.signature, now)
+
+    def _keep_late(self, slot: Slot | None, sender: int, vote: Vote) -> None:
+        """A vote that changes nothing any more still shows a lie where its voter signed another one: else whoever votes
+        last may sign what it likes. It is verified only then, and only what comes from the voter itself is kept.
+        """
+        if slot is None or sender != vote.voter:
+            return
+        other = slot.other_vote(vote)
+        if other is None:
+            slot.late.setdefault((vote.phase, vote.voter), vote)
+            return
+        contradiction = Contradiction(self.context, other, vote)
+        try:
+            contradiction.check(self._verifier)
+        except EvidenceError:
+            self._out.append(Evidence(sender, f"{vote.phase.name} vote with a wrong signature", b""))
+            return
+        self._prove(contradiction)
 
     def _accuse(self, slot: Slot, phase: Phase, culprit: int, digest: bytes, signature: bytes, now: float) -> None:
         """Two signed votes of one node in one slot: proof that it lies. A lying leader loses its view."""

@@ -20,6 +20,7 @@ from net.certificate import (
 from net.consensus import Commit, Effect, Evidence, Persist, Send, Sync
 from net.durable import BlockRecord, InstallRecord, decode_record, encode_record
 from net.epoch import first_epoch, with_fast_path
+from net.evidence import decode_contradiction
 from net.membership import all_voters
 from net.messages import (
     Certificate,
@@ -175,6 +176,37 @@ def test_f1_one_vote_a_slot_and_the_equivocator_is_named() -> None:
     assert votes_in(effects, Phase.FAST) == set()
     assert [effect.culprit for effect in effects if isinstance(effect, Evidence)] == [0]
     assert votes_in(effects, Phase.NULLIFY) == {(FIRST_VIEW, 1, first)}, "it reports what it voted for (F4)"
+
+
+@pytest.mark.parametrize("heights_later", [0, 1])
+def test_who_votes_last_and_for_two_blocks_is_named(heights_later: int) -> None:
+    """Its vote is not needed any more, and the height is decided: that must not let it sign what it likes."""
+    replica = core(0)
+    replica.propose_contents([(EntryKind.DATA, b"x")], 0.0)
+    _, digest = proposal(1, GENESIS_DIGEST)
+    for voter in (1, 2):
+        effects = replica.step(voter, vote(voter, Phase.FAST, 1, digest), 0.0)
+    assert decided_in(effects) == [1]
+    if heights_later:
+        replica.propose_contents([(EntryKind.DATA, b"y")], 0.0)
+    late, other = vote(3, Phase.FAST, 1, digest), vote(3, Phase.FAST, 1, b"o" * 32)
+    assert replica.step(3, late, 0.0) == replica.step(3, late, 0.0) == []
+    assert replica.step(1, other, 0.0) == [], "of what others pass on as its vote nothing is kept"
+    (evidence,) = [each for each in replica.step(3, other, 0.0) if isinstance(each, Evidence)]
+    assert evidence.culprit == 3
+    decode_contradiction(evidence.proof).check(VERIFIER)
+
+
+def test_a_late_vote_that_nobody_signed_proves_nothing() -> None:
+    replica = core(0)
+    replica.propose_contents([(EntryKind.DATA, b"x")], 0.0)
+    _, digest = proposal(1, GENESIS_DIGEST)
+    for voter in (1, 2):
+        replica.step(voter, vote(voter, Phase.FAST, 1, digest), 0.0)
+    replica.step(3, vote(3, Phase.FAST, 1, digest), 0.0)
+    forged = replace(vote(3, Phase.FAST, 1, b"o" * 32), signature=bytes(64))
+    (evidence,) = replica.step(3, forged, 0.0)
+    assert (evidence.culprit, evidence.proof) == (3, b"")
 
 
 def test_f2_behind_a_tip_of_the_same_view_only_with_its_fast_certificate() -> None:

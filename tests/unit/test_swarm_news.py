@@ -102,7 +102,20 @@ def test_cycles_are_kept_once_and_the_oldest_go() -> None:
     news.hear(0, Telemetry.CYCLES, rows)
     news.hear(1, Telemetry.CYCLES, rows[5:])
     assert [record.cycle for record in news.cycles] == list(range(21, 31))
-    assert news.last_cycle == 30
+    assert news.next_cycle_of(0) == news.next_cycle_of(1) == 31
+    assert news.next_cycle_of(2) == 1
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(100, range(1, 31)), (10, range(21, 31)), (4, range(27, 31))])
+def test_a_former_leaders_cycles_are_taken_behind_its_successors(keep: int, kept: range) -> None:
+    """Whoever attaches after a change of leaders hears of them in the order in which its links come up."""
+    news = SwarmNews(keep_cycles=keep)
+    rows = [cycle_to_dict(record) for record in SESSION.cycles]
+    news.hear(1, Telemetry.CYCLES, rows[25:28])
+    assert news.next_cycle_of(0) == 1
+    news.hear(0, Telemetry.CYCLES, rows[:25])
+    news.hear(1, Telemetry.CYCLES, rows[27:])
+    assert [record.cycle for record in news.cycles] == list(kept)
 
 
 def test_a_node_that_was_removed_is_not_missed(heard: tuple[SwarmNews, Clock]) -> None:
