@@ -192,13 +192,17 @@ class Recording:
     # Reading back.
 
     def span_ns(self) -> tuple[int, int]:
-        """Unix time of the first and of the last state. Raises RecordingError for an empty recording."""
-        first, last, cycles = self._db.execute(
-            "SELECT min(taken_ns), max(taken_ns), (SELECT count(*) FROM cycles) FROM states"
+        """Unix time of the end of the first cycle, or of the first state before it, and of the last state.
+
+        A recorder that was killed before its first write takes in cycles older than the first state. Raises
+        RecordingError for an empty recording.
+        """
+        first, last, cycle = self._db.execute(
+            f"SELECT min(taken_ns), max(taken_ns), (SELECT min({_ENDED_NS}) FROM cycles) FROM states"
         ).fetchall()[0]
-        if first is None or not cycles:
+        if first is None or cycle is None:
             raise RecordingError(f"{self.path} holds no cycle")
-        return int(first), int(last)
+        return min(int(first), int(cycle)), int(last)
 
     def captions(self, since_ns: int) -> list[tuple[int, tuple[str, ...]]]:
         """Of the state that stood at `since_ns` and of each one after it, in order of time (Unix, ns)."""
@@ -240,7 +244,7 @@ class Recording:
             del row["place"]
         return replace(
             state,
-            taken_ns=max(at_ns, state.taken_ns),
+            taken_ns=at_ns,
             cycles=cycles,
             cycles_total=cycles[-1].cycle if cycles else 0,
             toggles=cycles[-1].toggles if cycles else state.toggles,

@@ -92,19 +92,31 @@ def test_the_csv_is_the_same_byte_for_byte(tmp_path):
     assert (tmp_path / "live.csv").read_text().startswith("span,cycles,count")
 
 
+def test_a_cycle_from_before_the_first_state_is_shown_as_of_its_end(tmp_path):
+    """A recorder that was killed before its first write takes in what the nodes still keep."""
+    path = tmp_path / "recording.duckdb"
+    live = record(path, ticks=1)[0]
+    for cycle in (3, 7):
+        replay = opened(path)
+        replay.seek_to_cycle(cycle)
+        assert [record.cycle for record in replay.snapshot().cycles] == list(range(1, cycle + 1))
+        assert replay.snapshot().taken_ns == replay.now_ns < live.taken_ns
+
+
 def test_replay_goes_at_its_speed_and_stops_at_the_end(tmp_path):
     path = tmp_path / "recording.duckdb"
     live = record(path)
     now_s = [100.0]
     replay = opened(path, now_s)
-    assert replay.now_ns == live[0].taken_ns
-    assert replay.snapshot().cycles[-1].cycle == 9
-    now_s[0] += (live[4].taken_ns - live[0].taken_ns) / 1e9
+    began_ns = replay.now_ns
+    assert began_ns < live[0].taken_ns
+    assert [record.cycle for record in replay.snapshot().cycles] == [1]
+    now_s[0] += (live[4].taken_ns - began_ns) / 1e9
     assert replay.snapshot().cycles[-1].cycle in (44, 45)
     now_s[0] += 1e6
     assert replay.snapshot().cycles[-1].cycle == 108
     replay.seek(0)
-    assert replay.now_ns == live[0].taken_ns
+    assert replay.now_ns == began_ns
 
 
 def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
