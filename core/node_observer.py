@@ -150,6 +150,13 @@ class ObservingNode(CommandedNode):
         if self._accusations.add(culprit, reason, proof):
             self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
 
+    def stranded(self, index: int) -> None:
+        text = (
+            f"cannot follow: the checkpoint of entry {index} is signed by voters that joined while this node was away;"
+            " remove it and add it anew (`tradetui members`)"
+        )
+        self.event(Severity.ERROR, text)
+
     def failed(self, error: Exception) -> None:
         """What is on disk is all that this node can vouch for: the process that is started next recovers from it."""
         end_process(error)

@@ -34,6 +34,10 @@ class CheckpointError(ValueError):
     """The bytes are no checkpoint, or its certificate proves nothing; the text says why."""
 
 
+class UnknownSigners(CheckpointError):
+    """Too few of the signers are known here; nobody need have lied."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The log up to `index`, in place of its entries.
@@ -120,7 +124,7 @@ def check_certificate(certificate: CheckpointCertificate, membership: Membership
     """Raise `CheckpointError` unless f + 1 voters of `membership` signed: then one of them is honest, and it is true.
 
     `membership` is one that the receiver trusts; `verifier` holds its keys. Signers that it does not know (they joined
-    later) count for nothing.
+    later) count for nothing: where they make the difference, `UnknownSigners`.
     """
     if len(certificate.signers) != len(certificate.signatures) or len(set(certificate.signers)) != len(
         certificate.signers
@@ -128,16 +132,15 @@ def check_certificate(certificate: CheckpointCertificate, membership: Membership
         raise CheckpointError("signers and signatures do not pair up, or a signer is named twice")
     said = checkpoint_bytes(certificate.index, certificate.digest)
     voters = set(membership.voters)
-    known = sum(
+    signed = [
         verifier.verifies(node, said, signature)
         for node, signature in zip(certificate.signers, certificate.signatures, strict=True)
         if node in voters
-    )
+    ]
     wanted = byzantine_faults(len(voters)) + 1
-    if known < wanted:
-        raise CheckpointError(
-            f"checkpoint of entry {certificate.index}: {known} signers known to this node, {wanted} are needed"
-        )
+    if (known := sum(signed)) < wanted:
+        kind = UnknownSigners if all(signed) and len(certificate.signers) >= wanted else CheckpointError
+        raise kind(f"checkpoint of entry {certificate.index}: {known} signers known to this node, {wanted} are needed")
 
 
 class CheckpointVotes:

@@ -115,6 +115,16 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranded:
+    """What this node lacks comes with a checkpoint of entry `index` alone, signed by voters that it never heard of.
+
+    They joined while it was away. Only an operator can tell whether they may be believed.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """No honest voter of the running epoch votes for what this node submitted: it waits no longer, and is not decided.
 
@@ -137,6 +147,7 @@ Effect = (
     | RewriteLog
     | ReadReady
     | Evidence
+    | Stranded
     | Refused
 )
 

@@ -56,6 +56,7 @@ class DurableLog:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock()
+            self._copy.unlink(missing_ok=True)
             self._open()
         except BaseException:
             os.close(self._fd)
@@ -63,6 +64,11 @@ class DurableLog:
             raise
         if created and durability == "fdatasync":
             _sync_folder(path.parent)
+
+    @property
+    def _copy(self) -> Path:
+        """What a rewrite writes, until it takes this log's name; a process that was killed may leave it."""
+        return self.path.with_name(self.path.name + ".new")
 
     def _lock(self) -> None:
         try:
@@ -125,7 +131,7 @@ class DurableLog:
         A crash leaves the old log or the new one. The rewritten log is on disk when this returns (`durability`).
         """
         self._refuse_after_a_failure()
-        fresh = self.path.with_name(self.path.name + ".new")
+        fresh = self._copy
         # Opened first: where that fails, this log is still the old one at its old place.
         opened = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         old, place = self._fd, (self._end, self._room)
@@ -141,6 +147,8 @@ class DurableLog:
             fresh.replace(self.path)
         except BaseException:
             os.close(self._fd)
+            # On a full disk it would be in the way of this log's own room.
+            fresh.unlink(missing_ok=True)
             self._fd, self._pending = old, pending
             self._end, self._room = place
             raise

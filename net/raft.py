@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from net.certificate import with_word
-from net.consensus import Effect
+from net.consensus import Effect, ReadReady
 from net.epoch import Epoch
 from net.messages import (
     AppendEntries,
@@ -162,6 +162,13 @@ class RaftCore(RaftLeader):
         if self.role == "leader":
             for progress in self._progress.values():
                 self._send_append(progress, now, even_if_empty=True, push=True)
+        return self._take()
+
+    def drop_reads(self) -> list[Effect]:
+        """This core is dropped: the reads that wait here are to be asked again."""
+        self._refuse_reads()
+        for request_id in self._forwarded.take_due(float("inf")):
+            self._out.append(ReadReady(request_id, None))
         return self._take()
 
     def with_word(self, committed: Committed) -> Committed:

@@ -91,7 +91,7 @@ class RaftLeader(RaftElection):
         self._set_leader(self.node)
         first, base = self.log.last_index + 1, self.epoch.base_index
         self._progress = {
-            peer: Progress(peer, peer in self.peers, first, base, now, now, base, base)
+            peer: Progress(peer, peer in self.peers, first, base, now, now, base, base, assumed_index=first - 1)
             for peer in self.peers + self.learners
         }
         self._voters = tuple(self._progress[peer] for peer in self.peers)
@@ -107,9 +107,12 @@ class RaftLeader(RaftElection):
         if self.role == "leader":
             # Who submitted what was held hands it to the next leader; reads are asked again there.
             self._transfer = None
-            for read in self._reads.take(float("inf")):
-                self._answer_read(read, granted=False)
+            self._refuse_reads()
         super()._become_follower(term, leader, now)
+
+    def _refuse_reads(self) -> None:
+        for read in self._reads.take(float("inf")):
+            self._answer_read(read, granted=False)
 
     def _set_leader(self, leader: int | None) -> None:
         if leader != self.leader:
@@ -148,7 +151,8 @@ class RaftLeader(RaftElection):
         window, most = self._settings.window_entries, self._settings.message_entries
         while True:
             first = progress.next_index
-            limit = min(progress.match_index + window + 1 - first, most, self.log.last_index + 1 - first)
+            held = max(progress.match_index, progress.assumed_index)
+            limit = min(held + window + 1 - first, most, self.log.last_index + 1 - first)
             if limit <= 0 and not even_if_empty:
                 return
             progress.next_index = first + self._send_entries(progress, first, max(limit, 0), now, push)
@@ -179,7 +183,9 @@ class RaftLeader(RaftElection):
             )
             self._shared = message
         self._send(progress.follower, message)
-        progress.sent_at = now
+        if round_:
+            # A push that wants no reply does not put off the heartbeat: a follower that came back would not be heard.
+            progress.sent_at = now
         progress.sent_commit = self.commit_index
         return len(message.entries)
 

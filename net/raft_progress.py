@@ -31,6 +31,8 @@ class Progress:
     """Where the log is being probed from, one message at a time; None once it is known to match."""
     probe_round: int = 0
     """Refusals of rounds before this one answer what was sent before the last back-up."""
+    assumed_index: int = 0
+    """What it is taken to hold until it tells: the window counts from here or from `match_index`."""
     needs_snapshot: bool = False
     """It lacks entries that this log no longer holds."""
 
@@ -43,6 +45,7 @@ class Progress:
     def back_up(self, index: int, round_: int) -> None:
         """Probe from `index` on; what was sent before `round_` no longer matters."""
         self.probe = self.next_index = index
+        self.assumed_index = index - 1
         self.probe_round = round_
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from net.certificate import CertificateError, entry_digest, verify_certificate
-from net.checkpoint import Checkpoint, CheckpointError, CheckpointVotes, check_certificate, sign_checkpoint
-from net.consensus import Evidence, RestoreState, RewriteLog, Send
+from net.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointVotes,
+    UnknownSigners,
+    check_certificate,
+    sign_checkpoint,
+)
+from net.consensus import Evidence, RestoreState, RewriteLog, Send, Stranded
 from net.fetching import FETCH_BYTES, Fetches, is_full
 from net.laggards import Laggards
 from net.messages import (
@@ -38,6 +45,7 @@ class ReplicaCatchUp(ReplicaOrdering):
         self._taken: dict[int, Checkpoint] = {}
         self._votes = CheckpointVotes()
         settings = self._settings
+        self._stranded = False
         self._receiver = SnapshotReceiver(
             2 * settings.resend_interval_s, settings.progress_timeout_max_s, settings.snapshot_chunk_bytes
         )
@@ -217,6 +225,12 @@ class ReplicaCatchUp(ReplicaOrdering):
             if not receiver.knows(certificate):
                 self._check(certificate)
             whole = receiver.take(sender, chunk, now)
+        except UnknownSigners:
+            receiver.set_aside(sender, now)
+            if not self._stranded:
+                self._stranded = True
+                self._out.append(Stranded(certificate.index))
+            return
         except CheckpointError as error:
             receiver.set_aside(sender, now)
             self._absorb([Evidence(sender, f"sent a false checkpoint: {error}", b"")], now)
@@ -235,6 +249,7 @@ class ReplicaCatchUp(ReplicaOrdering):
         if checkpoint.index <= self.commit_index or checkpoint.epoch.number < self.epoch:
             return
         index, term, digest = checkpoint.index, checkpoint.last_term, checkpoint.digest
+        self._stranded = False
         same_epoch = checkpoint.epoch.number == self.epoch
         if not same_epoch:
             self._leave_epoch()

@@ -63,7 +63,7 @@ class ReplicaLog:
     ) -> None:
         self.node = node
         self.incarnation = incarnation
-        self.history = History(GENESIS_DIGEST, settings.retained_entries)
+        self.history = History(GENESIS_DIGEST, settings.history_entries)
         self._sign = sign
         self._random = random
         self._settings = settings

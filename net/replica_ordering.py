@@ -67,7 +67,9 @@ class ReplicaOrdering(ReplicaLog):
                     self._auto.clear()
                 self._hand_over(self._submissions.next(), now)
         elif not self._submissions:
-            self._submissions.handed_to = self._leader_key()
+            if (key := self._leader_key()) != self._submissions.handed_to and self._auto is not None:
+                self._auto.clear()
+            self._submissions.handed_to = key
             self._hand_over_at = None
         elif self._submissions.owes_more and self._submissions.handed_to is not None:
             self._hand_over(self._submissions.next(), now)
@@ -300,6 +302,8 @@ class ReplicaOrdering(ReplicaLog):
 
     def _leave_epoch(self) -> None:
         self._elections_before += sum(core.elections for core in (self._raft, self._bft) if core is not None)
+        if self._raft is not None:
+            self._out.extend(self._raft.drop_reads())
 
     def _begin_epoch(self, now: float) -> None:
         """The running epoch was entered just now: start its cores, and take what came early for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 
@@ -50,3 +51,9 @@ class ConsensusSettings:
     """One message of a checkpoint's transfer to a peer that lags behind the log."""
     batch_payloads: int = 1
     """Payloads that wait at a leader and travel as one BATCH entry, at most; 1: an entry each."""
+
+    @property
+    def history_entries(self) -> int:
+        """Committed entries kept in memory, at most: also those that no checkpoint brings to who lags."""
+        interval = self.checkpoint_interval_entries
+        return max(self.retained_entries, 2 * interval) if interval else sys.maxsize

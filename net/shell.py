@@ -27,6 +27,7 @@ from net.consensus import (
     RestoreState,
     RewriteLog,
     Send,
+    Stranded,
     Sync,
     TakeCheckpoint,
 )
@@ -92,6 +93,9 @@ class Observer(Protocol):
     def restore(self, index: int, state: bytes) -> None: ...
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
+
+    def stranded(self, index: int) -> None:
+        """What this node lacks comes with a checkpoint of entry `index` alone, which it has no means to check."""
 
     def refused(self, payload: bytes) -> None:
         """What this node proposed is not ordered in the epoch that runs now."""
@@ -251,6 +255,8 @@ class ReplicaShell:
                     read.set_result(index)
             case Evidence(culprit, reason, proof):
                 self._observer.evidence(culprit, reason, proof)
+            case Stranded(index):
+                self._observer.stranded(index)
             case Refused(_, payload):
                 self._observer.refused(payload)
 

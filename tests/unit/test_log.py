@@ -251,6 +251,7 @@ def test_a_rewrite_that_fails_leaves_the_log_as_it_was(path: Path) -> None:
     with DurableLog(path) as log:
         with pytest.raises(OSError, match="no space"):
             log.rewrite(records())
+        assert [file.name for file in path.parent.iterdir()] == [path.name], "its copy is in nobody's way"
         log.append(b"later")
         log.sync()
         assert log.read_all() == [*RECORDS, b"later"]

@@ -337,3 +337,17 @@ def test_a_single_voter_reads_at_once() -> None:
     alone = core(n=1)
     alone.propose([b"a"], 0.0)
     assert reads(alone.read_index(1, 0.0)) == [(1, 2)]
+
+
+def test_reads_that_wait_when_the_core_is_dropped_are_to_be_asked_again() -> None:
+    leader, follower = core(), core(1)
+    elect(leader)
+    assert leader.read_index(1, 9.0) != []
+    leader.step(2, ReadIndex(1, 8), 9.0)
+    effects = leader.drop_reads()
+    assert reads(effects) == [(1, None)]
+    assert sent(effects, 2) == [ReadIndexReply(1, 8, False, 0)]
+    follower.step(0, append(1, 0, (0, 0), (entry(1, 1),), 1), 1.0)
+    follower.read_index(3, 1.0)
+    assert reads(follower.drop_reads()) == [(3, None)]
+    assert leader.drop_reads() == follower.drop_reads() == []

@@ -173,3 +173,28 @@ def test_pushed_commits_do_not_put_off_the_heartbeat_of_a_follower_that_waits_fo
         assert all(message.round for message in messages), "each asks for a reply"
         asked += len(messages)
     assert 3 <= asked <= 6, "one each heartbeat interval"
+
+
+def test_a_follower_that_is_away_under_load_is_asked_for_a_reply_each_heartbeat_interval() -> None:
+    """Pushed commits want no reply: a node that came back and held all that the leader believed was never heard."""
+    leader = core()
+    elect(leader)
+    asked = 0
+    for step in range(1, 101):
+        now = 1.0 + step * 0.005
+        effects = leader.propose([b"more"], now)
+        for peer in (1, 2, 3):
+            effects += acknowledge(leader, peer, leader.log.last_index, now)
+        effects += leader.tick(now + 0.002)
+        if leader.log.last_index > SETTINGS.window_entries + 1:
+            asked += sum(message.round > 0 for message in appends(effects, 4))
+    assert 4 <= asked <= 6, "one each heartbeat interval"
+
+
+def test_a_new_leader_speaks_at_once_in_a_log_that_is_longer_than_its_window() -> None:
+    leader = core()
+    for index in range(1, 4 * SETTINGS.window_entries):
+        leader.step(1, append(1, 1, (index - 1, min(1, index - 1)), (entry(index, 1),), index), 0.0)
+    last = leader.log.last_index
+    (first,) = appends(elect(leader), 4)
+    assert (first.prev_log_index, [each.index for each in first.entries]) == (last, [last + 1])

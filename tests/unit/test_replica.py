@@ -201,6 +201,25 @@ def test_what_never_gets_a_witness_does_not_hold_back_what_does() -> None:
     assert cluster.run(cluster.now + 5.0, lambda: cluster.all_decided([b"critical", b"plain"]))
 
 
+def test_a_former_leaders_queue_is_empty_when_it_leads_again() -> None:
+    """What it held of others they handed to who led next: ordered twice, or waiting for a witness, it held up all."""
+    cluster = Cluster(4, 3, Mode.AUTO, critical=is_critical)
+    cluster.run(1.0)
+    former = cluster.leader
+    assert former is not None
+    others = [node for node in range(4) if node != former]
+    cluster._deliver(others[0], former, Forward(1, EntryKind.DATA, (b"critical",)))
+    cluster.cut([former], others)
+    replica = cluster.nodes[former].replica
+    assert replica is not None
+    assert replica._auto is not None
+    assert replica._auto.contents() == {(EntryKind.DATA, b"critical")}
+    assert cluster.run(cluster.now + 5.0, lambda: cluster.leader in others)
+    cluster.rejoin()
+    assert cluster.run(cluster.now + 5.0, lambda: replica.leader == cluster.leader)
+    assert replica._auto.contents() == set()
+
+
 def witness_for(payload: bytes, height: int = 1) -> Certificate:
     context = first_epoch(Mode.AUTO, 0, all_voters(roster_of(4))).witness_context
     digest = entry_digest(GENESIS_DIGEST, Entry(height, 4, EntryKind.DATA, payload))

@@ -95,6 +95,9 @@ class Owner:
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
+    def stranded(self, index: int) -> None:
+        raise AssertionError(index)
+
     def refused(self, payload: bytes) -> None:
         self._do(f"refused {payload!r}")
 
