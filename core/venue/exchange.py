@@ -173,16 +173,16 @@ class Exchange:
         order = self._open_order(owner, order_id, client_order_id)
         if (owner, new_client_order_id) in self._by_client:
             raise rejects.duplicate_order()
-        if quantity_lots <= order.executed_lots:
-            raise rejects.amend_rejected(f"{order.executed_lots} lots are executed already")
+        self._refuse_executed(order, quantity_lots)
         if (price_ticks, quantity_lots) == (order.price_ticks, order.quantity_lots):
             raise rejects.amend_rejected("it changes nothing")
         keeps_place = price_ticks == order.price_ticks and quantity_lots < order.quantity_lots
         if not keeps_place:
             self._refuse_bad_terms(order.instrument, price_ticks or -1, quantity_lots)
             self._quote(order.instrument, now_ms)
-            # The house's new quotes may have filled it.
+            # The house's new quotes may have filled it, or more of it than is wanted now.
             order = self._open_order(owner, order.order_id, None)
+            self._refuse_executed(order, quantity_lots)
             self._refuse_replacement(order, price_ticks, quantity_lots - order.executed_lots)
         event = OrderReplaced(
             self.events_total + 1, now_ms, order.order_id, new_client_order_id, price_ticks, quantity_lots, keeps_place
@@ -307,6 +307,11 @@ class Exchange:
         if not order.is_open:
             raise rejects.unknown_order_sent()
         return order
+
+    @staticmethod
+    def _refuse_executed(order: VenueOrder, quantity_lots: int) -> None:
+        if quantity_lots <= order.executed_lots:
+            raise rejects.amend_rejected(f"{order.executed_lots} lots are executed already")
 
     def _refuse_replacement(self, order: VenueOrder, price: int, leaves: int) -> None:
         """Money, and post-only, with the old terms taken out of the account meanwhile."""
@@ -460,6 +465,9 @@ class Exchange:
             quantity_lots=event.quantity_lots,
             update_ms=event.time_ms,
         )
+        if order.leaves <= 0:
+            # Earlier versions journalled replacements by a quantity that was executed already.
+            order = replace(order, status=OrderStatus.FILLED)
         self._orders[order.order_id] = order
         self._by_client[order.owner, order.client_order_id] = order.order_id
         self.accounts[order.owner].put(order)
