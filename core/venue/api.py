@@ -216,12 +216,8 @@ class SpotApi:
     def _all_orders(self, params: Params, owner: int, now_ms: int) -> Any:
         """The order history of a symbol: the newest, or those from `orderId` on; at most `limit`."""
         instrument, limit = self._instrument(params), self._limit(params)
-        found = [order for order in self.exchange.orders_of(owner) if order.instrument == instrument]
-        found.sort(key=lambda order: order.order_id)
-        if "orderId" in params:
-            first = _integer(params, "orderId")
-            found = [order for order in found if order.order_id >= first][:limit]
-        return [self.answers.status(order) for order in found[-limit:]]
+        first = _integer(params, "orderId") if "orderId" in params else None
+        return [self.answers.status(order) for order in self.exchange.page(owner, instrument, first, limit)]
 
     @staticmethod
     def _limit(params: Params) -> int:

@@ -1,8 +1,8 @@
 """The exchange, sans-I/O: orders, accounts and the recorded price in, numbered events out.
 
-Every change of state is an event, and state is nothing but its events applied in order (`_apply`), live and after a
-restart alike. The house's quotes are no part of that state: they are made from the recorded price of the step. So a
-restart within a step renews what was taken from the house in that step, and changes nothing else.
+Every change of state is an event, and state (`core.venue.state`) is nothing but its events applied in order, live and
+after a restart alike. The house's quotes are no part of that state: they are made from the recorded price of the step.
+So a restart within a step renews what was taken from the house in that step, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from core.orders.order import TimeInForce
 from core.orders.scale import MarketScale
 from core.venue import rejects
 from core.venue.account import Account, VenueOrder
+from core.venue.archive import OrderArchive
 from core.venue.events import (
     AccountOpened,
     OrderAccepted,
@@ -26,15 +27,19 @@ from core.venue.events import (
     Traded,
     VenueEvent,
 )
+from core.venue.journal import BEGINNING, VenueJournal
 from core.venue.liquidity import Level, ladder
 from core.venue.order_book import BUY, SELL, BookTrade, Match, OrderBook, Outcome
 from core.venue.settings import ExchangeSettings
+from core.venue.state import ExchangeState
 
 HOUSE: Final = 0
 """Owner of the house's quotes."""
 PRICE_TICKS_MAX: Final = 1 << 40
 QUANTITY_LOTS_MAX: Final = 1 << 40
 NOTIONAL_QUANTA_MAX: Final = 1 << 60
+EVENTS_AT_RESTART: Final = 50_000
+"""Events between checkpoints while an archive is made anew: nobody waits for an answer, and fewer are cheaper."""
 
 RecordedBook = Callable[[int], tuple[Sequence[Level], Sequence[Level]]]
 """Instrument index to recorded (bids, asks), best first, as of the current step."""
@@ -60,8 +65,8 @@ class Happened:
     order: VenueOrder | None
 
 
-class Exchange:
-    """Accounts, orders and books of one market. Times are handed in, in Unix milliseconds."""
+class Exchange(ExchangeState):
+    """The books of one market, and all that changes its state. Times are handed in, in Unix milliseconds."""
 
     def __init__(
         self,
@@ -71,15 +76,13 @@ class Exchange:
         recorded_book: RecordedBook | None = None,
         reject_rate: float = 0.0,
         random_source: random.Random | None = None,
+        archive: OrderArchive | None = None,
     ) -> None:
-        """`recorded_book` where the market has depth, else the book is modelled around the close."""
+        """`recorded_book` where the market has depth, else the book is modelled around the close; without `archive`
+        everything stays in memory."""
+        super().__init__(len(scale.instruments), archive)
         self.scale = scale
         self.settings = settings
-        self.step = -1
-        """Market step of the recorded price; -1 before the first."""
-        self.closes: tuple[int, ...] = ()
-        self.events_total = 0
-        self.accounts: dict[int, Account] = {}
         self._recorded_book = recorded_book
         self._reject_rate = reject_rate
         self._random = random_source or random.Random(0)
@@ -89,11 +92,6 @@ class Exchange:
         self._quoted_step = [-1] * count
         self._house_quotes: list[list[int]] = [[] for _ in range(count)]
         self._resting = [0] * count  # orders of accounts in each book
-        self._orders: dict[int, VenueOrder] = {}
-        self._by_client: dict[tuple[int, str], int] = {}
-        self._trades: list[list[tuple[int, Traded]]] = [[] for _ in range(count)]  # (owner, trade)
-        self._next_order_id = 1
-        self._next_trade_id = 1
         self._next_house_id = -1
         self._happened: list[Happened] = []
 
@@ -107,9 +105,9 @@ class Exchange:
         refused with -2010 "Duplicate order sent.". (Binance answers -2010 in both cases, and only while the first
         order is open.) A refused order leaves no trace, its id stays free. Raises VenueReject.
         """
-        known = self._by_client.get((owner, new.client_order_id))
+        known = self._order_id(owner, new.client_order_id)
         if known is not None:
-            order = self._orders[known]
+            order = self._known(known)
             if _terms(order) != new:
                 raise rejects.duplicate_order()
             return order, True
@@ -171,18 +169,18 @@ class Exchange:
         executed already or terms that change nothing, -1013 for a filter.
         """
         order = self._open_order(owner, order_id, client_order_id)
-        if (owner, new_client_order_id) in self._by_client:
+        if self._order_id(owner, new_client_order_id) is not None:
             raise rejects.duplicate_order()
-        if quantity_lots <= order.executed_lots:
-            raise rejects.amend_rejected(f"{order.executed_lots} lots are executed already")
+        self._refuse_executed(order, quantity_lots)
         if (price_ticks, quantity_lots) == (order.price_ticks, order.quantity_lots):
             raise rejects.amend_rejected("it changes nothing")
         keeps_place = price_ticks == order.price_ticks and quantity_lots < order.quantity_lots
         if not keeps_place:
             self._refuse_bad_terms(order.instrument, price_ticks or -1, quantity_lots)
             self._quote(order.instrument, now_ms)
-            # The house's new quotes may have filled it.
+            # The house's new quotes may have filled it, or more of it than is wanted now.
             order = self._open_order(owner, order.order_id, None)
+            self._refuse_executed(order, quantity_lots)
             self._refuse_replacement(order, price_ticks, quantity_lots - order.executed_lots)
         event = OrderReplaced(
             self.events_total + 1, now_ms, order.order_id, new_client_order_id, price_ticks, quantity_lots, keeps_place
@@ -203,53 +201,6 @@ class Exchange:
         """Whether trading of an instrument rests at the current step."""
         halts = self.settings.halts
         return any(halt.instrument == instrument and halt.first <= self.step <= halt.last for halt in halts)
-
-    def order(self, owner: int, order_id: int | None, client_order_id: str | None) -> VenueOrder:
-        """The order by the venue's id or, without one, the client's. Raises VenueReject -2013."""
-        if order_id is None:
-            order_id = self._by_client.get((owner, client_order_id or ""))
-        order = self._orders.get(order_id) if order_id is not None else None
-        if order is None or order.owner != owner:
-            raise rejects.no_such_order()
-        return order
-
-    def orders_of(self, owner: int) -> list[VenueOrder]:
-        """Every order that `owner` ever had accepted."""
-        return [order for order in self._orders.values() if order.owner == owner]
-
-    def open_orders(self, owner: int, instrument: int | None = None) -> list[VenueOrder]:
-        """Open orders of `owner`, oldest first."""
-        found = self.accounts[owner].open_orders.values()
-        return [order for order in found if instrument is None or order.instrument == instrument]
-
-    def trades_of(self, order: VenueOrder) -> list[Traded]:
-        """Every trade of one order, oldest first."""
-        rows = self._trades[order.instrument]
-        return [rows[i][1] for i in order.trades]
-
-    def trades(self, owner: int, instrument: int, from_id: int = 0, limit: int = 500) -> list[Traded]:
-        """Trades of `owner` with trade id >= `from_id`, oldest first, at most `limit`."""
-        rows = self._trades[instrument]
-        low, high = 0, len(rows)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if rows[middle][1].trade_id < from_id else (low, middle)
-        found: list[Traded] = []
-        while low < len(rows) and len(found) < limit:
-            if rows[low][0] == owner:
-                found.append(rows[low][1])
-            low += 1
-        return found
-
-    def recent(self, instrument: int, limit: int) -> list[tuple[VenueOrder, Traded]]:
-        """The newest trades of one book with an order of each, oldest first; between two accounts, the taker's."""
-        found: list[tuple[VenueOrder, Traded]] = []
-        for _, trade in reversed(self._trades[instrument]):
-            if len(found) == limit:
-                break
-            if not found or found[-1][1].trade_id != trade.trade_id:
-                found.append((self._orders[trade.order_id], trade))
-        return found[::-1]
 
     def depth(self, instrument: int, levels: int, now_ms: int) -> tuple[list[Level], list[Level]]:
         """Bids and asks of one book, best first."""
@@ -286,10 +237,38 @@ class Exchange:
         happened, self._happened = self._happened, []
         return happened
 
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Never while something waits for the journal."""
+        return not self._happened and super().is_checkpoint_due
+
     def restore(self, events: Iterable[VenueEvent]) -> None:
-        """Apply a journal's events to a new exchange, then put its open orders back into their queues."""
+        """Apply a whole journal's events to a new exchange without an archive, and open its books."""
         for event in events:
-            self._apply(event)
+            self.apply(event)
+        self.open_books()
+
+    def recover(self, journal: VenueJournal) -> None:
+        """Come back, as a new exchange with an archive: from the last checkpoint, and the events behind it.
+
+        Where there is none of this journal, all events are applied, and the archive is made anew. Raises JournalError.
+        """
+        assert self._archive is not None
+        found = self._archive.checkpoint()
+        if found is None or not (journal.start_at(found.position) and self.load(found.state)):
+            self._archive.clear()
+            journal.start_at(BEGINNING)
+        for events in journal.recover():
+            for event in events:
+                self.apply(event)
+            if self._events_since_checkpoint >= EVENTS_AT_RESTART:
+                self.checkpoint(journal.position)
+        if self.is_checkpoint_due:
+            self.checkpoint(journal.position)
+        self.open_books()
+
+    def open_books(self) -> None:
+        """Put the open orders back into their queues."""
         for order in self._orders.values():
             if order.is_open:
                 self._books[order.instrument].submit(
@@ -307,6 +286,11 @@ class Exchange:
         if not order.is_open:
             raise rejects.unknown_order_sent()
         return order
+
+    @staticmethod
+    def _refuse_executed(order: VenueOrder, quantity_lots: int) -> None:
+        if quantity_lots <= order.executed_lots:
+            raise rejects.amend_rejected(f"{order.executed_lots} lots are executed already")
 
     def _refuse_replacement(self, order: VenueOrder, price: int, leaves: int) -> None:
         """Money, and post-only, with the old terms taken out of the account meanwhile."""
@@ -407,77 +391,8 @@ class Exchange:
                     self._maker_traded(instrument, trade, self._take_trade_id(), now_ms)
 
     def _emit(self, event: VenueEvent) -> None:
-        order = self._apply(event)
+        order = self.apply(event)
         self._happened.append(Happened(event, order))
-
-    def _apply(self, event: VenueEvent) -> VenueOrder | None:
-        """Change the state by one event. Returns the order after it."""
-        self.events_total = event.number
-        if isinstance(event, Traded):
-            return self._apply_trade(event)
-        if isinstance(event, OrderAccepted):
-            return self._apply_accepted(event)
-        if isinstance(event, OrderEnded):
-            order = replace(self._orders[event.order_id], status=OrderStatus(event.status), update_ms=event.time_ms)
-            self._orders[event.order_id] = order
-            self.accounts[order.owner].put(order)
-            return order
-        if isinstance(event, OrderReplaced):
-            return self._apply_replaced(event)
-        if isinstance(event, StepAdvanced):
-            self.step, self.closes = event.step, event.closes
-        else:
-            self.accounts[event.owner] = Account(event.owner, len(self.scale.instruments), event.cash_quanta)
-        return None
-
-    def _apply_accepted(self, event: OrderAccepted) -> VenueOrder:
-        order = VenueOrder(
-            event.order_id,
-            event.client_order_id,
-            event.owner,
-            event.instrument,
-            event.side,
-            event.price_ticks,
-            event.quantity_lots,
-            event.time_in_force,
-            event.step,
-            event.time_ms,
-            event.time_ms,
-        )
-        self._orders[order.order_id] = order
-        self._by_client[order.owner, order.client_order_id] = order.order_id
-        self.accounts[order.owner].put(order)
-        self._next_order_id = order.order_id + 1
-        return order
-
-    def _apply_replaced(self, event: OrderReplaced) -> VenueOrder:
-        # Taken out first: `restore` queues orders as they stand in this table, and this one may have lost its place.
-        order = self._orders[event.order_id] if event.keeps_place else self._orders.pop(event.order_id)
-        order = replace(
-            order,
-            client_order_id=event.client_order_id,
-            price_ticks=event.price_ticks,
-            quantity_lots=event.quantity_lots,
-            update_ms=event.time_ms,
-        )
-        self._orders[order.order_id] = order
-        self._by_client[order.owner, order.client_order_id] = order.order_id
-        self.accounts[order.owner].put(order)
-        return order
-
-    def _apply_trade(self, event: Traded) -> VenueOrder:
-        order = self._orders[event.order_id]
-        lots, price = event.quantity_lots, event.price_ticks
-        rows = self._trades[order.instrument]
-        order = order.after_trade(lots, price, event.fee_quanta, len(rows), event.time_ms)
-        rows.append((order.owner, event))
-        self._orders[order.order_id] = order
-        account = self.accounts[order.owner]
-        account.base[order.instrument] += order.side * lots
-        account.cash -= order.side * lots * price + event.fee_quanta
-        account.put(order)
-        self._next_trade_id = max(self._next_trade_id, event.trade_id + 1)
-        return order
 
 
 def _terms(order: VenueOrder) -> NewOrder:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from core.orders.scale import MarketScale
 from core.venue.api import SpotApi
+from core.venue.archive import ARCHIVE_NAME, OrderArchive
 from core.venue.credentials import load_or_create_credentials
 from core.venue.exchange import Exchange, RecordedBook
 from core.venue.faults import FaultSource
@@ -48,15 +49,18 @@ class Venue:
         self._prices = prices
         settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         credentials = load_or_create_credentials(settings.keys_file)
+        # Behind the journal, which only one process may hold.
+        self.journal = VenueJournal(journal_path(settings.directory), settings.sync_journal)
+        self.archive = OrderArchive(settings.directory / ARCHIVE_NAME, sync=settings.sync_journal)
         self.exchange = Exchange(
             scale,
             settings.exchange,
             recorded_book=prices.recorded_book,
             reject_rate=settings.injection.reject_rate,
             random_source=random.Random(settings.injection.seed),
+            archive=self.archive,
         )
-        self.journal = VenueJournal(journal_path(settings.directory), settings.sync_journal)
-        self.exchange.restore(self.journal.recover())
+        self.exchange.recover(self.journal)
         captions = settings.captions(prices.recorded_book is not None)
         api = SpotApi(self.exchange, {credentials.api_key: (credentials, TRADER)}, captions, self.advance_to)
         self.faults = FaultSource(settings.injection)
@@ -133,6 +137,7 @@ class Venue:
         await self.fix.stop()
         await self.rest.stop()
         await self.server.stop()
+        self.archive.close()
         self.journal.close()
 
 

@@ -59,16 +59,18 @@ class VenueServer:
         """Told once, when something happened that the journal does not hold: the venue must end."""
         self._failure: JournalError | None = None
         self._listeners: list[Callable[[list[Happened]], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen. Returns the port taken. Raises OSError where it is in use."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
-        """Close every connection and the port."""
+        """Close every connection and the port; no checkpoint is begun from now on."""
+        self._loop = None
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -111,14 +113,27 @@ class VenueServer:
             for item in happened if subscribers else ():
                 self._push(item, subscribers)
         self._api.times.journalled()  # of a request that changed nothing, such as an order that was refused
+        if self._loop is not None and self._api.exchange.is_checkpoint_due:
+            self._loop.call_soon(self._checkpoint)  # behind the answer, which need not wait for it
 
     def _write(self, happened: list[Happened]) -> None:
         try:
             self._journal.append([item.event for item in happened])
         except JournalError as failure:
-            self._failure = failure
-            self.on_failed(failure)
+            self._fail(failure)
             raise
+
+    def _checkpoint(self) -> None:
+        if self._loop is None or self._failure is not None or not self._api.exchange.is_checkpoint_due:
+            return
+        try:
+            self._api.exchange.checkpoint(self._journal.position)
+        except JournalError as failure:
+            self._fail(failure)
+
+    def _fail(self, failure: JournalError) -> None:
+        self._failure = failure
+        self.on_failed(failure)
 
     def abort_links(self, reason: str) -> None:
         """Cut every connection now."""

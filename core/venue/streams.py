@@ -66,6 +66,7 @@ class MarketStreams:
         elif method == "UNSUBSCRIBE":
             for stream in streams:
                 wanted.pop(stream, None)
+            self._drop_unwanted()
         else:
             raise ValueError(f"unknown method {method!r}")
 
@@ -79,6 +80,12 @@ class MarketStreams:
     def forget(self, subscriber: Subscriber) -> None:
         """The connection is gone."""
         self._wanted.pop(subscriber, None)
+        self._drop_unwanted()
+
+    def _drop_unwanted(self) -> None:
+        """A book that nobody follows is no longer told, so it would be a stale base for whoever asks next."""
+        followed = {instrument for wanted in self._wanted.values() for instrument, kind in wanted if kind == "depth"}
+        self._told = {instrument: told for instrument, told in self._told.items() if instrument in followed}
 
     def published(self, happened: list[Happened]) -> None:
         """Tell the subscribers what happened; it is in the journal."""
@@ -109,9 +116,10 @@ class MarketStreams:
             return
         before_number, before = self._told[instrument]
         after = self._book(instrument)
-        self._told[instrument] = after
         sides = [self._changes(old, new) for old, new in zip(before, after[1], strict=True)]
+        # Only what was told moves the number: the next difference begins right behind it.
         if any(sides):
+            self._told[instrument] = after
             told = {"e": "depthUpdate", "E": self._clock_ms(), "s": self._symbol(instrument)}
             numbers = {"U": before_number + 1, "u": after[0]}
             self._send((instrument, kind), told | numbers | {"b": sides[0], "a": sides[1]})

@@ -18,10 +18,14 @@ EVENTS: list[VenueEvent] = [
 ]
 
 
+def recovered(journal: VenueJournal) -> list[VenueEvent]:
+    return [event for events in journal.recover() for event in events]
+
+
 def write(path: Path) -> bytes:
     """Three requests: account, step, and one order with its trade and end."""
     journal = VenueJournal(path)
-    assert list(journal.recover()) == []
+    assert recovered(journal) == []
     journal.append(EVENTS[:1])
     journal.append(EVENTS[1:2])
     journal.append(EVENTS[2:])
@@ -34,7 +38,7 @@ def test_events_come_back_equal(tmp_path: Path) -> None:
     write(tmp_path / "j")
     assert list(read_events(tmp_path / "j")) == EVENTS
     journal = VenueJournal(tmp_path / "j", sync=True)
-    assert list(journal.recover()) == EVENTS
+    assert recovered(journal) == EVENTS
     journal.append([AccountOpened(6, 13, 2, 5)])
     journal.close()
     assert len(list(read_events(tmp_path / "j"))) == 6
@@ -47,7 +51,7 @@ def test_cut_at_every_byte_gives_whole_requests_and_goes_on(tmp_path: Path) -> N
     for size in range(len(data)):
         path.write_bytes(data[:size])
         journal = VenueJournal(path)
-        found = list(journal.recover())
+        found = recovered(journal)
         assert found == EVENTS[: len(found)]
         assert len(found) in (0, 1, 2), "half of the last request must not come back"
         seen.add(len(found))
@@ -62,7 +66,7 @@ def test_a_tail_of_zeros_is_cut(tmp_path: Path) -> None:
     data = write(path)
     path.write_bytes(data + bytes(100))
     journal = VenueJournal(path)
-    assert list(journal.recover()) == EVENTS
+    assert recovered(journal) == EVENTS
     assert journal.cut_bytes == 100
     journal.close()
     assert path.read_bytes() == data
@@ -74,14 +78,14 @@ def test_a_damaged_last_frame_is_cut_and_damage_before_it_is_refused(tmp_path: P
     data[-1] ^= 1
     path.write_bytes(data)
     journal = VenueJournal(path)
-    assert list(journal.recover()) == EVENTS[:2]
+    assert recovered(journal) == EVENTS[:2]
     journal.close()
     data = bytearray(write(tmp_path / "k"))
     data[20] ^= 1
     path.write_bytes(data)
     journal = VenueJournal(path)
     with pytest.raises(JournalError, match="damaged at byte 8"):
-        list(journal.recover())
+        recovered(journal)
     journal.close()
     assert path.read_bytes() == bytes(data), "a damaged journal must be left as it is"
 
@@ -91,7 +95,31 @@ def test_a_foreign_file_and_a_second_process_are_refused(tmp_path: Path) -> None
     path.write_bytes(b"something else entirely")
     journal = VenueJournal(path)
     with pytest.raises(JournalError, match="no venue journal"):
-        list(journal.recover())
+        recovered(journal)
     with pytest.raises(JournalError, match="another venue process"):
         VenueJournal(path)
     journal.close()
+
+
+def test_it_begins_at_a_noted_place_while_every_byte_before_that_is_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    data = write(path)
+    journal = VenueJournal(path)
+    noted = [journal.position, *(journal.position for _ in journal.recover())]
+    journal.append([AccountOpened(6, 13, 2, 5)])
+    noted.append(journal.position)
+    journal.close()
+    whole = path.read_bytes()
+    assert [position.end for position in noted][-2:] == [len(data), len(whole)]
+    for position, left in zip(noted, (6, 5, 4, 1, 0), strict=True):
+        journal = VenueJournal(path)
+        assert journal.start_at(position)
+        assert len(recovered(journal)) == left
+        assert journal.position == noted[-1]
+        journal.close()
+    for damaged in (whole[:20] + bytes([whole[20] ^ 1]) + whole[21:], whole[: len(data) - 1], b""):
+        path.write_bytes(damaged)
+        journal = VenueJournal(path)
+        assert not journal.start_at(noted[3])
+        assert journal.position == noted[0], "it begins at the first event"
+        journal.close()

@@ -9,7 +9,7 @@ import pytest
 from core.orders.order import TimeInForce as T
 from core.orders.scale import MarketScale
 from core.venue.account import VenueOrder
-from core.venue.events import OrderStatus, VenueEvent
+from core.venue.events import OrderReplaced, OrderStatus, VenueEvent
 from core.venue.exchange import Exchange, NewOrder
 from core.venue.fees import FeeSchedule
 from core.venue.liquidity import LiquiditySettings, ladder
@@ -340,6 +340,39 @@ def test_a_refused_replacement_leaves_the_order_as_it_was(name: str, price: int,
     assert caught.value.code == code
     assert venue.order(ME, None, "mine") == before
     assert (venue.events_total, venue.accounts[ME].locked_cash(RULES)) == (events, locked)
+
+
+def partly_filled() -> tuple[list[VenueEvent], int]:
+    """Events that leave "mine", a bid through the house's offers, with what these held filled, and how much that is."""
+    venue = exchange()
+    depth = sum(lots for _, lots in venue.depth(0, 9, 1)[1])
+    order, _ = venue.place(ME, new("mine", price=10_100, lots=3 * depth, terms=T.GTC), 1)
+    assert order.executed_lots == depth
+    return drain(venue), depth
+
+
+def test_a_replacement_by_less_than_the_new_quotes_fill_is_refused() -> None:
+    events, depth = partly_filled()
+    venue = Exchange(SCALE, RULES)
+    venue.restore(events)  # a restart renews the house's quotes: the next touch of the book trades with them
+    with pytest.raises(VenueReject, match=f"-2038 .* {2 * depth} lots are executed already"):
+        venue.replace(ME, None, "mine", "mine-2", 10_099, depth + 2, 3)
+    order = venue.order(ME, None, "mine")
+    assert (order.executed_lots, order.status) == (2 * depth, OrderStatus.PARTIALLY_FILLED)
+    back = Exchange(SCALE, RULES)
+    back.restore(events + drain(venue))
+    assert back.open_orders(ME) == venue.open_orders(ME) == [order]
+
+
+def test_a_journal_that_replaced_by_what_was_executed_already_comes_back() -> None:
+    events, depth = partly_filled()
+    events.append(OrderReplaced(events[-1].number + 1, 3, 1, "mine-2", 10_099, depth - 1, False))
+    venue = Exchange(SCALE, RULES)
+    venue.restore(events)
+    assert venue.order(ME, None, "mine-2").status is OrderStatus.FILLED
+    assert venue.open_orders(ME) == []
+    assert venue.accounts[ME].locked_cash(RULES) == 0
+    assert venue.depth(0, 9, 4)[0][0][0] == 9_999
 
 
 def test_what_is_not_open_is_not_replaced() -> None:

@@ -72,11 +72,14 @@ def test_differences_add_up_to_the_book_and_numbers_do_not_skip() -> None:
             exchange.advance(exchange.step + 1, [10_000 + source.randint(-50, 50), 20_000], at)
         else:
             side, price = source.choice([1, -1]), 10_000 + source.randint(-60, 60)
-            exchange.place(1, NewOrder(f"o{at}", source.choice([0, 0, 1]), side, price, 5, T.GTC), at)
+            order, _ = exchange.place(1, NewOrder(f"o{at}", source.choice([0, 0, 1]), side, price, 5, T.GTC), at)
+            if order.is_open and source.random() < 0.3:  # events after which the book is as it was
+                exchange.cancel(1, None, order.client_order_id, "c", at)
         while happened := exchange.take_happened():
             streams.published(happened)
     for told in (told for told in listener.heard if told["e"] == "depthUpdate"):
-        assert told["U"] <= number + 1 <= told["u"] + 1
+        assert told["U"] == number + 1
+        assert told["u"] >= told["U"]
         number = told["u"]
         for side in ("b", "a"):
             for price, lots in told[side]:
@@ -87,6 +90,48 @@ def test_differences_add_up_to_the_book_and_numbers_do_not_skip() -> None:
     traded = [told["t"] for told in listener.heard if told["e"] == "trade"]
     assert traded
     assert len(traded) == len(set(traded))
+
+
+def publish(exchange: Exchange, streams: MarketStreams) -> None:
+    while happened := exchange.take_happened():
+        streams.published(happened)
+
+
+def rest(exchange: Exchange, name: str, price: int) -> None:
+    exchange.place(1, NewOrder(name, 0, 1, price, 5, T.GTC), 2)
+
+
+def test_a_difference_begins_behind_the_last_that_was_told_not_behind_what_changed_nothing() -> None:
+    exchange, streams = made()
+    listener = Listener()
+    number = exchange.events_total
+    ask(streams, listener, "SUBSCRIBE", "aaa@depth")
+    rest(exchange, "a", 9_000)
+    exchange.cancel(1, None, "a", "c", 2)
+    publish(exchange, streams)
+    assert listener.heard == [], "placed and cancelled in one: the book is as it was"
+    rest(exchange, "b", 9_001)
+    publish(exchange, streams)
+    assert [(told["U"], told["u"]) for told in listener.heard] == [(number + 1, exchange.events_total)]
+    assert listener.heard[0]["b"] == [["90.01", "5"]]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_comes_after_the_last_one_left_is_told_differences_from_the_book_of_then(leaves: bool) -> None:
+    exchange, streams = made()
+    first, second = Listener(), Listener()
+    ask(streams, first, "SUBSCRIBE", "aaa@depth")
+    if leaves:
+        streams.forget(first)
+    else:
+        ask(streams, first, "UNSUBSCRIBE", "aaa@depth")
+    rest(exchange, "gone", 9_000)
+    publish(exchange, streams)
+    number = exchange.events_total
+    ask(streams, second, "SUBSCRIBE", "aaa@depth")  # and takes the book, which holds the order, at this number
+    exchange.cancel(1, None, "gone", "c", 3)
+    publish(exchange, streams)
+    assert [(told["U"], told["b"]) for told in second.heard] == [(number + 1, [["90.00", "0"]])]
 
 
 def test_who_leaves_or_unsubscribes_hears_nothing_more() -> None:
