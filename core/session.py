@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,7 @@ class Session:
     """Paths of one session directory."""
 
     directory: Path
+    """Resolved: processes that serve it are known by this spelling on their command lines."""
 
     @property
     def settings_file(self) -> Path:
@@ -180,6 +184,22 @@ class Session:
         temporary.write_text(json.dumps(kept))
         os.replace(temporary, self.faults_file)
 
+    @contextlib.contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Hold the session for one supervisor: two would run every process twice. Raises SessionError where it is held.
+
+        The lock is the process's own: it is free again however that ends.
+        """
+        with (self.directory / "supervisor.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SessionError(
+                    f"{self.directory} has a supervisor already; `tradetui attach --session {self.directory}` shows "
+                    "its swarm, `tradetui stop` ends it"
+                ) from None
+            yield
+
     def write_swarm(self, state: SwarmState) -> None:
         temporary = self.swarm_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(state)))
@@ -252,9 +272,9 @@ def is_alive(pid: int, marker: str) -> bool:
 
 
 def sessions_root() -> Path:
-    """Where sessions live: `TRADETUI_HOME`, else the user's state directory."""
+    """Where sessions live: `TRADETUI_HOME`, else the user's state directory; resolved, as a `Session` is."""
     home = os.environ.get("TRADETUI_HOME")
-    return (Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions"
+    return ((Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions").resolve()
 
 
 def free_udp_ports(count: int) -> list[int]:
@@ -277,7 +297,7 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     if directory is None:
         _drop_old_sessions()
         directory = sessions_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    session = Session(directory.absolute())
+    session = Session(directory.resolve())
     if session.settings_file.exists():
         raise SessionError(f"{directory} already holds a session; choose another --session or attach to it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -318,7 +338,7 @@ def running_sessions() -> list[Session]:
 def find_session(directory: Path | None) -> Session:
     """The session at `directory`, or the newest running one. Raises SessionError that says what to do."""
     if directory is not None:
-        session = Session(directory.absolute())
+        session = Session(directory.resolve())
         if not session.settings_file.exists():
             raise SessionError(f"{directory} holds no session (no session.toml)")
         return session

@@ -19,7 +19,7 @@ from core.config import Settings
 from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
 from core.live import KEY_VARIABLES, take_leave_away
 from core.records import Severity
-from core.session import ProcessState, Session, SwarmState
+from core.session import ProcessState, Session, SessionError, SwarmState
 
 STOP_GRACE_S = 5.0
 """A process that was asked to stop and is still there after this time is killed; the gateway may finish its orders."""
@@ -275,8 +275,7 @@ def _environment(name: str) -> dict[str, str]:
     return kept | ONE_THREAD
 
 
-async def _main(directory: Path, owned: bool) -> None:
-    session = Session(directory)
+async def _main(session: Session, owned: bool) -> None:
     supervisor = Supervisor(session, session.settings())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -298,5 +297,16 @@ def stop_when_closed(loop: asyncio.AbstractEventLoop, stop: object) -> None:
     loop.add_reader(sys.stdin.fileno(), readable)
 
 
+def main(directory: Path, *, owned: bool) -> None:
+    """Run the session at `directory` until it is asked to stop. Ends the process with a sentence where another
+    supervisor runs it already."""
+    session = Session(directory)
+    try:
+        with session.supervised():
+            asyncio.run(_main(session, owned))
+    except SessionError as error:
+        sys.exit(f"supervisor: {error}")
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), owned="--owned" in sys.argv[2:]))
+    main(Path(sys.argv[1]), owned="--owned" in sys.argv[2:])
