@@ -155,14 +155,14 @@ class Session:
     def wanted_nodes(self) -> tuple[int, ...]:
         """The nodes that the supervisor keeps running: the first members, until somebody is admitted or removed."""
         try:
-            return tuple(json.loads(self.nodes_file.read_text()))
+            return tuple(sorted(set(json.loads(self.nodes_file.read_text()))))
         except FileNotFoundError:
             return tuple(range(self.settings().nodes))
 
     def want_nodes(self, nodes: tuple[int, ...]) -> None:
-        """Have the supervisor run these. It looks when it is sent SIGUSR1."""
+        """Have the supervisor run these, each once. It looks when it is sent SIGUSR1."""
         temporary = self.nodes_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(sorted(nodes)))
+        temporary.write_text(json.dumps(sorted(set(nodes))))
         os.replace(temporary, self.nodes_file)
 
     @property

@@ -47,6 +47,8 @@ class Child:
         self.started = 0.0
         self.ready = asyncio.Event()
         self.is_stopping = False
+        self.failure = ""
+        """Why it was given up; empty while it is kept alive."""
 
     def row(self) -> ProcessState:
         return ProcessState(self.name, self.process.pid if self.process else 0, self.state, self.restarts)
@@ -74,7 +76,7 @@ class Supervisor:
         self._stopping.set()
 
     def look_again(self) -> None:
-        """Start nodes that are wanted and do not run, stop those that run and are not wanted any more."""
+        """Start nodes that are wanted and do not run, one given up before too, and stop those not wanted any more."""
         if not self._ready or self._stopping.is_set():
             return
         wanted = {f"node-{i}" for i in self._session.wanted_nodes()}
@@ -85,10 +87,13 @@ class Supervisor:
                 child.process.terminate()
             self._session.add_event(Severity.INFO, "supervisor", f"{child.name} is no longer wanted: stopped")
         for name in sorted(wanted - {child.name for child in self._children}):
-            child = Child(name)
-            self._children.append(child)
+            self._children.append(Child(name))
+            self._watch(self._children[-1:])
+        for child in [child for child in self._children if child.name in wanted and child.failure]:
+            child.failure, child.quick_deaths = "", 0
             self._watch([child])
-        self._say(self._phase)
+        failures = [child.failure for child in self._children if child.failure and child.name != "recorder"]
+        self._say(f"failed: {failures[0]}" if failures else "running")
 
     def _watch(self, children: list[Child]) -> None:
         for child in children:
@@ -172,11 +177,11 @@ class Supervisor:
             self._session.add_event(Severity.ERROR, child.name, f"{cause}{self._last_words(child)}")
             if child.quick_deaths >= QUICK_DEATHS_MAX:
                 child.state = "stopped"
-                said = f"{child.name} keeps dying ({cause}); see {self._log_file(child)}"
+                child.failure = f"{child.name} keeps dying ({cause}); see {self._log_file(child)}"
                 if child.name == "recorder":  # trading does without it
-                    self._session.add_event(Severity.ERROR, "supervisor", said)
+                    self._session.add_event(Severity.ERROR, "supervisor", child.failure)
                 else:
-                    self._say(f"failed: {said}")
+                    self._say(f"failed: {child.failure}")
                 return
             child.restarts += 1
             self._say(self._phase)
