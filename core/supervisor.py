@@ -65,6 +65,8 @@ class Supervisor:
         venue = () if settings.venue_address else ("venue",)
         self._children = [Child(name) for name in (*venue, "gateway", *nodes, *recorder)]
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[tuple[str, asyncio.Task[None]]] = []
+        """The ends of processes that are no longer wanted, by name."""
         self._stopping = asyncio.Event()
         self._phase = "starting"
         self._compiling = ""
@@ -82,9 +84,8 @@ class Supervisor:
         wanted = {f"node-{i}" for i in self._session.wanted_nodes()}
         for child in [child for child in self._children if child.name.startswith("node") and child.name not in wanted]:
             self._children.remove(child)
-            self._watchers.pop(child.name).cancel()
-            if child.process is not None and child.process.returncode is None:
-                child.process.terminate()
+            end = asyncio.create_task(self._end(child, self._watchers.pop(child.name, None), STOP_GRACE_S))
+            self._leaving = [(name, task) for name, task in self._leaving if not task.done()] + [(child.name, end)]
             self._session.add_event(Severity.INFO, "supervisor", f"{child.name} is no longer wanted: stopped")
         for name in sorted(wanted - {child.name for child in self._children}):
             self._children.append(Child(name))
@@ -163,6 +164,9 @@ class Supervisor:
         self._say(self._phase)
 
     async def _keep_alive(self, child: Child) -> None:
+        before = [task for name, task in self._leaving if name == child.name]
+        if before:  # the process of the same name holds its files until it has ended
+            await asyncio.wait(before)
         while True:
             await self._start(child)
             assert child.process is not None
@@ -230,7 +234,8 @@ class Supervisor:
         """
         self._say("stopping")
         by_name = {child.name: child for child in self._children}
-        await self._stop_stage([child for child in self._children if child.name.startswith("node")])
+        nodes = [child for child in self._children if child.name.startswith("node")]
+        await asyncio.gather(self._stop_stage(nodes), *(task for _, task in self._leaving))
         gateway = by_name["gateway"]
         if self._ready and gateway.state in ("restarting", "starting"):
             with contextlib.suppress(TimeoutError):
@@ -245,27 +250,27 @@ class Supervisor:
 
     async def _stop_stage(self, children: list[Child], more_s: float = 0.0) -> None:
         """Ask some children to stop, and kill those that are still there after the grace and `more_s`."""
-        for child in children:
-            child.is_stopping = True
-        watchers = [self._watchers[child.name] for child in children if child.name in self._watchers]
-        for watcher in watchers:
+        grace_s = STOP_GRACE_S + more_s
+        await asyncio.gather(*(self._end(child, self._watchers.get(child.name), grace_s) for child in children))
+        self._say(self._phase)
+
+    async def _end(self, child: Child, watcher: asyncio.Task[None] | None, grace_s: float) -> None:
+        child.is_stopping = True
+        if watcher is not None:
             watcher.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
-        for child in children:
-            if child.process is not None and child.process.returncode is None:
-                child.process.terminate()
-        for child in children:
-            if child.process is None:
-                continue
+            await asyncio.gather(watcher, return_exceptions=True)
+        process = child.process
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGCONT)  # a paused one does not hear that it is to stop
+            process.terminate()
             try:
-                async with asyncio.timeout(STOP_GRACE_S + more_s):
-                    await child.process.wait()
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
             except TimeoutError:
                 self._session.add_event(Severity.WARNING, "supervisor", f"{child.name} did not stop in time: killed")
-                child.process.kill()
-                await child.process.wait()
-            child.state = "stopped"
-        self._say(self._phase)
+                process.kill()
+                await process.wait()
+        child.state = "stopped"
 
     def _say(self, phase: str) -> None:
         self._phase = phase

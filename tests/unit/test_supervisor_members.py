@@ -96,3 +96,46 @@ def test_a_swarm_has_not_failed_for_a_node_that_is_no_longer_wanted(
         assert told(session).phase == "running"
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("body", ["trap '' TERM; echo ready; exec sleep 600", "echo ready; kill -STOP $$; exec cat"])
+def test_a_removed_node_that_hangs_or_is_paused_is_gone_when_the_swarm_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr("core.supervisor.STOP_GRACE_S", 0.2)
+    session, supervisor = supervised(tmp_path, monkeypatch, body)
+
+    async def work() -> None:
+        session.want_nodes((*session.wanted_nodes(), 4))
+        supervisor.look_again()
+        await until(lambda: states_of(session, "node-4") == ["running"])
+        process = supervisor._children[-1].process
+        assert process is not None
+        session.want_nodes((0, 1, 2, 3))
+        supervisor.look_again()
+        assert states_of(session, "node-4") == []
+        await supervisor._stop_children()
+        gone = process.returncode
+        if gone is None:
+            process.kill()
+        assert gone is not None
+
+    asyncio.run(work())
+
+
+def test_a_node_that_is_wanted_again_waits_until_its_last_process_has_let_go_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f"mkdir {tmp_path}/held || exit 3\ntrap 'sleep 0.1; rmdir {tmp_path}/held; exit 0' TERM; echo ready; read line"
+    session, supervisor = supervised(tmp_path, monkeypatch, body)
+
+    async def work() -> None:
+        for wanted in ((0, 1, 2, 3, 4), (0, 1, 2, 3), (0, 1, 2, 3, 4)):
+            session.want_nodes(wanted)
+            supervisor.look_again()
+            if 4 in wanted:
+                await until(lambda: states_of(session, "node-4") == ["running"])
+        await supervisor._stop_children()
+
+    asyncio.run(work())
+    assert [event.text for event in session.read_events()[0] if event.source == "node-4"] == []
