@@ -126,7 +126,8 @@ def test_a_removed_node_that_hangs_or_is_paused_is_gone_when_the_swarm_has_stopp
 def test_a_node_that_is_wanted_again_waits_until_its_last_process_has_let_go_of_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = f"mkdir {tmp_path}/held || exit 3\ntrap 'sleep 0.1; rmdir {tmp_path}/held; exit 0' TERM; echo ready; read line"
+    held = tmp_path / "held"
+    body = f"mkdir {held} || exit 3\ntrap 'sleep 0.1; rmdir {held}; exit 0' TERM; echo ready; read line"
     session, supervisor = supervised(tmp_path, monkeypatch, body)
 
     async def work() -> None:
