@@ -29,6 +29,8 @@ READY_TIMEOUT_S = 120.0
 QUICK_DEATHS_MAX = 5
 """A process that dies this often within `QUICK_DEATH_S` of its start is given up, and the monitor says why."""
 QUICK_DEATH_S = 5.0
+LAST_WORDS_BYTES = 4_096
+"""Of the end of a process's log, to find its last line in."""
 
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -45,6 +47,8 @@ class Child:
         self.restarts = 0
         self.quick_deaths = 0
         self.started = 0.0
+        self.log_from = 0
+        """Bytes of its log that earlier processes of this name wrote."""
         self.ready = asyncio.Event()
         self.is_stopping = False
         self.failure = ""
@@ -193,6 +197,7 @@ class Supervisor:
 
     async def _start(self, child: Child) -> None:
         with self._log_file(child).open("ab") as log:
+            child.log_from = log.tell()
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -223,7 +228,10 @@ class Supervisor:
         return self._session.folder("log") / f"{child.name}.log"
 
     def _last_words(self, child: Child) -> str:
-        lines = self._log_file(child).read_text(errors="replace").strip().splitlines()
+        """The last line that this process wrote, if any: what an earlier one died of is not its cause."""
+        with self._log_file(child).open("rb") as log:
+            log.seek(max(child.log_from, log.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1][:200]}" if lines else ""
 
     async def _stop_children(self) -> None:

@@ -140,3 +140,19 @@ def test_a_node_that_is_wanted_again_waits_until_its_last_process_has_let_go_of_
 
     asyncio.run(work())
     assert [event.text for event in session.read_events()[0] if event.source == "node-4"] == []
+
+
+def test_a_killed_process_is_not_said_to_have_died_of_what_an_earlier_one_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f"[ -e {tmp_path}/again ] && kill -KILL $$\ntouch {tmp_path}/again; echo 'disk is full' >&2; exit 3"
+    session, supervisor = supervised(tmp_path, monkeypatch, body)
+
+    async def work() -> None:
+        session.want_nodes((*session.wanted_nodes(), 4))
+        supervisor.look_again()
+        await until(lambda: states_of(session, "node-4") == ["stopped"])
+
+    asyncio.run(work())
+    causes = [event.text for event in session.read_events()[0] if event.source == "node-4"]
+    assert causes == ["ended with code 3: disk is full", *["killed by SIGKILL"] * (QUICK_DEATHS_MAX - 1)]
