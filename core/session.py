@@ -184,6 +184,12 @@ class Session:
         temporary.write_text(json.dumps(kept))
         os.replace(temporary, self.faults_file)
 
+    def forget_pauses(self) -> None:
+        """For a supervisor before it starts anything: what starts is not paused. Other faults are kept, and taken up."""
+        for node, fault in self.read_faults().items():
+            if fault is Fault.PAUSED:
+                self.set_fault(node, Fault.NONE)
+
     @contextlib.contextmanager
     def supervised(self) -> Iterator[None]:
         """Hold the session for one supervisor: two would run every process twice. Raises SessionError where it is held.

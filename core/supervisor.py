@@ -106,6 +106,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start everything, compile kernels beside it, supervise, and stop everything at the end."""
+        self._session.forget_pauses()
         compiler = asyncio.create_task(self._compile_kernels())
         try:
             for group in (["venue"], ["gateway"], [c.name for c in self._children if c.name.startswith("node")]):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from core.attach import SwarmClient
 from core.change_members import change_members, running_epoch
+from core.faults import Fault
 from core.session import NODES_MAX, Session, SessionError
 from net.consensus import ReplicaStatus
 from net.membership import Member, Membership, MembershipError
@@ -128,6 +129,7 @@ def _want(session: Session, nodes: tuple[int, ...]) -> None:
 
 def _dismiss(session: Session, node: int) -> None:
     _want(session, tuple(each for each in session.wanted_nodes() if each != node))
+    session.set_fault(node, Fault.NONE)  # nobody is left to do wrong, and the next under this name does right
 
 
 def _runs(session: Session, node: int) -> bool:

@@ -14,6 +14,7 @@ from rich.console import Console
 import core.commands.members
 from core.commands.members import remove_node
 from core.config import load_settings, write_settings
+from core.faults import Fault
 from core.session import Session, SessionError, SwarmState
 from net.epoch import Epoch, first_epoch
 from net.membership import Member, Membership
@@ -53,10 +54,13 @@ def test_the_process_of_a_node_that_is_out_already_can_still_be_ended(
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
     session.want_nodes((0, 1, 2, 3, 4))  # a Ctrl-C came between the change and this
+    session.set_fault(4, Fault.SILENT)
+    session.set_fault(2, Fault.SLOW)
     said = io.StringIO()
     asyncio.run(remove_node(session, 4, Console(file=said)))
     assert session.wanted_nodes() == (0, 1, 2, 3)
     assert signals == [(4711, signal.SIGUSR1)]
+    assert session.read_faults() == {2: Fault.SLOW}, "every caption would name a node that is not there"
     assert said.getvalue() == "node 4 is no member; its process ends\n"
     with pytest.raises(SessionError, match="node 4 is no member; members are 0, 1, 2, 3"):
         asyncio.run(remove_node(session, 4, Console(file=said)))
