@@ -185,7 +185,7 @@ class Session:
         os.replace(temporary, self.faults_file)
 
     def forget_pauses(self) -> None:
-        """For a supervisor before it starts anything: what starts is not paused. Other faults are kept, and taken up."""
+        """For a supervisor before it starts anything: what starts is not paused, and takes up its other faults."""
         for node, fault in self.read_faults().items():
             if fault is Fault.PAUSED:
                 self.set_fault(node, Fault.NONE)
