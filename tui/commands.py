@@ -197,6 +197,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
 
 def main() -> None:
     """Entry point of the script `tradetui`."""
+    from core.market.errors import MarketDataError
     from core.recording import RecordingError
     from core.session import SessionError
 
@@ -205,7 +206,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         code = _dispatch(arguments, console)
-    except (ConfigError, RecordingError, SessionError) as error:
+    except (ConfigError, MarketDataError, RecordingError, SessionError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:
