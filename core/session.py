@@ -225,6 +225,15 @@ class Session:
         state = self.read_swarm()
         return state if state is not None and is_alive(state.supervisor_pid, str(self.directory)) else None
 
+    def must_run(self) -> None:
+        """Raises SessionError unless the supervisor is alive."""
+        if self.running() is None:
+            state = self.read_swarm()
+            last = f" ({state.phase})" if state is not None and state.phase.startswith("failed") else ""
+            raise SessionError(
+                f"{self.directory.name} does not run{last}; `tradetui attach --session {self.directory}` starts it"
+            )
+
     def add_event(self, severity: Severity, source: str, text: str) -> None:
         """Append to the event file that every local monitor follows.
 
