@@ -22,6 +22,7 @@ from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.commands.otlp import add_otlp_command
+from core.commands.output_file import output_file
 from core.commands.report import add_report_command
 from core.commands.sweep import add_sweep_command
 from core.commands.watch import add_watch_command
@@ -97,7 +98,7 @@ _Commands = argparse._SubParsersAction
 def _add_swarm_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
-    run.add_argument("--json", type=Path, metavar="FILE")
+    run.add_argument("--json", type=output_file, metavar="FILE")
     _settings_flags(run)
     _session_flag(run)
     _live_flag(run)
@@ -132,14 +133,14 @@ def _add_benches(commands: _Commands[argparse.ArgumentParser]) -> None:
     monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
     monitor.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="instead: attached for so long")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
-    monitor.add_argument("--json", type=Path, metavar="FILE")
+    monitor.add_argument("--json", type=output_file, metavar="FILE")
     _settings_flags(monitor)
 
 
 def _add_sitting_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     experiment = commands.add_parser("experiment", help="interleaved A/B experiments, without a screen")
     experiment.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
-    experiment.add_argument("--json", type=Path, metavar="FILE")
+    experiment.add_argument("--json", type=output_file, metavar="FILE")
     experiment.add_argument("--replicates", type=int, metavar="N", help="at most, of each experiment")
     experiment.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
     _settings_flags(experiment)
@@ -166,7 +167,7 @@ def _add_simulation(commands: _Commands[argparse.ArgumentParser]) -> None:
     sim.add_argument("--family", choices=("raft", "reads", "bft", "auto", "switching", "members", "all"), default="all")
     sim.add_argument("--events", type=int, default=2_000, help="of each seed, at least")
     sim.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    sim.add_argument("--json", type=Path, metavar="FILE")
+    sim.add_argument("--json", type=output_file, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
 
