@@ -260,6 +260,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from tui.serve import serve
 
         session = find_session(arguments.session)
+        if not arguments.control:  # a page that only looks on does not start it
+            session.must_run()
         serve(session, arguments.host, arguments.port, control=arguments.control, console=console)
         return 0
     if command == "replay":
@@ -400,29 +402,50 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     attaching = arguments.command == "attach" or (
         arguments.session is not None and (arguments.session / "session.toml").exists()
     )
-    running = running_sessions()
-    if attaching or (arguments.session is None and running):
+    read_only = getattr(arguments, "read_only", False)
+    notice = ""
+    if attaching or (arguments.session is None and running_sessions()):
         session = find_session(arguments.session)
-        if session.running() is None:
+        if read_only:  # whoever only looks on, from a served page too, does not start trading
+            session.must_run()
+        started = session.running() is None
+        if started:
+            _check_data(session.settings())
             confirm_live(session.settings(), arguments.live)
             start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
         console.print(f"attaching to {session.directory.name}", style="dim")
+        notice = _unused_settings(arguments, session)
     else:
         settings = _load(arguments)
         _check_data(settings)
         confirm_live(settings, arguments.live)
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session, live=arguments.live)
-    read_only = getattr(arguments, "read_only", False)
+        started = True
+    if notice:
+        console.print(notice, style="yellow", markup=False, highlight=False)
     first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
     config = arguments.config if not attaching else None
-    stop = uvloop.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first))
+    shown = _show(session, owns_swarm=started, read_only=read_only, config=config, tour=first, notice=notice)
+    stop = uvloop.run(shown)
     if stop and not read_only:
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
     console.print(f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it")
     return 0
+
+
+def _unused_settings(arguments: argparse.Namespace, session: Session) -> str:
+    """What to say of settings that were given for a swarm that has its own; empty where none were."""
+    given = [name for name in ("config", *_FLAGS) if getattr(arguments, name, None) is not None]
+    if not given:
+        return ""
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    return (
+        f"not applied: {flags}; {session.directory.name} has its own settings. `tradetui --session DIR` with a new DIR "
+        "starts another swarm"
+    )
 
 
 async def _show(
@@ -432,13 +455,17 @@ async def _show(
     read_only: bool,
     config: Path | None = None,
     tour: bool = False,
+    notice: str = "",
 ) -> bool:
-    """Run the monitor; True when the swarm is to be stopped."""
+    """Run the monitor; True when the swarm is to be stopped. `notice` stands in its event log."""
     from core.attach import SwarmClient
+    from core.records import Severity
     from tui.app import MonitorApp
 
     client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
+    if notice:
+        client.add_event(Severity.WARNING, notice)
     app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
     loop = asyncio.get_running_loop()
     claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
