@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from core.market.shipped import SHIPPED_MARKETS
 from core.toggles import parse_toggles
 from net.batch import BatchPolicy
 from net.link_model import parse_links
@@ -146,11 +147,11 @@ class Settings(BaseSettings):
         parse_pace(value)
         return value
 
-    @field_validator("patterns", "venue_keys")
+    @field_validator("data", "patterns", "venue_keys")
     @classmethod
     def _path_absolute(cls, value: str) -> str:
-        # every process of the swarm must find the same file
-        return str(Path(value).expanduser().resolve()) if value else ""
+        # every process of the swarm must find the same file, and whoever looks at the session from another folder
+        return str(Path(value).expanduser().resolve()) if value and value not in SHIPPED_MARKETS else value
 
     @field_validator("link")
     @classmethod

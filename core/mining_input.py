@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from core.market.load import SHIPPED_MARKETS, load_market, panel_file
+from core.market.load import load_market, panel_file
 from core.market.partition import Partitions, open_partitions, partition_panel, write_partitions
+from core.market.shipped import SHIPPED_MARKETS
 
 UNUSED_DAYS_MAX: Final = 7
 _FORMAT: Final = 2

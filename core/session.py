@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,7 @@ class Session:
     """Paths of one session directory."""
 
     directory: Path
+    """Resolved: processes that serve it are known by this spelling on their command lines."""
 
     @property
     def settings_file(self) -> Path:
@@ -151,14 +155,14 @@ class Session:
     def wanted_nodes(self) -> tuple[int, ...]:
         """The nodes that the supervisor keeps running: the first members, until somebody is admitted or removed."""
         try:
-            return tuple(json.loads(self.nodes_file.read_text()))
+            return tuple(sorted(set(json.loads(self.nodes_file.read_text()))))
         except FileNotFoundError:
             return tuple(range(self.settings().nodes))
 
     def want_nodes(self, nodes: tuple[int, ...]) -> None:
-        """Have the supervisor run these. It looks when it is sent SIGUSR1."""
+        """Have the supervisor run these, each once. It looks when it is sent SIGUSR1."""
         temporary = self.nodes_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(sorted(nodes)))
+        temporary.write_text(json.dumps(sorted(set(nodes))))
         os.replace(temporary, self.nodes_file)
 
     @property
@@ -180,6 +184,28 @@ class Session:
         temporary.write_text(json.dumps(kept))
         os.replace(temporary, self.faults_file)
 
+    def forget_pauses(self) -> None:
+        """For a supervisor before it starts anything: what starts is not paused, and takes up its other faults."""
+        for node, fault in self.read_faults().items():
+            if fault is Fault.PAUSED:
+                self.set_fault(node, Fault.NONE)
+
+    @contextlib.contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Hold the session for one supervisor: two would run every process twice. Raises SessionError where it is held.
+
+        The lock is the process's own: it is free again however that ends.
+        """
+        with (self.directory / "supervisor.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SessionError(
+                    f"{self.directory} has a supervisor already; `tradetui attach --session {self.directory}` shows "
+                    "its swarm, `tradetui stop` ends it"
+                ) from None
+            yield
+
     def write_swarm(self, state: SwarmState) -> None:
         temporary = self.swarm_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(state)))
@@ -198,6 +224,15 @@ class Session:
         """The swarm's state if its supervisor is alive."""
         state = self.read_swarm()
         return state if state is not None and is_alive(state.supervisor_pid, str(self.directory)) else None
+
+    def must_run(self) -> None:
+        """Raises SessionError unless the supervisor is alive."""
+        if self.running() is None:
+            state = self.read_swarm()
+            last = f" ({state.phase})" if state is not None and state.phase.startswith("failed") else ""
+            raise SessionError(
+                f"{self.directory.name} does not run{last}; `tradetui attach --session {self.directory}` starts it"
+            )
 
     def add_event(self, severity: Severity, source: str, text: str) -> None:
         """Append to the event file that every local monitor follows.
@@ -252,9 +287,9 @@ def is_alive(pid: int, marker: str) -> bool:
 
 
 def sessions_root() -> Path:
-    """Where sessions live: `TRADETUI_HOME`, else the user's state directory."""
+    """Where sessions live: `TRADETUI_HOME`, else the user's state directory; resolved, as a `Session` is."""
     home = os.environ.get("TRADETUI_HOME")
-    return (Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions"
+    return ((Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions").resolve()
 
 
 def free_udp_ports(count: int) -> list[int]:
@@ -277,7 +312,7 @@ def create_session(settings: Settings, directory: Path | None = None) -> Session
     if directory is None:
         _drop_old_sessions()
         directory = sessions_root() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    session = Session(directory.absolute())
+    session = Session(directory.resolve())
     if session.settings_file.exists():
         raise SessionError(f"{directory} already holds a session; choose another --session or attach to it")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -318,7 +353,7 @@ def running_sessions() -> list[Session]:
 def find_session(directory: Path | None) -> Session:
     """The session at `directory`, or the newest running one. Raises SessionError that says what to do."""
     if directory is not None:
-        session = Session(directory.absolute())
+        session = Session(directory.resolve())
         if not session.settings_file.exists():
             raise SessionError(f"{directory} holds no session (no session.toml)")
         return session

@@ -19,7 +19,7 @@ from core.config import Settings
 from core.kernel_compiling import CompilerError, all_compiled, compile_in_subprocess
 from core.live import KEY_VARIABLES, take_leave_away
 from core.records import Severity
-from core.session import ProcessState, Session, SwarmState
+from core.session import ProcessState, Session, SessionError, SwarmState
 
 STOP_GRACE_S = 5.0
 """A process that was asked to stop and is still there after this time is killed; the gateway may finish its orders."""
@@ -29,6 +29,8 @@ READY_TIMEOUT_S = 120.0
 QUICK_DEATHS_MAX = 5
 """A process that dies this often within `QUICK_DEATH_S` of its start is given up, and the monitor says why."""
 QUICK_DEATH_S = 5.0
+LAST_WORDS_BYTES = 4_096
+"""Of the end of a process's log, to find its last line in."""
 
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -45,8 +47,12 @@ class Child:
         self.restarts = 0
         self.quick_deaths = 0
         self.started = 0.0
+        self.log_from = 0
+        """Bytes of its log that earlier processes of this name wrote."""
         self.ready = asyncio.Event()
         self.is_stopping = False
+        self.failure = ""
+        """Why it was given up; empty while it is kept alive."""
 
     def row(self) -> ProcessState:
         return ProcessState(self.name, self.process.pid if self.process else 0, self.state, self.restarts)
@@ -63,6 +69,8 @@ class Supervisor:
         venue = () if settings.venue_address else ("venue",)
         self._children = [Child(name) for name in (*venue, "gateway", *nodes, *recorder)]
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[tuple[str, asyncio.Task[None]]] = []
+        """The ends of processes that are no longer wanted, by name."""
         self._stopping = asyncio.Event()
         self._phase = "starting"
         self._compiling = ""
@@ -74,21 +82,23 @@ class Supervisor:
         self._stopping.set()
 
     def look_again(self) -> None:
-        """Start nodes that are wanted and do not run, stop those that run and are not wanted any more."""
+        """Start nodes that are wanted and do not run, one given up before too, and stop those not wanted any more."""
         if not self._ready or self._stopping.is_set():
             return
         wanted = {f"node-{i}" for i in self._session.wanted_nodes()}
         for child in [child for child in self._children if child.name.startswith("node") and child.name not in wanted]:
             self._children.remove(child)
-            self._watchers.pop(child.name).cancel()
-            if child.process is not None and child.process.returncode is None:
-                child.process.terminate()
+            end = asyncio.create_task(self._end(child, self._watchers.pop(child.name, None), STOP_GRACE_S))
+            self._leaving = [(name, task) for name, task in self._leaving if not task.done()] + [(child.name, end)]
             self._session.add_event(Severity.INFO, "supervisor", f"{child.name} is no longer wanted: stopped")
         for name in sorted(wanted - {child.name for child in self._children}):
-            child = Child(name)
-            self._children.append(child)
+            self._children.append(Child(name))
+            self._watch(self._children[-1:])
+        for child in [child for child in self._children if child.name in wanted and child.failure]:
+            child.failure, child.quick_deaths = "", 0
             self._watch([child])
-        self._say(self._phase)
+        failures = [child.failure for child in self._children if child.failure and child.name != "recorder"]
+        self._say(f"failed: {failures[0]}" if failures else "running")
 
     def _watch(self, children: list[Child]) -> None:
         for child in children:
@@ -96,6 +106,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start everything, compile kernels beside it, supervise, and stop everything at the end."""
+        self._session.forget_pauses()
         compiler = asyncio.create_task(self._compile_kernels())
         try:
             for group in (["venue"], ["gateway"], [c.name for c in self._children if c.name.startswith("node")]):
@@ -158,6 +169,9 @@ class Supervisor:
         self._say(self._phase)
 
     async def _keep_alive(self, child: Child) -> None:
+        before = [task for name, task in self._leaving if name == child.name]
+        if before:  # the process of the same name holds its files until it has ended
+            await asyncio.wait(before)
         while True:
             await self._start(child)
             assert child.process is not None
@@ -172,11 +186,11 @@ class Supervisor:
             self._session.add_event(Severity.ERROR, child.name, f"{cause}{self._last_words(child)}")
             if child.quick_deaths >= QUICK_DEATHS_MAX:
                 child.state = "stopped"
-                said = f"{child.name} keeps dying ({cause}); see {self._log_file(child)}"
+                child.failure = f"{child.name} keeps dying ({cause}); see {self._log_file(child)}"
                 if child.name == "recorder":  # trading does without it
-                    self._session.add_event(Severity.ERROR, "supervisor", said)
+                    self._session.add_event(Severity.ERROR, "supervisor", child.failure)
                 else:
-                    self._say(f"failed: {said}")
+                    self._say(f"failed: {child.failure}")
                 return
             child.restarts += 1
             self._say(self._phase)
@@ -184,6 +198,7 @@ class Supervisor:
 
     async def _start(self, child: Child) -> None:
         with self._log_file(child).open("ab") as log:
+            child.log_from = log.tell()
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -214,7 +229,10 @@ class Supervisor:
         return self._session.folder("log") / f"{child.name}.log"
 
     def _last_words(self, child: Child) -> str:
-        lines = self._log_file(child).read_text(errors="replace").strip().splitlines()
+        """The last line that this process wrote, if any: what an earlier one died of is not its cause."""
+        with self._log_file(child).open("rb") as log:
+            log.seek(max(child.log_from, log.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1][:200]}" if lines else ""
 
     async def _stop_children(self) -> None:
@@ -225,7 +243,8 @@ class Supervisor:
         """
         self._say("stopping")
         by_name = {child.name: child for child in self._children}
-        await self._stop_stage([child for child in self._children if child.name.startswith("node")])
+        nodes = [child for child in self._children if child.name.startswith("node")]
+        await asyncio.gather(self._stop_stage(nodes), *(task for _, task in self._leaving))
         gateway = by_name["gateway"]
         if self._ready and gateway.state in ("restarting", "starting"):
             with contextlib.suppress(TimeoutError):
@@ -240,27 +259,27 @@ class Supervisor:
 
     async def _stop_stage(self, children: list[Child], more_s: float = 0.0) -> None:
         """Ask some children to stop, and kill those that are still there after the grace and `more_s`."""
-        for child in children:
-            child.is_stopping = True
-        watchers = [self._watchers[child.name] for child in children if child.name in self._watchers]
-        for watcher in watchers:
+        grace_s = STOP_GRACE_S + more_s
+        await asyncio.gather(*(self._end(child, self._watchers.get(child.name), grace_s) for child in children))
+        self._say(self._phase)
+
+    async def _end(self, child: Child, watcher: asyncio.Task[None] | None, grace_s: float) -> None:
+        child.is_stopping = True
+        if watcher is not None:
             watcher.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
-        for child in children:
-            if child.process is not None and child.process.returncode is None:
-                child.process.terminate()
-        for child in children:
-            if child.process is None:
-                continue
+            await asyncio.gather(watcher, return_exceptions=True)
+        process = child.process
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGCONT)  # a paused one does not hear that it is to stop
+            process.terminate()
             try:
-                async with asyncio.timeout(STOP_GRACE_S + more_s):
-                    await child.process.wait()
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
             except TimeoutError:
                 self._session.add_event(Severity.WARNING, "supervisor", f"{child.name} did not stop in time: killed")
-                child.process.kill()
-                await child.process.wait()
-            child.state = "stopped"
-        self._say(self._phase)
+                process.kill()
+                await process.wait()
+        child.state = "stopped"
 
     def _say(self, phase: str) -> None:
         self._phase = phase
@@ -275,8 +294,7 @@ def _environment(name: str) -> dict[str, str]:
     return kept | ONE_THREAD
 
 
-async def _main(directory: Path, owned: bool) -> None:
-    session = Session(directory)
+async def _main(session: Session, owned: bool) -> None:
     supervisor = Supervisor(session, session.settings())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -298,5 +316,16 @@ def stop_when_closed(loop: asyncio.AbstractEventLoop, stop: object) -> None:
     loop.add_reader(sys.stdin.fileno(), readable)
 
 
+def main(directory: Path, *, owned: bool) -> None:
+    """Run the session at `directory` until it is asked to stop. Ends the process with a sentence where another
+    supervisor runs it already."""
+    session = Session(directory)
+    try:
+        with session.supervised():
+            asyncio.run(_main(session, owned))
+    except SessionError as error:
+        sys.exit(f"supervisor: {error}")
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), owned="--owned" in sys.argv[2:]))
+    main(Path(sys.argv[1]), owned="--owned" in sys.argv[2:])

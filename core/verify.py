@@ -21,6 +21,7 @@ from typing import Final
 from core.applied import OpenDecision
 from core.gateway.journal import JOURNAL_NAME, OrderJournal
 from core.gateway.reconcile import NEVER_REACHED
+from core.market.errors import MarketDataError
 from core.market.load import load_market
 from core.market.spec import MarketSpec
 from core.node_book import NodeBook, replay_node
@@ -90,16 +91,21 @@ def verify(session: Session) -> Verdict:
         )
     running = session.running() is not None
     with tempfile.TemporaryDirectory(prefix="tradetui-verify-") as folder:
-        copies = _copy(session, Path(folder))
         try:
-            books = [replay_node(session, node, copies / f"node-{node}" / "log") for node in _nodes(session)]
-            journal, later = OrderJournal(copies / "gateway"), OrderJournal(copies / REPORTS)
-        except (OSError, ValueError, RuntimeError, sqlite3.Error) as error:
-            raise SessionError(f"{session.directory.name} cannot be verified: {error}") from error
-        with closing(journal), closing(later):
-            spec = load_market(session.settings().data).spec
-            exchange = _replay_venue(spec, copies)
-            return _Comparison(books, journal, later, exchange, spec, running).run()
+            return _compare(session, _copy(session, Path(folder)), running)
+        except SessionError:
+            raise
+        except (OSError, ValueError, RuntimeError, sqlite3.Error, MarketDataError) as error:
+            what = f"gateway/{JOURNAL_NAME}: {error}" if isinstance(error, sqlite3.Error) else str(error)
+            what = what.replace(folder, str(session.directory))
+            raise SessionError(f"{session.directory.name} cannot be verified: {what}") from error
+
+
+def _compare(session: Session, copies: Path, running: bool) -> Verdict:
+    spec = load_market(session.settings().data).spec
+    books = [replay_node(session, node, copies / f"node-{node}" / "log") for node in _nodes(session)]
+    with closing(OrderJournal(copies / "gateway")) as journal, closing(OrderJournal(copies / REPORTS)) as later:
+        return _Comparison(books, journal, later, _replay_venue(spec, copies), spec, running).run()
 
 
 def _nodes(session: Session) -> list[int]:
@@ -346,13 +352,16 @@ class _Comparison:
     def _cash_balances(self) -> None:
         """The venue's balances are the journal's baseline and all its fills, to the last unit; apart from fills of
         orders in doubt, of which the journal has not heard."""
-        count, account = len(self._spec.instruments), self._exchange.accounts[TRADER]
+        count, account = len(self._spec.instruments), self._exchange.accounts.get(TRADER)
         baseline, traded = self._journal.baseline(), self._journal.traded(count)
         if self._running:
             return
         if baseline is None:
             if self._at_venue:
                 self._found("cash", "baseline", "the journal was never reconciled with the venue")
+            return
+        if account is None:
+            self._found("cash", "the venue's account", "its journal does not open it")
             return
         cash, lots = self._unheard(count)
         if baseline.cash_quanta + traded.cash_quanta + cash != account.cash:

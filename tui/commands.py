@@ -22,6 +22,7 @@ from core.commands.kernel_commands import add_kernel_bench, add_kernel_commands
 from core.commands.keys import add_keys_command
 from core.commands.orders import add_order_benchmark, add_order_commands
 from core.commands.otlp import add_otlp_command
+from core.commands.output_file import output_file
 from core.commands.report import add_report_command
 from core.commands.sweep import add_sweep_command
 from core.commands.watch import add_watch_command
@@ -97,7 +98,7 @@ _Commands = argparse._SubParsersAction
 def _add_swarm_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
-    run.add_argument("--json", type=Path, metavar="FILE")
+    run.add_argument("--json", type=output_file, metavar="FILE")
     _settings_flags(run)
     _session_flag(run)
     _live_flag(run)
@@ -132,14 +133,14 @@ def _add_benches(commands: _Commands[argparse.ArgumentParser]) -> None:
     monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
     monitor.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="instead: attached for so long")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
-    monitor.add_argument("--json", type=Path, metavar="FILE")
+    monitor.add_argument("--json", type=output_file, metavar="FILE")
     _settings_flags(monitor)
 
 
 def _add_sitting_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     experiment = commands.add_parser("experiment", help="interleaved A/B experiments, without a screen")
     experiment.add_argument("keys", nargs="+", metavar="KEYS", help="toggle keys: b, or bp for a factorial design; aa")
-    experiment.add_argument("--json", type=Path, metavar="FILE")
+    experiment.add_argument("--json", type=output_file, metavar="FILE")
     experiment.add_argument("--replicates", type=int, metavar="N", help="at most, of each experiment")
     experiment.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
     _settings_flags(experiment)
@@ -166,7 +167,7 @@ def _add_simulation(commands: _Commands[argparse.ArgumentParser]) -> None:
     sim.add_argument("--family", choices=("raft", "reads", "bft", "auto", "switching", "members", "all"), default="all")
     sim.add_argument("--events", type=int, default=2_000, help="of each seed, at least")
     sim.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    sim.add_argument("--json", type=Path, metavar="FILE")
+    sim.add_argument("--json", type=output_file, metavar="FILE")
     sim.add_argument("--replay", type=int, metavar="SEED", help="one seed of --kind, line by line")
     sim.add_argument("--kind", default="raft, n = 4", help='as in the table, such as "bft, n = 4, one liar"')
 
@@ -197,6 +198,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
 
 def main() -> None:
     """Entry point of the script `tradetui`."""
+    from core.market.errors import MarketDataError
     from core.recording import RecordingError
     from core.session import SessionError
 
@@ -205,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         code = _dispatch(arguments, console)
-    except (ConfigError, RecordingError, SessionError) as error:
+    except (ConfigError, MarketDataError, RecordingError, SessionError) as error:
         console.print(f"tradetui: {error}", style="bold red", markup=False, highlight=False)
         code = 2
     except KeyboardInterrupt:
@@ -258,6 +260,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         from tui.serve import serve
 
         session = find_session(arguments.session)
+        if not arguments.control:  # a page that only looks on does not start it
+            session.must_run()
         serve(session, arguments.host, arguments.port, control=arguments.control, console=console)
         return 0
     if command == "replay":
@@ -398,29 +402,50 @@ def _monitor(arguments: argparse.Namespace, console: Console) -> int:
     attaching = arguments.command == "attach" or (
         arguments.session is not None and (arguments.session / "session.toml").exists()
     )
-    running = running_sessions()
-    if attaching or (arguments.session is None and running):
+    read_only = getattr(arguments, "read_only", False)
+    notice = ""
+    if attaching or (arguments.session is None and running_sessions()):
         session = find_session(arguments.session)
-        if session.running() is None:
+        if read_only:  # whoever only looks on, from a served page too, does not start trading
+            session.must_run()
+        started = session.running() is None
+        if started:
+            _check_data(session.settings())
             confirm_live(session.settings(), arguments.live)
             start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
         console.print(f"attaching to {session.directory.name}", style="dim")
+        notice = _unused_settings(arguments, session)
     else:
         settings = _load(arguments)
         _check_data(settings)
         confirm_live(settings, arguments.live)
         session = create_session(settings, arguments.session)
         start_swarm(settings, owned=False, session=session, live=arguments.live)
-    read_only = getattr(arguments, "read_only", False)
+        started = True
+    if notice:
+        console.print(notice, style="yellow", markup=False, highlight=False)
     first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
     config = arguments.config if not attaching else None
-    stop = uvloop.run(_show(session, owns_swarm=not attaching, read_only=read_only, config=config, tour=first))
+    shown = _show(session, owns_swarm=started, read_only=read_only, config=config, tour=first, notice=notice)
+    stop = uvloop.run(shown)
     if stop and not read_only:
         console.print("stopping the swarm", style="dim")
         asyncio.run(stop_session(session))
         return 0
     console.print(f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it")
     return 0
+
+
+def _unused_settings(arguments: argparse.Namespace, session: Session) -> str:
+    """What to say of settings that were given for a swarm that has its own; empty where none were."""
+    given = [name for name in ("config", *_FLAGS) if getattr(arguments, name, None) is not None]
+    if not given:
+        return ""
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    return (
+        f"not applied: {flags}; {session.directory.name} has its own settings. `tradetui --session DIR` with a new DIR "
+        "starts another swarm"
+    )
 
 
 async def _show(
@@ -430,13 +455,17 @@ async def _show(
     read_only: bool,
     config: Path | None = None,
     tour: bool = False,
+    notice: str = "",
 ) -> bool:
-    """Run the monitor; True when the swarm is to be stopped."""
+    """Run the monitor; True when the swarm is to be stopped. `notice` stands in its event log."""
     from core.attach import SwarmClient
+    from core.records import Severity
     from tui.app import MonitorApp
 
     client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
+    if notice:
+        client.add_event(Severity.WARNING, notice)
     app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
     loop = asyncio.get_running_loop()
     claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())

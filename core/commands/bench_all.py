@@ -8,13 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 
 
 def add_bench_all(subjects: Any) -> None:
     """Add both to the subjects of `tradetui bench`; each sets `run`."""
     every = subjects.add_parser("all", help="all that README claims, in one interleaved run that can be resumed")
-    every.add_argument("--json", type=Path, metavar="FILE", required=True, help="the same file again goes on")
+    every.add_argument("--json", type=output_file, metavar="FILE", required=True, help="the same file again goes on")
     every.add_argument("--md", type=Path, metavar="FILE")
     every.add_argument("--short", action="store_true", help="about 18 minutes on two quiet cores; wider intervals")
     every.add_argument("--only", metavar="TEXT", default="", help="tasks with this in their name")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 
 
@@ -24,13 +24,13 @@ def add_consensus_benches(subjects: Any) -> None:
     consensus.add_argument("--repetitions", type=int, default=6, help="interleaved; with 6 or more, intervals")
     consensus.add_argument("--fast-path", action="store_true", help="Byzantine cases of 4 or 5 nodes with it as well")
     consensus.add_argument("--failovers", type=int, default=0, metavar="N", help="kill N leaders a mode")
-    consensus.add_argument("--json", type=Path, metavar="FILE")
+    consensus.add_argument("--json", type=output_file, metavar="FILE")
     consensus.set_defaults(run=_consensus)
     log = subjects.add_parser(
         "log", help="a synced append, by our log, SQLite, LMDB where installed: one process, four"
     )
     log.add_argument("--rounds", type=int, default=15, help="interleaved; the median is shown")
-    log.add_argument("--json", type=Path, metavar="FILE")
+    log.add_argument("--json", type=output_file, metavar="FILE")
     log.set_defaults(run=_log)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from core.commands.output_file import output_file
 from core.config import ConfigError, load_settings
 
 
@@ -22,7 +22,7 @@ def add_bench_timers(subjects: Any) -> None:
         "--seconds", type=float, default=10.0, help="sampled by perf where it may be used, then by pyinstrument"
     )
     timers.add_argument("--toggles", default="optimised", help="of the swarm")
-    timers.add_argument("--json", type=Path, metavar="FILE")
+    timers.add_argument("--json", type=output_file, metavar="FILE")
     timers.set_defaults(run=_timers)
 
 

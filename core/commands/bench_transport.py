@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 
 QUIC_CASES = ("rounds", "multiplexing", "batching", "strangers", "reconnects")
@@ -18,13 +18,13 @@ def add_transport_benches(subjects: Any) -> None:
     """Add both to the subjects of `tradetui bench`; each sets `run`."""
     wire = subjects.add_parser("wire", help="codecs by message kind and batch size, each against MessagePack maps")
     wire.add_argument("--rounds", type=int, default=15, help="interleaved; the median is shown")
-    wire.add_argument("--json", type=Path, metavar="FILE")
+    wire.add_argument("--json", type=output_file, metavar="FILE")
     wire.set_defaults(run=_wire)
     quic = subjects.add_parser("quic", help="rounds, round trips, batching, bad links, strangers, reconnects")
     quic.add_argument("--cases", nargs="+", choices=(*QUIC_CASES, "none"), default=list(QUIC_CASES))
     quic.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="then rounds at full rate for so long")
     quic.add_argument("--rounds", type=int, default=11, help="interleaved slices; the median is shown")
-    quic.add_argument("--json", type=Path, metavar="FILE")
+    quic.add_argument("--json", type=output_file, metavar="FILE")
     quic.set_defaults(run=_quic)
 
 

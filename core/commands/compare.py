@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 from core.session import SessionError
 from core.toggles import Toggles, parse_toggles
@@ -34,7 +35,7 @@ def add_compare_command(commands: Any) -> None:
     compare.add_argument("--toggles", metavar="TOGGLES", help="compare the cycles under these; default: most on both")
     compare.add_argument("--keep", type=Path, metavar="FILE", help="keep the last of the two as a profile for later")
     compare.add_argument("--print-only", action="store_true", help="exit code 0 even where a span is slower")
-    compare.add_argument("--json", type=Path, metavar="FILE")
+    compare.add_argument("--json", type=output_file, metavar="FILE")
     compare.set_defaults(run=_compare)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from math import isfinite
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from core.attach import SwarmClient, stop_session
+from core.commands.output_file import write_json
 from core.commands.start import start_swarm
 from core.config import Settings
 from core.experiment_log import ExperimentState, state_of, to_dict, with_captions
@@ -68,13 +68,15 @@ async def run_experiments(
             state = await _one(client, settings, keys, plan, console)
             states.append(state)
     finally:
-        if json_file is not None and states:
-            _write(json_file, settings, states)
-        await client.close()
-        if own:
-            await stop_session(session)
-            if supervisor is not None:
-                await asyncio.to_thread(supervisor.wait)
+        try:
+            if json_file is not None and states:
+                _write(json_file, settings, states)
+        finally:
+            await client.close()
+            if own:
+                await stop_session(session)
+                if supervisor is not None:
+                    await asyncio.to_thread(supervisor.wait)
 
 
 def _write(json_file: Path, settings: Settings, states: list[ExperimentState]) -> None:
@@ -83,7 +85,7 @@ def _write(json_file: Path, settings: Settings, states: list[ExperimentState]) -
         "settings": settings.model_dump(),
         "experiments": [to_dict(s) for s in states],
     }
-    json_file.write_text(json.dumps(document, indent=1) + "\n")
+    write_json(json_file, document)
 
 
 async def _first_cycles(client: SwarmClient) -> None:

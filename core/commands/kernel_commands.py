@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from core.commands.output_file import output_file
+
 GROUPS: Final = ("batch", "nearest", "topk", "sliding", "pair", "path", "subsequence", "risk")
 
 ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -32,7 +34,7 @@ def add_kernel_bench(subjects: Any) -> None:
     kernels.add_argument(
         "--aeon-python", type=Path, metavar="PYTHON", help="interpreter of an environment with aeon, which pins numba"
     )
-    kernels.add_argument("--json", type=Path, metavar="FILE")
+    kernels.add_argument("--json", type=output_file, metavar="FILE")
     kernels.set_defaults(run=run_kernel_bench)
 
 
@@ -75,7 +77,7 @@ def _risk_flags(commands: Any) -> None:
     risk.add_argument("--level", type=float, default=0.99, help="of confidence, above 0.5")
     risk.add_argument("--steps", type=int, default=250, help="of the backtest")
     risk.add_argument("--gpu", action="store_true", help="draw on a CUDA device, where there is one")
-    risk.add_argument("--json", type=Path, metavar="FILE")
+    risk.add_argument("--json", type=output_file, metavar="FILE")
     risk.set_defaults(run=run_risk)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from core.attach import SwarmClient
 from core.change_members import change_members, running_epoch
+from core.faults import Fault
 from core.session import NODES_MAX, Session, SessionError
 from net.consensus import ReplicaStatus
 from net.membership import Member, Membership, MembershipError
@@ -74,16 +75,24 @@ async def add_node(session: Session, console: Console) -> int:
 
 
 async def remove_node(session: Session, node: int, console: Console) -> None:
-    """Take `node` out of the swarm and end its process. Raises SessionError where it is no member, or is needed."""
+    """Take `node` out of the swarm and end its process, that of one that is out already too.
+
+    Raises SessionError where it is neither a member nor runs, or is needed.
+    """
     client = await _connected(session)
     try:
         before = (await running_epoch(client)).membership
+        if before.member(node) is None and node in session.wanted_nodes():
+            # An earlier `add` or `remove` was left half-way.
+            _dismiss(session, node)
+            console.print(f"node {node} is no member; its process ends")
+            return
         if before.member(node) is None:
             raise SessionError(f"node {node} is no member; members are {', '.join(map(str, before.nodes))}")
         if len(before.voters) <= 4 and node in before.voters:
             raise SessionError(f"{len(before.voters)} nodes vote; Byzantine agreement needs 4: add one first")
         await change_members(client, lambda members: _without(members, node))
-        _want(session, tuple(each for each in session.wanted_nodes() if each != node))
+        _dismiss(session, node)
         console.print(f"node {node} is out; voters are {', '.join(map(str, _newest(client).voters))}")
     finally:
         await client.close()
@@ -116,6 +125,11 @@ def _want(session: Session, nodes: tuple[int, ...]) -> None:
         raise SessionError("the supervisor is gone")
     session.want_nodes(nodes)
     os.kill(state.supervisor_pid, signal.SIGUSR1)
+
+
+def _dismiss(session: Session, node: int) -> None:
+    _want(session, tuple(each for each in session.wanted_nodes() if each != node))
+    session.set_fault(node, Fault.NONE)  # nobody is left to do wrong, and the next under this name does right
 
 
 def _runs(session: Session, node: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 from core.session import find_session
 
@@ -31,7 +32,7 @@ def add_order_commands(commands: Any) -> None:
         command.set_defaults(run=_change_trading)
     proof = commands.add_parser("verify", help="prove from its files that a session lost and doubled nothing")
     proof.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
-    proof.add_argument("--json", type=Path, metavar="FILE")
+    proof.add_argument("--json", type=output_file, metavar="FILE")
     proof.set_defaults(run=_verify)
     pnl = commands.add_parser("pnl", help="profit, drawdown, turnover, hit rate and slippage of a session")
     pnl.add_argument("directory", type=Path, nargs="?", metavar="SESSION", help="default: the one that runs")
@@ -43,7 +44,7 @@ def add_order_benchmark(subjects: Any) -> None:
     orders = subjects.add_parser("orders", help="parallel orders and async confirmation, at named venue latencies")
     orders.add_argument("--latency-ms", nargs="+", type=float, default=[0.0, 1.0, 3.0, 10.0], help="of the venue")
     orders.add_argument("--rounds", type=int, default=12, help="interleaved; the median is shown")
-    orders.add_argument("--json", type=Path, metavar="FILE")
+    orders.add_argument("--json", type=output_file, metavar="FILE")
     orders.set_defaults(run=_bench_orders)
 
 

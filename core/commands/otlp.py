@@ -40,7 +40,8 @@ def _otlp(arguments: argparse.Namespace, console: Console) -> int:
 
 
 async def export(session: Session, endpoint: str, seconds: float, console: Console) -> int:
-    """Send until `seconds` are over (0: for ever); returns the cycles that a collector took. Raises SessionError.
+    """Send until `seconds` are over (0: for ever); returns the cycles that a collector took. Raises SessionError
+    where the swarm does not run, or ends before.
 
     Nodes keep the traces of their last 20 cycles and are asked twice a second: of a faster swarm some are left out. All
     are asked for what they have not told yet; what becomes of orders after their cycle is sent when it is known.
@@ -51,6 +52,7 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
     from core.statistics import newer_than
     from core.trace_backlog import TraceBacklog
 
+    session.must_run()
     client = SwarmClient(session, owns_swarm=False, read_only=True, push_interval_s=INTERVAL_S)
     name, sent, failed = session.directory.name, 0, ""
     began = told = time.monotonic()
@@ -87,11 +89,16 @@ async def export(session: Session, endpoint: str, seconds: float, console: Conso
                 failed = f"{endpoint}/v1/metrics: {error}"
             if time.monotonic() > told + TOLD_EVERY_S:
                 told = time.monotonic()
-                console.print(f"{sent:,} cycles sent{f'; last failure: {failed}' if failed else ''}", highlight=False)
+                _tell(sent, failed, console)
+            session.must_run()
     finally:
         await client.close()
-    console.print(f"{sent:,} cycles sent{f'; last failure: {failed}' if failed else ''}", highlight=False)
+        _tell(sent, failed, console)
     return sent
+
+
+def _tell(sent: int, failed: str, console: Console) -> None:
+    console.print(f"{sent:,} cycles sent{f'; last failure: {failed}' if failed else ''}", highlight=False)
 
 
 def post(url: str, body: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from core.commands.output_file import output_file
 from core.config import ConfigError
 from core.session import SessionError, find_session
 from core.toggles import FIELD_OF_KEY, Toggles, parse_toggles
@@ -21,7 +22,7 @@ def add_report_command(commands: Any) -> None:
     report.add_argument("session", type=Path, metavar="SESSION", help="directory of a session that does not run now")
     report.add_argument("--html", type=Path, metavar="FILE", help="one file with plots, for a browser or a printer")
     report.add_argument("--md", type=Path, metavar="FILE")
-    report.add_argument("--json", type=Path, metavar="FILE")
+    report.add_argument("--json", type=output_file, metavar="FILE")
     report.add_argument(
         "--toggles", metavar="TOGGLES", help="profile the cycles that ran under these; default: where experiments began"
     )

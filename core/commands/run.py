@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from core.attach import SwarmClient, stop_session
+from core.commands.output_file import write_json
 from core.commands.start import start_swarm
 from core.config import Settings
 from core.kernel_compiling import CAPTION
@@ -75,8 +75,6 @@ async def run_cycles(
         await stop_session(session)
         await asyncio.to_thread(started.supervisor.wait)
     result = result_of(measured, settings)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
     console.print(summary_line(result))
     if result["numpy_kernel_cycles"]:
         console.print(
@@ -84,6 +82,8 @@ async def run_cycles(
             " run again, or tradetui doctor --warm first",
             style="yellow",
         )
+    if json_file is not None:
+        write_json(json_file, result)
 
 
 async def _trade(client: SwarmClient, supervisor: Any, cycles: int, began_s: float, console: Console) -> Measured:

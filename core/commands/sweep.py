@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from core.commands.output_file import output_file
 from core.session import SessionError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_sweep_command(commands: Any) -> None:
     sweep.add_argument("spec", type=Path, metavar="SPEC.toml", help="cycles, replicates, [settings], [factors]")
     sweep.add_argument("--db", type=Path, metavar="FILE", help="results; default: the specification's name, .duckdb")
     sweep.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of a Dask scheduler")
-    sweep.add_argument("--json", type=Path, metavar="FILE")
+    sweep.add_argument("--json", type=output_file, metavar="FILE")
     sweep.set_defaults(run=_sweep)
 
 

@@ -35,11 +35,15 @@ def _watch(arguments: argparse.Namespace, console: Console) -> int:
 
 
 async def watch(session: Session, window_cycles: int, looks: int, console: Console) -> int:
-    """Print a line for each window; returns 1 where the last of `looks` is a drift. Raises SessionError."""
+    """Print a line for each window; returns 1 where the last of `looks` is a drift.
+
+    Raises SessionError where the swarm does not run, or ends before.
+    """
     from core.attach import SwarmClient
     from core.drift import DriftTracker
     from core.statistics import newer_than
 
+    session.must_run()
     client = SwarmClient(session, owns_swarm=False, read_only=True)
     # A node tells whoever attaches of the cycles that it still keeps: those are not the next ones.
     tracker = DriftTracker(window_cycles, since_ns=time.time_ns())
@@ -66,6 +70,8 @@ async def watch(session: Session, window_cycles: int, looks: int, console: Conso
                 console.print(line, style="bold red" if look.drifting else "", highlight=False, markup=False)
                 if said == looks:
                     break
+            if not looks or said < looks:
+                session.must_run()
             await asyncio.sleep(POLL_S)
     finally:
         await client.close()

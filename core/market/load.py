@@ -13,6 +13,7 @@ from core.market.errors import MarketDataError
 from core.market.events import MarketData
 from core.market.panel import load_panel
 from core.market.recording import Recording
+from core.market.shipped import SHIPPED_MARKETS
 from core.market.table import FORMATS, column_names
 from core.market.ticks import load_ticks
 
@@ -28,7 +29,6 @@ _SHIPPED: Final[dict[str, tuple[str, Recording]]] = {
         Recording("futures-ticks", _PACKAGE, tick_size=0.25, lot_size=1.0, symbol="ES"),
     ),
 }
-SHIPPED_MARKETS: Final = tuple(_SHIPPED)
 
 
 def load_market(source: str | Path) -> MarketData:

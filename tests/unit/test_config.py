@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.config import ConfigError, load_settings, read_settings, write_settings
+from core.market.load import load_market
+from core.market.shipped import SHIPPED_MARKETS
 from core.session import Session
 
 
@@ -23,6 +25,21 @@ def test_a_session_keeps_every_value(tmp_path: Path) -> None:
     settings = load_settings(venue_latency_ms=3, toggles="optimised", data='a "quoted" \\ name')
     write_settings(settings, tmp_path / "session.toml")
     assert read_settings(tmp_path / "session.toml") == settings
+
+
+def test_a_session_names_its_own_recording_from_every_folder_and_a_shipped_one_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_settings(load_settings(data="mine.csv"), tmp_path / "session.toml")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert read_settings(tmp_path / "session.toml").data == str((tmp_path / "mine.csv").resolve())
+    assert load_settings(data="~/mine.csv").data == str((Path.home() / "mine.csv").resolve())
+    assert SHIPPED_MARKETS
+    for name in SHIPPED_MARKETS:
+        assert load_settings(data=name).data == name
+        assert load_market(name).spec.name == name
 
 
 def test_the_environment_of_today_does_not_change_what_a_session_resolved_to(

@@ -17,10 +17,11 @@ from core.commands.watch import watch
 from core.drift import IN_A_ROW, WINDOW_CYCLES, DriftTracker
 from core.experiment import WARM_UP_CYCLES
 from core.records import CycleRecord, Severity
-from core.session import Session
+from core.session import SessionError
 from core.spans import INDEX
 from core.toggles import OPTIMISED
 from tests.recorded_noise import recorded_ms
+from tests.running_session import session_that_runs
 from tests.tui.fixtures import FakeSession
 from tui.alerts import alerts
 
@@ -142,10 +143,12 @@ class Swarm:
     def __init__(self, kept: list[CycleRecord], further: list[CycleRecord]) -> None:
         self._further = further
         self.cycles = deque(kept)
+        self.closed = False
 
     async def connect(self) -> None: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        self.closed = True
 
     def come(self) -> None:
         self.cycles.extend(self._further)
@@ -159,11 +162,12 @@ def test_watch_begins_with_the_next_cycles_and_has_a_line_for_each_window(
     wall[FIRST + WINDOW_CYCLES :] *= 1.5
     swarm = Swarm(past, cycles_of(wall, first=len(past) + 1, started_ns=time.time_ns() + 10**12))
     monkeypatch.setattr("core.attach.SwarmClient", lambda *_, **__: swarm)
+    session = session_that_runs(tmp_path, monkeypatch)
     said = io.StringIO()
 
     async def work() -> int:
         asyncio.get_running_loop().call_soon(swarm.come)
-        return await watch(Session(tmp_path), WINDOW_CYCLES, 3, Console(file=said, width=200))
+        return await watch(session, WINDOW_CYCLES, 3, Console(file=said, width=200))
 
     code = asyncio.run(work())
     lines = [line for line in said.getvalue().splitlines() if "  cycle " in line]
@@ -172,3 +176,18 @@ def test_watch_begins_with_the_next_cycles_and_has_a_line_for_each_window(
     assert ["steady" in line or "moved" in line for line in lines] == [True, True, False]
     assert "DRIFT" in lines[2]
     assert code == 1
+
+
+def test_watch_says_so_where_the_swarm_does_not_run_or_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.commands.watch.POLL_S", 0.0)
+    swarm = Swarm([], [])
+    monkeypatch.setattr("core.attach.SwarmClient", lambda *_, **__: swarm)
+    session = session_that_runs(tmp_path / "session", monkeypatch, looks=3)
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(SessionError, match=r"^session does not run; `tradetui attach --session .*` starts it$"):
+        asyncio.run(watch(session, WINDOW_CYCLES, 0, console))
+    assert swarm.closed
+    said = console.file = io.StringIO()
+    with pytest.raises(SessionError, match=r"^session does not run"):
+        asyncio.run(watch(session, WINDOW_CYCLES, 0, console))
+    assert said.getvalue() == "", "it never began"

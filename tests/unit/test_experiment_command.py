@@ -105,6 +105,16 @@ def test_what_was_finished_before_a_failure_is_written(tmp_path: Path, monkeypat
     assert found["replicates"] == 12
 
 
+def test_results_that_cannot_be_written_leave_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm, said = Swarm(), io.StringIO()
+    attach(monkeypatch, swarm)
+    out = tmp_path / "gone" / "out.json"  # it was there when the command was read
+    with pytest.raises(SessionError, match=f"^--json {out} cannot be written: No such file or directory$"):
+        asyncio.run(run_experiments(load_settings(), Session(tmp_path), ["b"], 6, out, Console(file=said, width=200)))
+    assert swarm.closed
+    assert "6 replicates" in said.getvalue(), "the terminal has the result"
+
+
 def said_of(keys: str, replicates_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     attach(monkeypatch, Swarm())
     said = io.StringIO()

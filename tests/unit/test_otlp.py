@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,10 +19,11 @@ from core.commands.otlp import export, post
 from core.cycle_trace import CycleTrace, OrderInterval, Stage, SwarmTrace, Work, WorkInterval
 from core.otlp import DURATION_BOUNDS_S, SpanKind, metrics_request, trace_id, trace_request
 from core.records import CycleRecord, SwarmSnapshot
-from core.session import Session
+from core.session import SessionError
 from core.spans import INDEX, PARENT, ROOT
 from core.trace_backlog import UNSENT_MAX, TraceBacklog, TracedCycle
 from tests.otlp_receiver import KINDS, otlp_receiver
+from tests.running_session import session_that_runs
 from tests.tui.fixtures import FakeSession
 
 pytest.importorskip("opentelemetry.proto", reason="pip install 'tradetui[otel]'")
@@ -279,13 +281,26 @@ def test_durations_are_of_cycles_since_the_start_and_do_not_wait_for_traces(tmp_
     monkeypatch.setattr(core.commands.otlp, "INTERVAL_S", 0.01)
     before_ns = time.time_ns()
     console = Console(record=True, file=io.StringIO(), width=120)
-    assert asyncio.run(export(Session(tmp_path), "http://collector", 0.2, console)) == 0
+    session = session_that_runs(tmp_path, monkeypatch)
+    assert asyncio.run(export(session, "http://collector", 0.2, console)) == 0
     assert "last failure: http://collector/v1/traces: no traces here" in console.export_text()
     assert len(points) > 1
     assert [point.count for point in points] == [1] * len(points)
     assert before_ns <= points[0].start_time_unix_nano
     for earlier, later in pairwise(points):
         assert later.start_time_unix_nano == earlier.time_unix_nano
+
+
+def test_the_export_ends_with_the_swarm_and_does_not_wait_for_one_that_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(core.attach, "SwarmClient", FollowedSwarm)
+    monkeypatch.setattr(core.commands.otlp, "post", lambda url, body: None)
+    monkeypatch.setattr(core.commands.otlp, "INTERVAL_S", 0.0)
+    session = session_that_runs(tmp_path / "session", monkeypatch, looks=3)
+    console = Console(record=True, file=io.StringIO(), width=120)
+    for said in (r"\d+ cycles sent\n", ""):
+        with pytest.raises(SessionError, match=r"^session does not run"):
+            asyncio.run(export(session, "http://collector", 0.0, console))
+        assert re.fullmatch(said, console.export_text())
 
 
 def test_a_collector_that_is_away_raises_and_no_more():
