@@ -34,7 +34,7 @@ from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, OrderChanges, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
 from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, is_to_be_repeated, obeyed
-from core.telemetry_messages import Control, Telemetry, application, unpack
+from core.telemetry_messages import Control, Telemetry, application
 from core.toggle_change import ToggleChange, sign_toggles
 from core.toggles import TOGGLE_KEYS, Toggles, pressed
 from core.trading_state import TradingState, encode_trading, sign_trading
@@ -448,7 +448,7 @@ class SwarmClient:
         if message.channel is Channel.CONTROL and message.kind == Control.REPLY:
             self._questions.answered(message)
         elif message.channel is Channel.TELEMETRY:
-            report = self._news.hear(sender, message.kind, unpack(message.body))
+            report = self._news.hear(sender, message.kind, message.body)
             if report is not None and report.status.replica is not None:
                 self._dial(dict.fromkeys((*report.status.replica.voters, *report.status.replica.learners)))
 

@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from core.records import EventRow
-from core.telemetry_messages import NodeReport, node_report_to_dict
+from core.telemetry_messages import NodeReport, plain_number
 from net.http import HttpAnswer, HttpRequest
 from net.quic import Endpoint
 
@@ -60,7 +62,8 @@ class ControlPages:
             return HttpAnswer(405, "text/plain", b"only GET\n")
         path = request.path.partition("?")[0]
         if path == "/status":
-            return HttpAnswer(200, JSON, json.dumps(node_report_to_dict(self._report(())), default=_plain).encode())
+            values = msgspec.to_builtins(self._report(()), builtin_types=(bytes,), enc_hook=plain_number)
+            return HttpAnswer(200, JSON, json.dumps(values, default=_plain).encode())
         if path == "/events":
             rows = "".join(json.dumps(asdict(event)) + "\n" for event in self._events())
             return HttpAnswer(200, "application/x-ndjson", rows.encode())

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from core.essential import essential
 from core.records import CycleRecord, EventRow, Severity
-from core.telemetry_messages import NodeReport, Telemetry, application, cycle_to_dict, node_report_to_dict
+from core.telemetry_messages import NodeReport, Telemetry, application, cycle_to_dict, report_message
 from net.messages import Application, Channel
 
 PUSH_INTERVAL_S = 0.1
@@ -86,8 +86,7 @@ class NodeTelemetry:
                 self._next_cycle[operator] = fresh[-1].cycle + 1
         since = self._next_event[operator]
         events = tuple(event for number, event in self._events if number > since)
-        status = application(Channel.TELEMETRY, Telemetry.STATUS, node_report_to_dict(self._report(events)))
-        if self._wire.send(operator, status) and self._events:
+        if self._wire.send(operator, report_message(self._report(events))) and self._events:
             self._next_event[operator] = self._events[-1][0]
 
     def _newest_first(self, first: int) -> list[CycleRecord]:

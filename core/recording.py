@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 
 from core.records import CycleRecord, EventRow, OrderRow, SwarmSnapshot
-from core.snapshot_record import event_from_dict, order_from_dict, snapshot_from_dict, snapshot_to_dict
+from core.snapshot_record import event_from_dict, order_from_dict, pack_snapshot, snapshot_from_dict
 from core.spans import NAMES
 from core.toggles import from_dict
 
@@ -130,7 +130,7 @@ class Recording:
         if cycles:
             self._insert("cycles", _columns_of(cycles))
         bare = replace(snapshot, cycles=(), events=(), orders=())
-        self._db.execute("INSERT INTO states VALUES (?, ?)", (snapshot.taken_ns, msgpack.packb(snapshot_to_dict(bare))))
+        self._db.execute("INSERT INTO states VALUES (?, ?)", (snapshot.taken_ns, pack_snapshot(bare)))
         for event in events:
             self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", tuple(asdict(event).values()))
         if orders:
@@ -304,10 +304,10 @@ def _columns_of(cycles: Sequence[CycleRecord]) -> dict[str, Any]:
 
 
 def _order_columns(orders: Sequence[OrderRow]) -> dict[str, Any]:
-    rows = [asdict(order) for order in orders]
     columns: dict[str, Any] = {}
-    for name in rows[0]:
-        values = [str(row[name]) if isinstance(row[name], str) else row[name] for row in rows]
+    for name in OrderRow.__slots__:
+        found = [getattr(order, name) for order in orders]
+        values = [str(value) if isinstance(value, str) else value for value in found]
         columns[name] = np.array(values, object if isinstance(values[0], str) else None)
     return columns
 

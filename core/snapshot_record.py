@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from core.records import (
     Accusation,
@@ -20,20 +22,21 @@ from core.records import (
     SwarmSnapshot,
     VenueState,
 )
+from core.telemetry_messages import plain_number
 from core.toggles import from_dict
 from net.consensus import ReplicaStatus
 from net.messages import Mode
 
+_SNAPSHOTS = msgspec.msgpack.Encoder(enc_hook=plain_number)
 
-def snapshot_to_dict(snapshot: SwarmSnapshot) -> dict[str, Any]:
-    """Everything but the cycles, MessagePack-ready."""
-    values = asdict(replace(snapshot, cycles=()))
-    values["toggles"] = snapshot.toggles.as_dict()
-    return values
+
+def pack_snapshot(snapshot: SwarmSnapshot) -> bytes:
+    """Everything but the cycles, as MessagePack of a map."""
+    return _SNAPSHOTS.encode(replace(snapshot, cycles=()))
 
 
 def snapshot_from_dict(values: dict[str, Any]) -> SwarmSnapshot:
-    """Undo `snapshot_to_dict`. Raises KeyError, TypeError or ValueError for other values."""
+    """Undo `pack_snapshot`. Raises KeyError, TypeError or ValueError for other values."""
     values = dict(values)
     values["cycles"] = ()
     values["toggles"] = from_dict(values["toggles"])

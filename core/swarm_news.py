@@ -8,7 +8,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
 
 from core.config import Settings
 from core.faults import CAPTIONS, Fault
@@ -19,8 +18,9 @@ from core.telemetry_messages import (
     NodeReport,
     Telemetry,
     cycle_from_dict,
-    gateway_report_from_dict,
-    node_report_from_dict,
+    gateway_report,
+    node_report,
+    unpack,
 )
 from core.toggles import parse_toggles
 
@@ -88,20 +88,20 @@ class SwarmNews:
     def add_events(self, events: Iterable[EventRow]) -> None:
         self._events.extend(events)
 
-    def hear(self, sender: int, kind: int, values: Any) -> NodeReport | None:
-        """Take a push of `sender`; returns the report where it was a node's status."""
+    def hear(self, sender: int, kind: int, body: bytes) -> NodeReport | None:
+        """Take a push of `sender`; returns the report where it was a node's status. Raises ValueError for garbage."""
         self._heard[sender] = self._clock()
         self._heard_ns = time.time_ns()
         if kind == Telemetry.CYCLES:
-            for row in values:
+            for row in unpack(body):
                 self._add_cycle(sender, cycle_from_dict(row))
         elif kind == Telemetry.STATUS:
-            report = node_report_from_dict(values)
+            report = node_report(body)
             self._nodes[sender] = report
             self._events.extend(report.events)
             return report
         elif kind == Telemetry.GATEWAY:
-            self._hear_gateway(gateway_report_from_dict(values))
+            self._hear_gateway(gateway_report(body))
         return None
 
     def _add_cycle(self, sender: int, record: CycleRecord) -> None:

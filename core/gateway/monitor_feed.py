@@ -6,23 +6,27 @@ import asyncio
 import os
 import time
 from collections import OrderedDict, deque
-from dataclasses import asdict
-from typing import Protocol
+from collections.abc import Reversible
+from itertools import takewhile
+from typing import Protocol, TypeVar
 
 from core.essential import essential
 from core.market.spec import MarketSpec
 from core.orders.order import Order, OrderRequest
 from core.records import EventRow, OrderRow, OrderState, Severity, VenueState
 from core.swarm_state import CLOSED_STATES
-from core.telemetry_messages import GatewayReport, Telemetry, application
+from core.telemetry_messages import GatewayReport, report_message
 from core.trading_state import TradingState
-from net.messages import Application, Channel
+from net.messages import Application
 
 PUSH_INTERVAL_S = 0.1
 ROWS_KEPT = 1_000
 """Whoever attaches is told of these, and nothing is lost up to so many changed orders a push. The recorder attaches
 once all nodes trade, and again after a restart."""
 EVENTS_KEPT = 200
+
+
+Item = TypeVar("Item")
 
 
 class Wire(Protocol):
@@ -123,8 +127,14 @@ class MonitorFeed:
             orders_sent=self._totals["sent"],
             orders_filled=self._totals["filled"],
             orders_rejected=self._totals["unfilled"],
-            orders=tuple(row for number, row in self._rows.values() if number > had),
-            events=tuple(event for number, event in self._events if number > had),
+            orders=_newer(self._rows.values(), had),
+            events=_newer(self._events, had),
         )
-        if self._wire.send(operator, application(Channel.TELEMETRY, Telemetry.GATEWAY, asdict(report))):
+        if self._wire.send(operator, report_message(report)):
             self._had[operator] = self._number
+
+
+def _newer(numbered: Reversible[tuple[int, Item]], had: int) -> tuple[Item, ...]:
+    """Those with a number above `had`, of items in the order of their numbers."""
+    found = [item for _, item in takewhile(lambda each: each[0] > had, reversed(numbered))]
+    return tuple(found[::-1])

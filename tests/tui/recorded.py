@@ -20,7 +20,7 @@ from core.book_ladder import BookLadder
 from core.cycle_trace import SwarmTrace
 from core.faults import Fault
 from core.records import CycleRecord, SwarmSnapshot
-from core.snapshot_record import snapshot_from_dict, snapshot_to_dict
+from core.snapshot_record import pack_snapshot, snapshot_from_dict
 from core.telemetry_messages import cycle_from_dict, cycle_to_dict
 from core.toggles import Toggles
 from tests.integration.swarm import running_swarm
@@ -32,7 +32,7 @@ OPTIMISED_CYCLES = 240
 
 def save(snapshot: SwarmSnapshot, ladder: BookLadder, folded: bytes, path: Path = RECORDING) -> None:
     """Write a snapshot with all its cycles, a book, and the leader's sampled stacks."""
-    values = snapshot_to_dict(snapshot)
+    values = msgpack.unpackb(pack_snapshot(snapshot))
     values["ladder"], values["folded"] = ladder.to_dict(), folded
     values["cycles"] = [cycle_to_dict(record) for record in snapshot.cycles]
     path.write_bytes(zlib.compress(msgpack.packb(values), 9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +11,14 @@ from core.faults import Fault
 from core.records import InControl, OrderRow
 from core.session import GATEWAY_ID
 from core.swarm_news import STALE_AFTER_S, OrderChanges, SwarmNews
-from core.telemetry_messages import GatewayReport, NodeReport, Telemetry, cycle_to_dict, node_report_to_dict
+from core.telemetry_messages import GatewayReport, NodeReport, Telemetry, cycle_to_dict, pack, report_message
 from tests.tui.fixtures import FakeSession
 from tui.alerts import alerts, voters
 
 SESSION = FakeSession(seed=5, cycles=30)
 
 
-def report(node: int, **changes: Any) -> dict[str, Any]:
+def report(node: int, **changes: Any) -> bytes:
     snapshot = SESSION.snapshot()
     values = NodeReport(
         status=snapshot.nodes[node],
@@ -33,7 +33,7 @@ def report(node: int, **changes: Any) -> dict[str, Any]:
         captions=("modelled liquidity",),
         market="us-stocks",
     )
-    return node_report_to_dict(replace(values, **changes))
+    return report_message(replace(values, **changes)).body
 
 
 class Clock:
@@ -99,8 +99,8 @@ def test_captions_name_the_faults_that_nodes_tell_of_and_those_of_the_session(he
 def test_cycles_are_kept_once_and_the_oldest_go() -> None:
     news = SwarmNews(keep_cycles=10)
     rows = [cycle_to_dict(record) for record in SESSION.cycles]
-    news.hear(0, Telemetry.CYCLES, rows)
-    news.hear(1, Telemetry.CYCLES, rows[5:])
+    news.hear(0, Telemetry.CYCLES, pack(rows))
+    news.hear(1, Telemetry.CYCLES, pack(rows[5:]))
     assert [record.cycle for record in news.cycles] == list(range(21, 31))
     assert news.next_cycle_of(0) == news.next_cycle_of(1) == 31
     assert news.next_cycle_of(2) == 1
@@ -111,10 +111,10 @@ def test_a_former_leaders_cycles_are_taken_behind_its_successors(keep: int, kept
     """Whoever attaches after a change of leaders hears of them in the order in which its links come up."""
     news = SwarmNews(keep_cycles=keep)
     rows = [cycle_to_dict(record) for record in SESSION.cycles]
-    news.hear(1, Telemetry.CYCLES, rows[25:28])
+    news.hear(1, Telemetry.CYCLES, pack(rows[25:28]))
     assert news.next_cycle_of(0) == 1
-    news.hear(0, Telemetry.CYCLES, rows[:25])
-    news.hear(1, Telemetry.CYCLES, rows[27:])
+    news.hear(0, Telemetry.CYCLES, pack(rows[:25]))
+    news.hear(1, Telemetry.CYCLES, pack(rows[27:]))
     assert [record.cycle for record in news.cycles] == list(kept)
 
 
@@ -161,5 +161,5 @@ def test_changed_orders_that_nobody_takes_in_time_are_counted() -> None:
     assert ([order.client_order_id for order in taken], dropped) == (["o-2", "o-3", "o-4"], 2)
 
 
-def gateway_report(orders: list[OrderRow]) -> dict[str, Any]:
-    return asdict(GatewayReport(1, "connected", len(orders), 0, 0, tuple(orders)))
+def gateway_report(orders: list[OrderRow]) -> bytes:
+    return report_message(GatewayReport(1, "connected", len(orders), 0, 0, tuple(orders))).body

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from core.telemetry_messages import (
     cycle_to_dict,
     epoch_from_dict,
     epoch_to_dict,
-    gateway_report_from_dict,
-    node_report_from_dict,
-    node_report_to_dict,
+    gateway_report,
+    node_report,
     pack,
+    report_message,
     unpack,
 )
 from core.toggles import OPTIMISED
@@ -43,15 +44,23 @@ def test_node_and_gateway_reports() -> None:
     status = replace(status, turned_away=(("answered with Retry", 3), ("wrong certificate", 1)))
     event = EventRow(1, Severity.WARNING, "node 1", "text")
     node = NodeReport(status, OPTIMISED, 1, 2, 3, (PositionRow("A", 1, 2, 3, 4, 5),), 1.5, 2.5, (event,), ("c",), "m")
-    assert node_report_from_dict(unpack(pack(node_report_to_dict(node)))) == node
+    assert node_report(report_message(node).body) == node
     order = OrderRow("id", 1, "A", "buy", 1, 2, OrderState.FILLED, 1, 2, 0.1, "")
     gateway = GatewayReport(7, "connected", 3, 2, 1, (order,), (event,))
-    assert gateway_report_from_dict(unpack(pack(asdict(gateway)))) == gateway
+    assert gateway_report(report_message(gateway).body) == gateway
 
 
-def test_garbage_is_refused() -> None:
+@pytest.mark.parametrize("read", [unpack, node_report, gateway_report])
+def test_garbage_is_refused(read: Callable[[bytes], object]) -> None:
     with pytest.raises(ValueError, match="malformed telemetry"):
-        unpack(b"\xc1")
+        read(b"\xc1")
+
+
+@pytest.mark.parametrize("values", [{}, [], {"pid": "7"}, {"pid": 7, "venue": "connected", "orders": [{"step": 1}]}])
+def test_other_values_are_refused(values: object) -> None:
+    for read in (node_report, gateway_report):
+        with pytest.raises(ValueError, match="malformed telemetry"):
+            read(pack(values))
 
 
 @pytest.mark.parametrize("fast_path", [False, True])
