@@ -31,7 +31,7 @@ from core.profile_export import write_export
 from core.profile_pair import PairDiff, difference, take_pair, write_pair
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
 from core.session import GATEWAY_ID, Session, SessionError
-from core.swarm_news import CYCLES_KEPT, OrderChanges, SwarmNews
+from core.swarm_news import CYCLES_KEPT, STALE_AFTER_S, OrderChanges, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
 from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, is_to_be_repeated, obeyed
 from core.telemetry_messages import Control, Telemetry, application
@@ -91,7 +91,8 @@ class SwarmClient:
         self.owns_swarm = owns_swarm and self.session is not None
         self.may_stop = self.session is not None and not self.read_only
         self._push_interval_s = push_interval_s
-        self._news = SwarmNews(keep_cycles, order_changes=order_changes)
+        stale_after_s = max(STALE_AFTER_S, 2.5 * push_interval_s)
+        self._news = SwarmNews(keep_cycles, order_changes=order_changes, stale_after_s=stale_after_s)
         self._news.session, self._news.settings = self._place.name, self._place.settings
         self._questions = Questions()
         self._dialled: set[int] = set()

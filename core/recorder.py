@@ -1,4 +1,4 @@
-"""The recorder process: attaches like a monitor, asks for news twice a second, and writes them once a second."""
+"""The recorder process: attaches like a monitor, asks for news once a second, and writes them as often."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from core.session import Session
 from core.swarm_news import OrderChanges
 
 WRITE_INTERVAL_S = 1.0
-PUSH_INTERVAL_S = 0.5
+PUSH_INTERVAL_S = 1.0
 CYCLES_KEPT = 8_192
-ORDERS_KNOWN = 2_000
+ORDERS_KNOWN = 4_000
 """More than a gateway tells of anew."""
 ORDERS_WAITING_MAX = 50_000
 """Changed orders between two writes; what is beyond is not recorded, and an event says how many."""

@@ -28,7 +28,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 STALE_AFTER_S = 1.5
-"""A node that pushed nothing for this long is shown as unreachable."""
+"""Of pushes ten times a second."""
 
 
 class OrderChanges:
@@ -63,9 +63,13 @@ class SwarmNews:
         keep_cycles: int = CYCLES_KEPT,
         clock: Callable[[], float] = time.monotonic,
         order_changes: OrderChanges | None = None,
+        stale_after_s: float = STALE_AFTER_S,
     ) -> None:
-        """A snapshot has the latest orders only; `order_changes` gets every one."""
+        """A snapshot has the latest orders only; `order_changes` gets every one. A node that pushed nothing for
+        `stale_after_s` is shown as unreachable.
+        """
         self._clock = clock
+        self._stale_after_s = stale_after_s
         self._order_changes = order_changes
         self._nodes: dict[int, NodeReport] = {}
         self._heard: dict[int, float] = {}
@@ -191,7 +195,7 @@ class SwarmNews:
         return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(faults.items()))
 
     def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
-        reachable = node in self.connected and now - self._heard.get(node, 0.0) < STALE_AFTER_S
+        reachable = node in self.connected and now - self._heard.get(node, 0.0) < self._stale_after_s
         if report.status.reachable == reachable:
             return report
         return replace(report, status=replace(report.status, reachable=reachable))

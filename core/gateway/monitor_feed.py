@@ -20,7 +20,7 @@ from core.trading_state import TradingState
 from net.messages import Application
 
 PUSH_INTERVAL_S = 0.1
-ROWS_KEPT = 1_000
+ROWS_KEPT = 2_000
 """Whoever attaches is told of these, and nothing is lost up to so many changed orders a push. The recorder attaches
 once all nodes trade, and again after a restart."""
 EVENTS_KEPT = 200
@@ -48,6 +48,7 @@ class MonitorFeed:
         self._events: deque[tuple[int, EventRow]] = deque(maxlen=EVENTS_KEPT)
         self._number = 0
         self._had: dict[int, int] = {}
+        self._ticks_a_push: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -60,8 +61,10 @@ class MonitorFeed:
         for operator in list(self._had):  # how the last orders ended
             self._push(operator)
 
-    def subscribe(self, operator: int) -> None:
+    def subscribe(self, operator: int, interval_s: float = PUSH_INTERVAL_S) -> None:
+        """Push to `operator` each `interval_s`, which is rounded to tenths of a second."""
         self._had[operator] = 0
+        self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
 
     def unsubscribe(self, operator: int) -> None:
         self._had.pop(operator, None)
@@ -112,9 +115,12 @@ class MonitorFeed:
         )
 
     async def _push_forever(self) -> None:
+        tick = 0
         while True:
+            tick += 1
             for operator in list(self._had):
-                self._push(operator)
+                if tick % self._ticks_a_push[operator] == 0:
+                    self._push(operator)
             await asyncio.sleep(PUSH_INTERVAL_S)
 
     def _push(self, operator: int) -> None:
