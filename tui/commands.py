@@ -448,7 +448,8 @@ async def _show(
     finally:
         if claiming is not None:
             claiming.cancel()
-        await app.settle()
+        for sentence in await app.settle():
+            Console(stderr=True).print(f"tradetui: {sentence}", style="bold red", markup=False, highlight=False)
         await client.close()
 
 
