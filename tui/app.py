@@ -184,11 +184,12 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
 
     def action_scrub(self, steps: int) -> None:
         """Show an earlier or later view of this sitting; past the last one the view goes on."""
+        if isinstance(self._client, Seekable):
+            shown_ns = self._frozen.now_ns if self._frozen is not None else self._client.now_ns
+            self._seek(self._client, shown_ns + steps * SEEK_NS)
+            return
         if not len(self._history):
             self._say("nothing to look back at: no cycle has run yet")
-            return
-        if isinstance(self._client, Seekable):
-            self._seek(self._client, self._client.now_ns + steps * SEEK_NS)
             return
         frozen = self._frozen
         position = len(self._history) if frozen is None else self._history.position_of(frozen.now_ns)
