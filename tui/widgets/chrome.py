@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from core.records import Severity, VenueState
 from core.trading_state import TradingState
+from tui.alerts import has_failed
 from tui.figures import age, clock, plain
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, fit, row_of
@@ -84,7 +86,7 @@ class StatusLine(Panel):
 
 def _trading(view: View) -> str:
     if not view.started:
-        return "starting"
+        return "failed" if has_failed(view.snapshot) else "starting"
     if view.snapshot.trading != TradingState.ACTIVE:
         return view.snapshot.trading
     if view.snapshot.venue in (VenueState.DOWN, VenueState.RECONCILING):
@@ -169,12 +171,16 @@ class StartupPanel(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot
-        out: list[Row] = [(), (Part("  starting …", "strong"),), ()]
-        if not snapshot.nodes:
-            words = plain(snapshot.phase) or "waiting for the first word from the swarm"
-            out.append((Part(f"  {words}", "muted"),))
-        elif "compiling" in snapshot.phase:
-            out += [(Part(f"  {plain(snapshot.phase)}", "muted"),), ()]
+        if has_failed(snapshot):
+            folded = textwrap.wrap(plain(snapshot.phase), max(20, width - 4))
+            out: list[Row] = [(), *((Part(f"  {line}", "error"),) for line in folded), ()]
+        else:
+            out = [(), (Part("  starting …", "strong"),), ()]
+            if not snapshot.nodes:
+                words = plain(snapshot.phase) or "waiting for the first word from the swarm"
+                out.append((Part(f"  {words}", "muted"),))
+            elif "compiling" in snapshot.phase:
+                out += [(Part(f"  {plain(snapshot.phase)}", "muted"),), ()]
         for node in snapshot.nodes:
             mark, style = ("●", "accent") if node.reachable else ("○", "muted")
             text = plain(node.activity) if node.activity else "up" if node.reachable else "not up yet"
