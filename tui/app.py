@@ -165,6 +165,7 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
+            may_export=self._may_export,
             owns_swarm=self._client.owns_swarm,
             operator=self._client.operator,
         )
@@ -228,7 +229,9 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             self.action_show_tab(self.front.next_tab())
 
     def action_settings(self) -> None:
-        if not isinstance(self.screen, SettingsScreen):
+        if self._client.read_only:
+            self._say("no settings are written here: this monitor changes nothing")
+        elif not isinstance(self.screen, SettingsScreen):
             screen = SettingsScreen(self._config_file, self._client.snapshot().settings)
             self.push_screen(screen, self._settings_written)
 

@@ -68,6 +68,11 @@ class MonitorBase(App[bool]):
         self.switch_mode(mode)
         self.call_after_refresh(self.tick)
 
+    @property
+    def _may_export(self) -> bool:
+        """A page of `tradetui serve` is anybody's: unless it controls the swarm, it writes nothing on the server."""
+        return not (self.is_web and self._client.read_only)
+
     def _not_back(self, sentence: str) -> None:
         """Told on the screen, or by `settle` where there is none any more."""
         self._untold.append(sentence)

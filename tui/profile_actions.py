@@ -25,6 +25,9 @@ class ProfileActions(MonitorBase):
         if not self._live.started:
             self._say("nothing to profile: no cycle has run yet")
             return
+        if not self._may_export:
+            self._say("no profile is taken from this page: its files would lie on the server")
+            return
         if self._profiling:
             self._say("already profiling: one at a time")
             return

@@ -29,6 +29,7 @@ class Mode:
     experimenting: bool = False
     replaying: bool = False
     read_only: bool = False
+    may_export: bool = True
     owns_swarm: bool = True
     operator: int | None = None
     """This monitor's id in the roster."""
@@ -152,7 +153,7 @@ class KeyBar(Panel):
         elif mode.started and not mode.read_only:
             keys.append(("a", "stop" if mode.experimenting else "A/B", "app.experiment"))
         keys.append(("?", "help", "app.help"))
-        if mode.started and mode.profiling_s is None:
+        if mode.started and mode.may_export and mode.profiling_s is None:
             keys.append(("e", "profile", "app.export"))
         keys.append(("q", "quit…" if mode.owns_swarm else "leave…", "app.leave"))
         keys.append(("^p", "commands", "app.command_palette"))
