@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,19 @@ def test_a_pair_whose_way_back_is_refused_is_whole_and_says_so(monkeypatch: pyte
     _, second = asyncio.run(take_pair(swarm, OPTIMISED, BASELINE, 1.0, told.append))
     assert second.decisions == 5
     assert "its last answer: refused: another epoch" in told[0]
+
+
+def test_spans_are_those_of_compiled_kernels_unless_there_are_no_others(tmp_path: Path) -> None:
+    def cycles_of(snapshot: SwarmSnapshot) -> list[str]:
+        write_spans(tmp_path / "spans.csv", snapshot)
+        with (tmp_path / "spans.csv").open() as file:
+            return [row["cycles"] for row in csv.DictReader(file)]
+
+    snapshot = FakeSession(seed=3, cycles=20).snapshot()
+    in_numpy = tuple(replace(record, numpy_kernels=9) for record in snapshot.cycles)
+    mixed = replace(snapshot, cycles=(*in_numpy[:5], *snapshot.cycles[5:]))
+    assert cycles_of(mixed) == ["15"] * (len(NAMES) + 1)
+    assert cycles_of(replace(snapshot, cycles=in_numpy)) == ["20"] * (len(NAMES) + 1)
 
 
 def test_spans_as_parquet_hold_what_the_csv_holds(tmp_path: Path) -> None:
