@@ -448,8 +448,11 @@ async def _show(
     finally:
         if claiming is not None:
             claiming.cancel()
+        console = Console(stderr=True)
+        if app.unsettled:
+            console.print("waiting until the toggles are back", style="dim")
         for sentence in await app.settle():
-            Console(stderr=True).print(f"tradetui: {sentence}", style="bold red", markup=False, highlight=False)
+            console.print(f"tradetui: {sentence}", style="bold red", markup=False, highlight=False)
         await client.close()
 
 

@@ -82,12 +82,17 @@ class ExperimentActions(MonitorBase):
             self.notify(text, title=state.label, timeout=15, markup=False)
         self.tick()
 
+    @property
+    def unsettled(self) -> list[Worker[None]]:
+        """What still works on the swarm, or puts its toggles back."""
+        return [each for each in (self._experiment_work, self._export_work) if each and not each.is_finished]
+
     async def settle(self) -> list[str]:
         """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back.
 
         At most `SETTLE_S`. Returns what a person has to be told where they are not.
         """
-        works = [each for each in (self._experiment_work, self._export_work) if each and not each.is_finished]
+        works = self.unsettled
         for each in works:
             if not each.is_cancelled:  # Textual cancels them with the screen
                 each.cancel()

@@ -100,9 +100,11 @@ def test_who_leaves_waits_until_the_toggles_are_back(keys):
             client.may_obey.clear()
             app.exit(False)
         assert client.session.toggles != BASELINE
+        assert app.unsettled
         asyncio.get_running_loop().call_later(0.1, client.may_obey.set)
         assert await app.settle() == []
         assert client.session.toggles == BASELINE
+        assert not app.unsettled
 
     asyncio.run(session())
 
