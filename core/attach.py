@@ -278,14 +278,22 @@ class SwarmClient:
         return await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, files)
 
     async def export_pair(
-        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+        self,
+        directory: Path,
+        svg: str,
+        seconds: float,
+        first: Toggles,
+        second: Toggles,
+        tell: Callable[[str], None],
     ) -> tuple[Path, PairDiff]:
         """As `export_profile`, with the leader's profile under both settings and their difference by function.
+
+        `tell` gets a sentence where the swarm does not go back to the toggles that it had.
 
         Raises SessionError, TimeoutError or ValueError where a profile does not come about.
         """
         before = self.snapshot()
-        one, other = await take_pair(self, first, second, seconds)
+        one, other = await take_pair(self, first, second, seconds, tell)
         diff = difference(one, other)
         folder = await asyncio.to_thread(write_export, directory, before, self._known_settings(), svg, {})
         await asyncio.to_thread(write_pair, folder, one, other, diff)

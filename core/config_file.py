@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import ConfigError, Settings, explain, load_settings
+from core.config import ENVIRONMENT_PREFIX, ConfigError, Settings, explain, load_settings
 
 
 def with_text(settings: Settings, name: str, text: str) -> Settings:
@@ -29,6 +29,14 @@ def with_text(settings: Settings, name: str, text: str) -> Settings:
 def settings_of(path: Path) -> Settings:
     """What the file and the environment come to; the defaults where there is no file. Raises ConfigError."""
     return load_settings(path if path.is_file() else None)
+
+
+def overridden(path: Path, changes: Mapping[str, object]) -> tuple[str, ...]:
+    """The environment variables that keep written `changes` from counting. Raises ConfigError."""
+    resolved = settings_of(path)
+    return tuple(
+        f"{ENVIRONMENT_PREFIX}{name.upper()}" for name, value in changes.items() if getattr(resolved, name) != value
+    )
 
 
 def write_changes(path: Path, changes: Mapping[str, object]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from core.interleaved import InterleavedExperiment
+from core.put_back import ToggledSwarm, put_back
 from core.records import CycleRecord
 from core.statistics import newer_than
 from core.toggles import Toggles
@@ -18,19 +19,20 @@ SILENCE_MAX_S = 60.0
 ASK_AGAIN_S = 15.0
 
 
-class Swarm(Protocol):
+class Swarm(ToggledSwarm, Protocol):
     """What an experiment needs of the link to a swarm."""
 
     @property
     def cycles(self) -> Sequence[CycleRecord]: ...
 
-    async def set_toggles(self, toggles: Toggles) -> str: ...
 
-
-async def run_experiment(swarm: Swarm, experiment: InterleavedExperiment, poll_s: float = POLL_S) -> None:
+async def run_experiment(
+    swarm: Swarm, experiment: InterleavedExperiment, tell: Callable[[str], None], poll_s: float = POLL_S
+) -> None:
     """Drive `experiment` to its end, then restore its first setting, however it ended.
 
-    Cancelling it restores too. What went wrong stands in `experiment.failure`.
+    Cancelling it restores too, and however often it is cancelled, it ends only then. What went wrong stands in
+    `experiment.failure`; `tell` gets a sentence where the swarm does not go back.
     """
     asked: Toggles | None = None
     asked_at = heard_at = time.monotonic()
@@ -41,7 +43,7 @@ async def run_experiment(swarm: Swarm, experiment: InterleavedExperiment, poll_s
                 swarm.cycles and swarm.cycles[-1].toggles != asked and time.monotonic() > asked_at + ASK_AGAIN_S
             ):
                 asked, asked_at = experiment.wanted, time.monotonic()
-                await swarm.set_toggles(asked)
+                experiment.answered(await swarm.set_toggles(asked))
             fresh = newer_than(swarm.cycles, last_cycle)
             for record in fresh:
                 experiment.observe(record)
@@ -54,5 +56,4 @@ async def run_experiment(swarm: Swarm, experiment: InterleavedExperiment, poll_s
     finally:
         if not experiment.finished:
             experiment.give_up("stopped by hand")
-        # Whoever cancels once more, as at the monitor's end, does not leave the swarm under the other setting.
-        await asyncio.shield(asyncio.ensure_future(swarm.set_toggles(experiment.design.cells[0])))
+        await put_back(swarm, experiment.design.cells[0], tell)

@@ -25,7 +25,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of one span's inclusive time a cycle, over every cycle under one value of the toggles; ms."""
+    """Of one span's inclusive time a cycle, over the cycles under one value of the toggles; ms."""
 
     p50_ms: float
     p90_ms: float
@@ -35,15 +35,20 @@ class Percentiles:
 
 
 class SpanHistograms:
-    """Counts every cycle once; cycles in which a span did not run count as 0 ms for it."""
+    """Counts every cycle once; cycles in which a span did not run count as 0 ms for it.
+
+    Cycles in numpy beside the compiler are counted apart, and told of only while there are no others.
+    """
 
     def __init__(self) -> None:
-        self._by_setting: OrderedDict[Toggles, dict[int, list[HdrHistogram]]] = OrderedDict()
+        self._by_setting: OrderedDict[tuple[Toggles, bool], dict[int, list[HdrHistogram]]] = OrderedDict()
+        """By toggles and whether in numpy; then by node."""
 
     def add(self, record: CycleRecord) -> None:
         """Count one cycle, to the node that led it."""
-        nodes = self._by_setting.setdefault(record.toggles, {})
-        self._by_setting.move_to_end(record.toggles)
+        setting = record.toggles, record.numpy_kernels > 0
+        nodes = self._by_setting.setdefault(setting, {})
+        self._by_setting.move_to_end(setting)
         if len(self._by_setting) > SETTINGS_KEPT:
             self._by_setting.popitem(last=False)
         histograms = nodes.get(record.leader)
@@ -55,7 +60,8 @@ class SpanHistograms:
 
     def merged(self, toggles: Toggles) -> tuple[int, dict[str, Percentiles]]:
         """Cycles counted under `toggles` and the percentiles over all nodes by span; empty where none ran."""
-        nodes = list(self._by_setting.get(toggles, {}).values())
+        by_node = self._by_setting.get((toggles, False)) or self._by_setting.get((toggles, True), {})
+        nodes = list(by_node.values())
         if not nodes:
             return 0, {}
         found = {}

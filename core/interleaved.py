@@ -156,6 +156,7 @@ class InterleavedExperiment:
         self._done: list[_Block] = []
         self._last_cycle = -1
         self._stray = 0
+        self._answer = ""
         self._leader: int | None = None
         self._log_ms: list[NDArray[np.float64]] = []
         """A replicate each, (cells, 60): logs of medians, as `_medians` gives them."""
@@ -227,6 +228,10 @@ class InterleavedExperiment:
         if len(block.records) == self.plan.block_cycles:
             self._finish_block()
 
+    def answered(self, answer: str) -> None:
+        """Take what the swarm said to the last switch: it may be why cycles run under other toggles."""
+        self._answer = answer
+
     def give_up(self, reason: str) -> None:
         """End without a verdict."""
         self.finished, self.failure = True, reason
@@ -237,9 +242,9 @@ class InterleavedExperiment:
         if self._block.records or self._block.warm_up:
             self._start_replicate_again()
         if self._stray > STRAY_CYCLES_MAX:
-            self.give_up(
-                f"{self._stray} cycles ran under other toggles than the experiment's: is somebody pressing keys?"
-            )
+            reason = f"{self._stray} cycles ran under other toggles than the experiment's: is somebody pressing keys?"
+            answer = f" The swarm's answer to the last switch: {self._answer}" if self._answer else ""
+            self.give_up(reason + answer)
 
     def _start_replicate_again(self) -> None:
         self.started_again += 1

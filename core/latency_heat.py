@@ -35,10 +35,14 @@ class SpanHeat:
 
 
 class LatencyHeat:
-    """Counts every cycle once; a cycle in which a span did not run does not count for it."""
+    """Counts every cycle once; a cycle in which a span did not run does not count for it.
+
+    Cycles in numpy beside the compiler are counted apart, and shown only while no others are kept.
+    """
 
     def __init__(self) -> None:
-        self._counts = np.zeros((SECONDS_KEPT, len(NAMES), BUCKETS), np.uint8)
+        self._counts = np.zeros((2, SECONDS_KEPT, len(NAMES), BUCKETS), np.uint8)
+        """Of compiled kernels, and of numpy."""
         self._last_second = 0
         self._spans = np.arange(len(NAMES))
 
@@ -51,14 +55,14 @@ class LatencyHeat:
         ms = np.maximum(record.inclusive_ms, SMALLEST_MS)
         buckets = np.minimum(BUCKETS - 1, (np.log10(ms / SMALLEST_MS) * BUCKETS_A_DECADE).astype(np.int64))
         ran = record.inclusive_ms > 0.0
-        row = self._counts[second % SECONDS_KEPT]
+        row = self._counts[int(record.numpy_kernels > 0), second % SECONDS_KEPT]
         cells = (self._spans[ran], buckets[ran])
         row[cells] = np.minimum(COUNT_MAX, row[cells].astype(np.int64) + 1).astype(np.uint8)
 
     def _advance(self, second: int) -> None:
         """Empty the rows of the seconds that begin."""
         for fresh in range(max(self._last_second + 1, second - SECONDS_KEPT + 1), second + 1):
-            self._counts[fresh % SECONDS_KEPT] = 0
+            self._counts[:, fresh % SECONDS_KEPT] = 0
         self._last_second = max(self._last_second, second)
 
     def of(self, span: str) -> SpanHeat:
@@ -66,6 +70,7 @@ class LatencyHeat:
         if span not in NAMES:
             raise KeyError(span)
         order = (np.arange(SECONDS_KEPT) + self._last_second + 1) % SECONDS_KEPT
-        counts = self._counts[order, NAMES.index(span)]
+        compiled, in_numpy = self._counts
+        counts = (compiled if compiled.any() else in_numpy)[order, NAMES.index(span)]
         counts.flags.writeable = False
         return SpanHeat(span, self._last_second, counts)

@@ -14,7 +14,7 @@ from pathlib import Path
 from core.config import Settings
 from core.records import SwarmSnapshot
 from core.spans import NAMES
-from core.statistics import span_summary
+from core.statistics import span_summary, under
 
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PACKAGES = ("tradetui", "textual", "numpy", "numba", "aioquic", "msgpack", "pycapnp", "pyinstrument")
@@ -84,8 +84,11 @@ def write_spans_parquet(csv_file: Path, path: Path) -> None:
 
 
 def write_spans(path: Path, snapshot: SwarmSnapshot) -> None:
-    """Span statistics over the cycles that ran under the present toggles, one row a span, `untimed` last."""
-    cycles = [record for record in snapshot.cycles if record.toggles == snapshot.toggles]
+    """Span statistics over the cycles that ran under the present toggles, one row a span, `untimed` last.
+
+    Cycles in numpy beside the compiler are left out, unless there are no others (`core.statistics.under`).
+    """
+    cycles = under(snapshot.cycles, snapshot.toggles, len(snapshot.cycles))
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         if not cycles:

@@ -10,7 +10,7 @@ import asyncio
 import csv
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from core.folded_stacks import self_times_us
 from core.profile_export import FILE_NAME
+from core.put_back import ToggledSwarm, put_back
 from core.records import CycleRecord
 from core.toggles import Toggles
 
@@ -63,13 +64,11 @@ class PairDiff:
         return sum(f.first_us for f in self.functions), sum(f.second_us for f in self.functions)
 
 
-class ProfiledSwarm(Protocol):
+class ProfiledSwarm(ToggledSwarm, Protocol):
     """What a pair needs of the link to a swarm."""
 
     @property
     def cycles(self) -> Sequence[CycleRecord]: ...
-
-    async def set_toggles(self, toggles: Toggles) -> str: ...
 
     async def profile(self, seconds: float) -> dict[str, Any]: ...
 
@@ -89,25 +88,31 @@ def difference(first: Side, second: Side) -> PairDiff:
     return PairDiff(first.toggles, second.toggles, first.decisions, second.decisions, tuple(functions))
 
 
-async def take_pair(swarm: ProfiledSwarm, first: Toggles, second: Toggles, seconds: float) -> tuple[Side, Side]:
+async def take_pair(
+    swarm: ProfiledSwarm, first: Toggles, second: Toggles, seconds: float, tell: Callable[[str], None]
+) -> tuple[Side, Side]:
     """Profile the leader for `seconds` under `first`, then under `second`; the toggles are put back, however it ends.
 
-    Raises TimeoutError where the swarm does not come to run under a setting, and what `swarm` raises.
+    Where the swarm does not go back, `tell` gets a sentence. Raises TimeoutError where the swarm does not come to run
+    under a setting, and what `swarm` raises.
     """
-    before = swarm.cycles[-1].toggles if swarm.cycles else first
+    before = swarm.snapshot().toggles
     try:
         sides = [await _side(swarm, toggles, seconds) for toggles in (first, second)]
     finally:
-        await swarm.set_toggles(before)
+        await put_back(swarm, before, tell)
     return sides[0], sides[1]
 
 
 async def _side(swarm: ProfiledSwarm, toggles: Toggles, seconds: float) -> Side:
-    await swarm.set_toggles(toggles)
+    answer = await swarm.set_toggles(toggles)
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while not _settled(swarm.cycles, toggles):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no {SETTLED_CYCLES} cycles under {toggles.label()} within {SETTLE_TIMEOUT_S:g} s")
+            raise TimeoutError(
+                f"no {SETTLED_CYCLES} cycles under {toggles.label()} within {SETTLE_TIMEOUT_S:g} s; the swarm's answer "
+                f"to the switch: {answer}"
+            )
         await asyncio.sleep(0.05)
     reply = await swarm.profile(seconds)
     return Side(toggles, reply["files"], int(reply["decisions"]))

@@ -111,7 +111,13 @@ class Replay:
         return write_export(directory, snapshot, Settings.model_construct(None, **snapshot.settings), svg, {})
 
     async def export_pair(
-        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+        self,
+        directory: Path,
+        svg: str,
+        seconds: float,
+        first: Toggles,
+        second: Toggles,
+        tell: Callable[[str], None],
     ) -> tuple[Path, PairDiff]:
         raise ValueError("a recording has no process to profile")
 

@@ -38,10 +38,16 @@ def voters(snapshot: SwarmSnapshot) -> tuple[int, ...]:
 
 
 def alerts(snapshot: SwarmSnapshot, now_ns: int, drift: Look | None = None) -> tuple[Alert, ...]:
-    """The worst first. `drift` is the latest look. A swarm that has run no cycle yet is starting, which is no alarm."""
-    if not snapshot.cycles_total:
-        return ()
+    """The worst first. `drift` is the latest look.
+
+    A swarm that has run no cycle yet is starting, which is no alarm unless it failed.
+    """
     found: list[Alert] = []
+    if has_failed(snapshot):
+        # The supervisor says so, or its place does: nobody starts a process again now.
+        found.append(Alert(Severity.ERROR, plain(snapshot.phase)))
+    if not snapshot.cycles_total:
+        return tuple(found)
     silent_s = (now_ns - snapshot.taken_ns) / 1e9
     if silent_s > STALE_AFTER_S:
         found.append(
@@ -69,6 +75,11 @@ def alerts(snapshot: SwarmSnapshot, now_ns: int, drift: Look | None = None) -> t
     if drift is not None and drift.drifting:
         found.append(Alert(Severity.WARNING, f"drift: {drift.text}"))
     return tuple(found)
+
+
+def has_failed(snapshot: SwarmSnapshot) -> bool:
+    """Whether the swarm could not be started or kept up; `phase` says why."""
+    return snapshot.phase.startswith("failed")
 
 
 def accused(snapshot: SwarmSnapshot) -> dict[int, list[int]]:

@@ -165,6 +165,7 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             replaying=self._client.seekable,
             experimenting=self._experiments.running is not None,
             started=started,
+            may_export=self._may_export,
             owns_swarm=self._client.owns_swarm,
             operator=self._client.operator,
         )
@@ -184,11 +185,12 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
 
     def action_scrub(self, steps: int) -> None:
         """Show an earlier or later view of this sitting; past the last one the view goes on."""
+        if isinstance(self._client, Seekable):
+            shown_ns = self._frozen.now_ns if self._frozen is not None else self._client.now_ns
+            self._seek(self._client, shown_ns + steps * SEEK_NS)
+            return
         if not len(self._history):
             self._say("nothing to look back at: no cycle has run yet")
-            return
-        if isinstance(self._client, Seekable):
-            self._seek(self._client, self._client.now_ns + steps * SEEK_NS)
             return
         frozen = self._frozen
         position = len(self._history) if frozen is None else self._history.position_of(frozen.now_ns)
@@ -227,7 +229,9 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             self.action_show_tab(self.front.next_tab())
 
     def action_settings(self) -> None:
-        if not isinstance(self.screen, SettingsScreen):
+        if self._client.read_only:
+            self._say("no settings are written here: this monitor changes nothing")
+        elif not isinstance(self.screen, SettingsScreen):
             screen = SettingsScreen(self._config_file, self._client.snapshot().settings)
             self.push_screen(screen, self._settings_written)
 

@@ -477,7 +477,11 @@ async def _show(
     finally:
         if claiming is not None:
             claiming.cancel()
-        await app.settle()
+        console = Console(stderr=True)
+        if app.unsettled:
+            console.print("waiting until the toggles are back", style="dim")
+        for sentence in await app.settle():
+            console.print(f"tradetui: {sentence}", style="bold red", markup=False, highlight=False)
         await client.close()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from textual import work
-from textual.worker import WorkerError
+from textual.worker import Worker, WorkerError
 
 from core.experiment_log import to_dict
 from core.experiment_run import run_experiment
@@ -16,6 +17,9 @@ from tui.messages import (
     ExperimentEnded,
 )
 from tui.monitor_base import MonitorBase
+
+SETTLE_S = 30.0
+"""Whoever leaves waits no longer: a swarm without a quorum never goes back."""
 
 
 class ExperimentActions(MonitorBase):
@@ -30,6 +34,8 @@ class ExperimentActions(MonitorBase):
             self._say("nothing is compared while a profile is taken: it slows the leader")
         elif not self._live.started:
             self._say("nothing to compare: no cycle has run yet")
+        elif unknown := self._toggles_unknown():
+            self._say(f"nothing is compared yet: {unknown}; a again")
         elif not isinstance(self.screen, ExperimentDialog):
             live = self._live
             change = live.change
@@ -40,8 +46,10 @@ class ExperimentActions(MonitorBase):
     def _start_experiment(self, keys: tuple[str, ...] | None) -> None:
         if not keys:
             return
+        if unknown := self._toggles_unknown():  # the palette lies over the dialog, and presses keys too
+            self._say(f"nothing is compared yet: {unknown}; a again")
+            return
         started = self._experiments.start(self._live, keys, self._clock_ns())
-        self._ending = False
         self._experiment_work = self._experiment(started)
         self.action_show("compare")
 
@@ -49,7 +57,7 @@ class ExperimentActions(MonitorBase):
     async def _experiment(self, started: Started) -> None:
         reason = ""
         try:
-            await run_experiment(self._client, started.experiment)
+            await run_experiment(self._client, started.experiment, self._not_back)
         except Exception as error:  # as with a key: told, and the monitor goes on
             reason = f"{type(error).__name__}: {error}"
             started.experiment.give_up(reason)
@@ -61,9 +69,7 @@ class ExperimentActions(MonitorBase):
             self.post_message(ExperimentEnded(reason or started.experiment.failure))
 
     def _end_experiment(self) -> None:
-        """Once: a second cancel would fall into the toggles' way back."""
-        if self._experiment_work is not None and not self._ending:
-            self._ending = True
+        if self._experiment_work is not None:
             self._experiment_work.cancel()
         self._say("the experiment ends: the toggles go back to what they were")
 
@@ -76,13 +82,32 @@ class ExperimentActions(MonitorBase):
             self.notify(text, title=state.label, timeout=15, markup=False)
         self.tick()
 
-    async def settle(self) -> None:
-        """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back."""
-        if self._experiment_work is not None:
-            if not self._ending:
-                self._experiment_work.cancel()
-            with contextlib.suppress(WorkerError):
-                await self._experiment_work.wait()
+    @property
+    def unsettled(self) -> list[Worker[None]]:
+        """What still works on the swarm, or puts its toggles back."""
+        return [each for each in (self._experiment_work, self._export_work) if each and not each.is_finished]
+
+    async def settle(self) -> list[str]:
+        """After the screen is gone: end what still works on the swarm, and wait until the toggles are put back.
+
+        At most `SETTLE_S`. Returns what a person has to be told where they are not.
+        """
+        works = self.unsettled
+        for each in works:
+            if not each.is_cancelled:  # Textual cancels them with the screen
+                each.cancel()
+        ends = [asyncio.ensure_future(_end(each)) for each in works]
+        # `asyncio.wait` cancels nothing when time is up: a worker would wait for its end all the same.
+        _, pending = await asyncio.wait(ends, timeout=SETTLE_S) if ends else ((), ())
+        untold, self._untold = self._untold, []
+        if pending:
+            untold.append(f"the swarm has not gone back to the toggles that it had in {SETTLE_S:g} s: look at them")
+        return untold
+
+
+async def _end(worker: Worker[None]) -> None:
+    with contextlib.suppress(WorkerError):
+        await worker.wait()
 
 
 def _sentence(each: ContrastResult) -> str:

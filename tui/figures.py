@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 SPARKS = " ▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -41,6 +41,17 @@ def money(value: float) -> str:
 def quantity(value: float) -> str:
     """Units without idle zeros: `40`, `0.125`."""
     return f"{value:,.6f}".rstrip("0").rstrip(".")
+
+
+def decimal_places(prices: Iterable[float]) -> int:
+    """As many as the prices have, 2 at the least: a tick may be far below a cent."""
+    written = (f"{price:.8f}".rstrip("0") for price in prices)
+    return max((2, *(len(price.partition(".")[2]) for price in written)))
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in exactly `width` cells, ended with `…` where it is longer."""
+    return f"{text:<{width}}" if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def age(seconds: float) -> str:

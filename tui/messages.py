@@ -69,6 +69,13 @@ class FaultFailed(Message):
 
 
 @dataclass
+class NotBack(Message):
+    """The swarm did not go back to the toggles that it had before an experiment or a pair of profiles."""
+
+    sentence: str
+
+
+@dataclass
 class ProfileWritten(Message):
     """The profile snapshot is complete in `folder`; `shown` is None where nothing could be sampled."""
 

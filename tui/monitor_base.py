@@ -12,12 +12,14 @@ from textual.worker import Worker
 from core.quote_reading import QuoteReader
 from core.spans import ROOT
 from tui.experiments import Experiments
-from tui.messages import LadderTaken, TraceTaken
+from tui.messages import LadderTaken, NotBack, TraceTaken
 from tui.panel_screen import PanelScreen
 from tui.session import SwarmClient
 from tui.view import ProfileShown, View
 
 NOTE_S = 5.0
+NEWS_NS = 300_000_000
+"""Behind a key's answer so much later news tells of what it brought: nodes push theirs ten times a second."""
 
 
 class MonitorBase(App[bool]):
@@ -45,7 +47,11 @@ class MonitorBase(App[bool]):
         self._heat_of = ROOT
         self._experiments = Experiments()
         self._experiment_work: Worker[None] | None = None
-        self._ending = False
+        self._export_work: Worker[None] | None = None
+        self._untold: list[str] = []
+        """Where the swarm did not go back, and no screen has said so yet."""
+        self._answered_ns: int | None = None
+        """When the last toggle key was answered."""
         self._note = ""
         self._note_until_ns = 0
 
@@ -61,6 +67,30 @@ class MonitorBase(App[bool]):
     def action_show(self, mode: str) -> None:
         self.switch_mode(mode)
         self.call_after_refresh(self.tick)
+
+    @property
+    def _may_export(self) -> bool:
+        """A page of `tradetui serve` is anybody's: unless it controls the swarm, it writes nothing on the server."""
+        return not (self.is_web and self._client.read_only)
+
+    def _not_back(self, sentence: str) -> None:
+        """Told on the screen, or by `settle` where there is none any more."""
+        self._untold.append(sentence)
+        self.post_message(NotBack(sentence))
+
+    def on_not_back(self, message: NotBack) -> None:
+        if message.sentence in self._untold:
+            self._untold.remove(message.sentence)
+        self.notify(message.sentence, title="other toggles than before", severity="error", timeout=60, markup=False)
+
+    def _toggles_unknown(self) -> str:
+        """Why the toggles on the screen may not be those that the keys before this one brought; empty if they are."""
+        if self._asked:
+            return f"{self._asked[-1]} has no answer yet"
+        since = self._live.snapshot.taken_ns
+        if self._answered_ns is not None and since - self._answered_ns < NEWS_NS:
+            return "the swarm has not told yet what the last key brought"
+        return ""
 
     def _say(self, note: str) -> None:
         self._note, self._note_until_ns = note, self._clock_ns() + int(NOTE_S * 1e9)

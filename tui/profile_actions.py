@@ -25,6 +25,9 @@ class ProfileActions(MonitorBase):
         if not self._live.started:
             self._say("nothing to profile: no cycle has run yet")
             return
+        if not self._may_export:
+            self._say("no profile is taken from this page: its files would lie on the server")
+            return
         if self._profiling:
             self._say("already profiling: one at a time")
             return
@@ -32,8 +35,11 @@ class ProfileActions(MonitorBase):
         if pair is not None and self._experiments.running is not None:
             self._say("nothing is profiled while an experiment runs: a stops it")
             return
+        if pair is not None and (unknown := self._toggles_unknown()):
+            self._say(f"nothing is profiled yet: {unknown}; e again")
+            return
         self._profiling, self._pairing = True, pair is not None
-        self._export(self.export_screenshot(title="tradetui", simplify=True), pair)
+        self._export_work = self._export(self.export_screenshot(title="tradetui", simplify=True), pair)
         self.tick()
 
     def _pair(self) -> tuple[Toggles, Toggles] | None:
@@ -51,7 +57,8 @@ class ProfileActions(MonitorBase):
                 pair = None
                 folder = await self._client.export_profile(self._export_directory, svg, PROFILE_S)
             else:
-                folder, pair = await self._client.export_pair(self._export_directory, svg, PROFILE_S, *settings)
+                directory, tell = self._export_directory, self._not_back
+                folder, pair = await self._client.export_pair(directory, svg, PROFILE_S, *settings, tell)
             shown = await asyncio.to_thread(profile_shown, folder, pair, self._live.snapshot.toggles)
         except Exception as error:  # as above: told, and the monitor goes on
             self.post_message(ProfileFailed(f"{type(error).__name__}: {error}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -76,9 +76,18 @@ class SwarmClient(Protocol):
         """Profile the leader's loop for `seconds`, write everything into a new folder below `directory`, return it."""
 
     async def export_pair(
-        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+        self,
+        directory: Path,
+        svg: str,
+        seconds: float,
+        first: Toggles,
+        second: Toggles,
+        tell: Callable[[str], None],
     ) -> tuple[Path, PairDiff]:
-        """The same with the leader's profile under both settings, in folders `a` and `b`; the toggles are put back."""
+        """The same with the leader's profile under both settings, in folders `a` and `b`; the toggles are put back.
+
+        `tell` gets a sentence where the swarm does not go back to them.
+        """
 
     async def stop_swarm(self) -> None:
         """End every process of the swarm."""

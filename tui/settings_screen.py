@@ -16,7 +16,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from core.config import ConfigError, Settings
-from core.config_file import settings_of, with_text, write_changes
+from core.config_file import overridden, settings_of, with_text, write_changes
 
 NAME_CELLS = 30
 
@@ -91,16 +91,21 @@ class SettingsScreen(ModalScreen[str]):
         typed.focus()
 
     @on(Input.Submitted)
-    def _take(self, event: Input.Submitted) -> None:
+    def _submitted(self) -> None:
+        if self._take():
+            self._say(f"{len(self._changes)} changed, not written yet" if self._changes else "")
+
+    def _take(self) -> bool:
+        """Take the value that is being typed; False, and said why, where it is not valid."""
         name = self._chosen()
         try:
-            self._settings = with_text(self._settings, name, event.value)
+            self._settings = with_text(self._settings, name, self.query_one(Input).value)
         except ConfigError as error:
             self._say(str(error))
-            return
+            return False
         self.query_one(OptionList).replace_option_prompt(name, self._line(name))
-        self._say(f"{len(self._changes)} changed, not written yet" if self._changes else "")
         self._leave_the_value()
+        return True
 
     def _leave_the_value(self) -> None:
         typed = self.query_one(Input)
@@ -118,16 +123,20 @@ class SettingsScreen(ModalScreen[str]):
             self.dismiss("")
 
     def action_write(self) -> None:
+        if self.query_one(Input).has_focus and not self._take():
+            return
         changes = self._changes
         if not changes:
             self._say("nothing has changed")
             return
         try:
             write_changes(self._path, changes)
+            variables = overridden(self._path, changes)
         except (ConfigError, OSError) as error:
             self._say(str(error))
             return
-        self.dismiss(f"{', '.join(changes)} written; a swarm started with --config {self._path} runs under it")
+        but = f", but for what the environment says otherwise: {', '.join(variables)}" if variables else ""
+        self.dismiss(f"{', '.join(changes)} written; a swarm started with --config {self._path} runs under it{but}")
 
 
 def _shown(value: object) -> str:

@@ -46,6 +46,7 @@ class ToggleActions(MonitorBase):
 
     def on_key_answered(self, message: KeyAnswered) -> None:
         self._asked.remove(message.key)
+        self._answered_ns = self._clock_ns()
         self._say(message.sentence)
 
     def on_key_failed(self, message: KeyFailed) -> None:

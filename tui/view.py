@@ -97,7 +97,8 @@ class View:
     """One span's latency over time; kept only while a screen shows it."""
     histogram_cycles: int = 0
     percentiles: dict[str, Percentiles] = field(default_factory=dict)
-    """By span, over every cycle of this sitting under the present toggles; kept up only while a screen shows them."""
+    """By span, over the cycles of this sitting under the present toggles, without those in numpy unless there are no
+    others; kept up only while a screen shows them."""
 
     @property
     def started(self) -> bool:

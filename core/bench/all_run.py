@@ -85,7 +85,8 @@ async def _first_cycles(client: SwarmClient, say: Say) -> None:
 async def _compare(client: SwarmClient, task: Task, comparison: Comparison, say: Callable[[float], None]) -> Result:
     """Until the interval is tight, or time is up and there is one."""
     experiment = InterleavedExperiment(pair_design(comparison.first, comparison.second), task.plan, SEED)
-    work = asyncio.create_task(run_experiment(client, experiment))
+    # Nobody is told where the swarm does not go back: the next comparison asks for toggles of its own.
+    work = asyncio.create_task(run_experiment(client, experiment, lambda _: None))
     began = time.monotonic()
     try:
         while not work.done():

@@ -23,14 +23,11 @@ from core.interleaved import REPLICATES_MIN, InterleavedExperiment, Plan
 from core.profile_export import machine
 from core.session import Session, SessionError, create_session
 from core.statistics import span_table, under
-from core.toggles import Toggles
 from core.what_if import what_if
 
 FIRST_CYCLES = 30
 """Before an experiment: the projection wants a profile."""
 START_TIMEOUT_S = 180.0
-PUT_BACK_S = 10.0
-"""A node tells of its toggles ten times a second, and of a change at the next cycle's start."""
 
 
 async def run_experiments(
@@ -111,7 +108,8 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
     projection = what_if(table, snapshot.toggles, design.keys, settings.batch_max, settings.orders_in_flight)
     experiment = InterleavedExperiment(design, plan, seed=snapshot.cycles_total)
     started_ns, captions = time.time_ns(), snapshot.captions
-    work = asyncio.create_task(run_experiment(client, experiment))
+    not_back: list[str] = []
+    work = asyncio.create_task(run_experiment(client, experiment, not_back.append))
     try:
         with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
             task = progress.add_task(keys, total=1.0)
@@ -128,34 +126,18 @@ async def _one(client: SwarmClient, settings: Settings, keys: str, plan: Plan, c
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
-            is_back = await _is_back(client, design.cells[0])
-            text = f"{keys}: stopped; the swarm runs under {design.cells[0].label()} again"
-            console.print(text if is_back else _not_back(keys, design.cells[0]), style="yellow", highlight=False)
-    if not await _is_back(client, design.cells[0]):
-        # The next experiment would take the other setting for the one to begin with.
-        raise SessionError(_not_back(keys, design.cells[0]))
+            if not not_back:
+                text = f"{keys}: stopped; the swarm runs under {design.cells[0].label()} again"
+                console.print(text, style="yellow", highlight=False)
+        for sentence in not_back:
+            console.print(f"{keys}: {sentence}", style="yellow", highlight=False)
+    if not_back:
+        raise SessionError(f"{keys}: the next experiment would begin with the setting that this one left")
     state = state_of(experiment, projection, captions, started_ns, time.time_ns())
     client.keep_experiment(to_dict(state))
     for line in lines_of(state):
         console.print(line, highlight=False, markup=False)
     return state
-
-
-async def _is_back(client: SwarmClient, toggles: Toggles) -> bool:
-    """Whether the leader tells of `toggles` within `PUT_BACK_S`: it has obeyed before the next push says so."""
-    deadline = time.monotonic() + PUT_BACK_S
-    while client.snapshot().toggles != toggles:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
-
-
-def _not_back(keys: str, toggles: Toggles) -> str:
-    return (
-        f"{keys}: the swarm does not say that it went back to {toggles.label()}: look at it, and press the keys in a "
-        "monitor"
-    )
 
 
 def lines_of(state: ExperimentState) -> list[str]:

@@ -18,7 +18,12 @@ def test_a_pair_of_profiles_names_functions_and_puts_the_toggles_back(tmp_path: 
     async def sitting() -> None:
         async with running_swarm(tmp_path, toggles="optimised") as swarm:
             await swarm.cycles(5)
-            folder, diff = await swarm.client.export_pair(tmp_path / "profiles", "<svg/>", 1.0, BASELINE, OPTIMISED)
+            told: list[str] = []
+            folder, diff = await swarm.client.export_pair(
+                tmp_path / "profiles", "<svg/>", 1.0, BASELINE, OPTIMISED, told.append
+            )
+            assert told == []
+            assert swarm.client.snapshot().toggles == OPTIMISED
             names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
             assert names >= {
                 "a/profile.folded",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -429,7 +429,13 @@ class FakeClient:
         return directory / "20251115-143000"
 
     async def export_pair(
-        self, directory: Path, svg: str, seconds: float, first: Toggles, second: Toggles
+        self,
+        directory: Path,
+        svg: str,
+        seconds: float,
+        first: Toggles,
+        second: Toggles,
+        tell: Callable[[str], None],
     ) -> tuple[Path, PairDiff]:
         folder = await self.export_profile(directory, svg, seconds)
         sides = [

@@ -15,6 +15,7 @@ from tests.tui.fixtures import FakeClient, FakeSession
 from tui.app import MonitorApp
 from tui.help import HelpScreen
 from tui.quit_dialog import QuitDialog
+from tui.settings_screen import SettingsScreen
 
 SIZES = ((80, 24), (120, 40), (200, 50))
 
@@ -437,6 +438,52 @@ def test_nothing_to_show_yet(size):
                 assert "quic_coordination" in text
 
     asyncio.run(session())
+
+
+PHASE = "failed: node-2 keeps dying (ended with code 1); see logs/node-2.log"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cycles", [0, 120])
+def test_a_swarm_that_failed_says_why_before_its_first_cycle_and_after(size, cycles):
+    async def body(app, client, pilot):
+        assert "failed" not in await settle(app, pilot)
+        client.fixed = replace(client.session.snapshot(), phase=PHASE)
+        text = await settle(app, pilot)
+        assert f"× {PHASE}" in text
+        if not cycles:
+            assert "starting" not in text
+            assert text.count(PHASE) == 2, "in the list of processes too"
+            client.fixed = replace(client.fixed, nodes=())
+            assert (await settle(app, pilot)).count(PHASE) == 2
+
+    drive(size, body, cycles=cycles)
+
+
+def test_a_monitor_that_only_looks_on_writes_no_file_of_settings():
+    async def body(app, client, pilot):
+        client.read_only = True
+        await pilot.press("S")
+        assert "no settings are written here" in await settle(app, pilot)
+        assert not isinstance(app.screen, SettingsScreen)
+
+    drive(SIZES[0], body)
+
+
+@pytest.mark.parametrize("web", [True, False])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_page_that_only_looks_on_writes_no_profile_on_the_server(web, read_only, monkeypatch):
+    monkeypatch.setattr(MonitorApp, "is_web", web)
+
+    async def body(app, client, pilot):
+        client.read_only = read_only
+        await pilot.press("e")
+        text = await settle(app, pilot)
+        assert ("no profile is taken from this page" in text) == (web and read_only)
+        assert bool(client.exports) != (web and read_only)
+        assert (" e " in text.split("\n")[-1]) != (web and read_only)
+
+    drive(SIZES[1], body)
 
 
 @pytest.mark.parametrize("size", SIZES[:2])

@@ -80,6 +80,46 @@ def test_escape_leaves_the_value_and_then_the_screen_and_nothing_is_written(tmp_
     assert not path.exists()
 
 
+def test_what_is_being_typed_is_written_too_and_stays_where_it_is_not_valid(tmp_path):
+    path = tmp_path / "swarm.toml"
+    path.write_text("nodes = 5\n")
+
+    async def session():
+        app, _ = monitor(path)
+        async with app.run_test(size=SIZES[1]) as pilot:
+            await settle(app, pilot)
+            await pilot.press("S", "enter", "end", "backspace", "3", "ctrl+s")
+            await pilot.pause()
+            assert "nodes = '3'" in screen_text(app)
+            assert app.screen.query_one(Input).has_focus
+            assert path.read_text() == "nodes = 5\n"
+            await pilot.press("backspace", "9", "ctrl+s")
+            await settle(app, pilot)
+            assert not isinstance(app.screen, SettingsScreen)
+
+    asyncio.run(session())
+    assert path.read_text() == "nodes = 9\n"
+
+
+def test_a_change_that_the_environment_overrides_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "swarm.toml"
+    monkeypatch.setenv("TRADETUI_NODES", "6")
+
+    async def session():
+        app, _ = monitor(path)
+        async with app.run_test(size=SIZES[1], notifications=True) as pilot:
+            await settle(app, pilot)
+            await pilot.press("S", "enter", "end", "backspace", "8", "enter")
+            await pilot.press("down", "down", "down", "enter", *"12", "ctrl+s")
+            await settle(app, pilot)
+            (told,) = (each.message for each in app._notifications)
+            assert told.startswith("nodes, cycles written")
+            assert told.endswith("but for what the environment says otherwise: TRADETUI_NODES")
+
+    asyncio.run(session())
+    assert path.read_text().count("= 8") == 1
+
+
 @pytest.mark.parametrize("keys", [("S", "enter"), ("ctrl+p",)])
 def test_a_capital_k_that_is_typed_pulls_no_kill_switch(keys, tmp_path):
     async def session():

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 import core.commands.experiment
+import core.put_back
 from core.commands.experiment import run_experiments
 from core.config import load_settings
 from core.records import CycleRecord, SwarmSnapshot
@@ -153,3 +154,26 @@ def test_the_next_experiment_begins_where_the_last_one_did(tmp_path: Path, monke
     console = Console(file=io.StringIO(), width=200)
     asyncio.run(run_experiments(load_settings(), Session(tmp_path), ["b", "s", "p"], 6, None, console))
     assert set(swarm.asked) == {BASELINE, *(pressed(BASELINE, key) for key in "bsp")}
+
+
+class LeaderlessSwarm(Swarm):
+    """Nobody leads when the toggles are to go back; the link says so in a plain sentence."""
+
+    async def set_toggles(self, toggles: Toggles) -> str:
+        if toggles == BASELINE and self.snapshot().toggles != BASELINE:
+            return "no node leads at present; try again in a moment"
+        return await super().set_toggles(toggles)
+
+
+def test_a_swarm_that_does_not_go_back_is_told_of_with_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.put_back, "PUT_BACK_S", 0.05)
+    attach(monkeypatch, LeaderlessSwarm())
+    said = io.StringIO()
+    with pytest.raises(SessionError, match="the next experiment would begin with the setting that this one left"):
+        asyncio.run(
+            run_experiments(load_settings(), Session(tmp_path), ["b", "s"], 6, None, Console(file=said, width=1_000))
+        )
+    assert f"b: the swarm does not say that it went back to {BASELINE.label()}" in said.getvalue()
+    assert "its last answer: no node leads at present" in said.getvalue()

@@ -38,3 +38,20 @@ def test_settings_are_apart_and_bounded():
         histograms.add(replace(record, toggles=replace(toggles, async_confirmation=bool(n & 8))))
     assert histograms.merged(BASELINE) == (0, {}), "the one that ran longest ago went"
     assert len(histograms._by_setting) == SETTINGS_KEPT
+
+
+def test_cycles_in_numpy_count_only_while_there_are_no_others():
+    compiled = list(FakeSession(seed=4, cycles=40).cycles)
+    in_numpy = [replace(r, numpy_kernels=9, inclusive_ms=r.inclusive_ms * 50.0) for r in compiled]
+    mixed, clean, uncompiled = SpanHistograms(), SpanHistograms(), SpanHistograms()
+    for record in in_numpy[:20]:
+        mixed.add(record)
+        uncompiled.add(record)
+    assert mixed.merged(BASELINE)[0] == 20
+    assert mixed.merged(BASELINE) == uncompiled.merged(BASELINE)
+    for record in compiled:
+        mixed.add(record)
+        clean.add(record)
+    for record in in_numpy[20:]:
+        mixed.add(record)
+    assert mixed.merged(BASELINE) == clean.merged(BASELINE)

@@ -71,6 +71,21 @@ def test_counts_are_capped_and_a_copy_stands_still() -> None:
     assert found.counts[-1].max() == COUNT_MAX
 
 
+def test_cycles_in_numpy_are_shown_only_while_no_others_are_kept() -> None:
+    heat = LatencyHeat()
+    heat.add(replace(record(1_000, 40.0), numpy_kernels=9))
+    assert heat.of(ROOT).counts.sum() == 1
+    heat.add(record(1_001, 1.0))
+    heat.add(replace(record(1_002, 40.0), numpy_kernels=9))
+    found = heat.of(ROOT)
+    assert found.last_second == 1_002, "the seconds go on"
+    assert found.counts.sum() == 1
+    (bucket,) = np.flatnonzero(found.counts[-2])
+    assert bucket_ms(int(bucket)) <= 1.0 < bucket_ms(int(bucket) + 1)
+    heat.add(replace(record(1_001 + SECONDS_KEPT, 40.0), numpy_kernels=9))
+    assert heat.of(ROOT).counts.sum() == 2, "the compiled one is too old"
+
+
 @pytest.mark.parametrize("height", [1, 2, 5, 40])
 def test_lines_are_as_wide_as_asked_and_the_darkest_is_the_most(height: int) -> None:
     counts = np.zeros((SECONDS_KEPT, BUCKETS), np.uint8)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+import core.put_back
 from core.folded_stacks import flame, fold, frame_name, self_times_us, stacks
 from core.profile_export import write_spans, write_spans_parquet
 from core.profile_pair import Side, difference, take_pair, write_pair
-from core.records import CycleRecord
+from core.records import CycleRecord, SwarmSnapshot
 from core.spans import NAMES
-from core.toggles import BASELINE, OPTIMISED, Toggles
+from core.toggles import BASELINE, OPTIMISED, Toggles, pressed
 from tests.tui.fixtures import FakeSession
 
 RUN = "run\x00/home/x/core/loop.py\x0010\x01l12"
@@ -93,7 +95,11 @@ class Swarm:
         self.session.advance(4)
         return self.session.cycles
 
+    def snapshot(self) -> SwarmSnapshot:
+        return self.session.snapshot()
+
     async def set_toggles(self, toggles: Toggles) -> str:
+        await asyncio.sleep(0)
         self.asked.append(toggles)
         self.session.toggles = toggles
         return ""
@@ -109,14 +115,67 @@ class Swarm:
 
 
 def test_a_pair_runs_under_both_and_puts_the_toggles_back() -> None:
-    swarm = Swarm()
-    first, second = asyncio.run(take_pair(swarm, OPTIMISED, BASELINE, 1.0))
+    swarm, told = Swarm(), list[str]()
+    first, second = asyncio.run(take_pair(swarm, OPTIMISED, BASELINE, 1.0, told.append))
     assert (first.toggles, second.toggles) == (OPTIMISED, BASELINE)
     assert swarm.asked == [OPTIMISED, BASELINE, BASELINE]
     failing = Swarm(failing=True)
     with pytest.raises(ValueError, match="no"):
-        asyncio.run(take_pair(failing, OPTIMISED, BASELINE, 1.0))
+        asyncio.run(take_pair(failing, OPTIMISED, BASELINE, 1.0, told.append))
     assert failing.asked == [OPTIMISED, BASELINE]
+    assert told == []
+
+
+def test_a_pair_puts_back_what_a_key_asked_for_and_no_cycle_has_run_under_yet() -> None:
+    swarm = Swarm()
+    swarm.session.toggles = pressed(BASELINE, "b")
+    asyncio.run(take_pair(swarm, OPTIMISED, BASELINE, 1.0, list[str]().append))
+    assert swarm.asked == [OPTIMISED, BASELINE, pressed(BASELINE, "b")]
+
+
+def test_a_pair_that_is_cancelled_twice_ends_when_the_toggles_are_back() -> None:
+    async def work() -> None:
+        swarm = Swarm()
+        running = asyncio.create_task(take_pair(swarm, OPTIMISED, BASELINE, 1.0, list[str]().append))
+        while not swarm.asked:
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+        assert swarm.asked == [OPTIMISED, BASELINE]
+
+    asyncio.run(work())
+
+
+def test_a_pair_whose_way_back_is_refused_is_whole_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.put_back, "PUT_BACK_S", 0.05)
+
+    class Refusing(Swarm):
+        async def set_toggles(self, toggles: Toggles) -> str:
+            if len(self.asked) >= 2:
+                return "refused: another epoch"
+            return await super().set_toggles(toggles)
+
+    swarm, told = Refusing(), list[str]()
+    swarm.session.toggles = pressed(BASELINE, "b")
+    _, second = asyncio.run(take_pair(swarm, OPTIMISED, BASELINE, 1.0, told.append))
+    assert second.decisions == 5
+    assert "its last answer: refused: another epoch" in told[0]
+
+
+def test_spans_are_those_of_compiled_kernels_unless_there_are_no_others(tmp_path: Path) -> None:
+    def cycles_of(snapshot: SwarmSnapshot) -> list[str]:
+        write_spans(tmp_path / "spans.csv", snapshot)
+        with (tmp_path / "spans.csv").open() as file:
+            return [row["cycles"] for row in csv.DictReader(file)]
+
+    snapshot = FakeSession(seed=3, cycles=20).snapshot()
+    in_numpy = tuple(replace(record, numpy_kernels=9) for record in snapshot.cycles)
+    mixed = replace(snapshot, cycles=(*in_numpy[:5], *snapshot.cycles[5:]))
+    assert cycles_of(mixed) == ["15"] * (len(NAMES) + 1)
+    assert cycles_of(replace(snapshot, cycles=in_numpy)) == ["20"] * (len(NAMES) + 1)
 
 
 def test_spans_as_parquet_hold_what_the_csv_holds(tmp_path: Path) -> None:

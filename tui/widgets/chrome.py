@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from core.records import Severity, VenueState
 from core.trading_state import TradingState
+from tui.alerts import has_failed
 from tui.figures import age, clock, plain
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, fit, row_of
@@ -27,6 +29,7 @@ class Mode:
     experimenting: bool = False
     replaying: bool = False
     read_only: bool = False
+    may_export: bool = True
     owns_swarm: bool = True
     operator: int | None = None
     """This monitor's id in the roster."""
@@ -84,7 +87,7 @@ class StatusLine(Panel):
 
 def _trading(view: View) -> str:
     if not view.started:
-        return "starting"
+        return "failed" if has_failed(view.snapshot) else "starting"
     if view.snapshot.trading != TradingState.ACTIVE:
         return view.snapshot.trading
     if view.snapshot.venue in (VenueState.DOWN, VenueState.RECONCILING):
@@ -150,7 +153,7 @@ class KeyBar(Panel):
         elif mode.started and not mode.read_only:
             keys.append(("a", "stop" if mode.experimenting else "A/B", "app.experiment"))
         keys.append(("?", "help", "app.help"))
-        if mode.started and mode.profiling_s is None:
+        if mode.started and mode.may_export and mode.profiling_s is None:
             keys.append(("e", "profile", "app.export"))
         keys.append(("q", "quit…" if mode.owns_swarm else "leave…", "app.leave"))
         keys.append(("^p", "commands", "app.command_palette"))
@@ -169,12 +172,16 @@ class StartupPanel(Panel):
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         snapshot = view.snapshot
-        out: list[Row] = [(), (Part("  starting …", "strong"),), ()]
-        if not snapshot.nodes:
-            words = plain(snapshot.phase) or "waiting for the first word from the swarm"
-            out.append((Part(f"  {words}", "muted"),))
-        elif "compiling" in snapshot.phase:
-            out += [(Part(f"  {plain(snapshot.phase)}", "muted"),), ()]
+        if has_failed(snapshot):
+            folded = textwrap.wrap(plain(snapshot.phase), max(20, width - 4))
+            out: list[Row] = [(), *((Part(f"  {line}", "error"),) for line in folded), ()]
+        else:
+            out = [(), (Part("  starting …", "strong"),), ()]
+            if not snapshot.nodes:
+                words = plain(snapshot.phase) or "waiting for the first word from the swarm"
+                out.append((Part(f"  {words}", "muted"),))
+            elif "compiling" in snapshot.phase:
+                out += [(Part(f"  {plain(snapshot.phase)}", "muted"),), ()]
         for node in snapshot.nodes:
             mark, style = ("●", "accent") if node.reachable else ("○", "muted")
             text = plain(node.activity) if node.activity else "up" if node.reachable else "not up yet"

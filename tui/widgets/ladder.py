@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.book_ladder import BookLadder, LadderLevel
 from core.quote_reading import QuoteReading
-from tui.figures import plain, quantity
+from tui.figures import decimal_places, plain, quantity
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
 
@@ -26,18 +26,12 @@ class LadderPanel(Panel):
         above = min(len(ladder.asks), room - min(len(ladder.bids), room // 2))
         asks, bids = ladder.asks[:above], ladder.bids[: room - above]
         largest = max((level.quantity for level in (*asks, *bids)), default=0.0)
-        places = _decimal_places(ladder)
+        places = decimal_places(level.price for level in (*ladder.bids, *ladder.asks))
         rows = [_level("ask", level, largest, width, places) for level in reversed(asks)]
         rows.append(_spread(ladder, places))
         rows += [_pressure(view.quotes, places)] if view.quotes is not None else []
         rows += [_level("bid", level, largest, width, places) for level in bids]
         return [keys, *rows]
-
-
-def _decimal_places(ladder: BookLadder) -> int:
-    """As many as the prices have, 2 at the least: a tick may be far below a cent."""
-    prices = (f"{level.price:.8f}".rstrip("0") for level in (*ladder.bids, *ladder.asks))
-    return max((2, *(len(price.partition(".")[2]) for price in prices)))
 
 
 def _level(side: str, level: LadderLevel, largest: float, width: int, places: int) -> Row:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from core.records import EventRow, OrderRow, OrderState, PositionRow, Severity, SwarmSnapshot
-from tui.figures import clock, money, plain, quantity
+from tui.figures import clock, decimal_places, money, plain, quantity, shortened
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, row_of
 
@@ -19,27 +21,54 @@ _STATE_STYLE = {
 _SEVERITY = {Severity.INFO: ("·", "muted"), Severity.WARNING: ("!", "warning"), Severity.ERROR: ("×", "error")}
 
 
+_SMALL_PRICE = 10.0
+"""From here on a cent is less than a thousandth of the price."""
+
+
+def _places(snapshot: SwarmSnapshot) -> defaultdict[str, int]:
+    """Decimals by instrument: as many as its prices on ticks have where they are small, else 2."""
+    prices = defaultdict[str, list[float]](list)
+    for order in snapshot.orders:
+        prices[order.instrument].append(order.limit_price)
+    for position in snapshot.positions:
+        prices[position.instrument].append(position.mark_price)
+    small = {name: decimal_places(each) for name, each in prices.items() if max(each) < _SMALL_PRICE}
+    return defaultdict(lambda: 2, small)
+
+
+def _name_width(rows: Sequence[OrderRow | PositionRow], width: int) -> int:
+    """Cells for the names: as many as the longest has, as far as there is room."""
+    return min(12 if width >= 66 else 9, max((6, *(len(row.instrument) for row in rows))))
+
+
 def order_rows(snapshot: SwarmSnapshot, width: int, height: int) -> list[Row]:
     """The latest orders first, under a heading where there is room."""
     if not snapshot.orders:
         return [(Part("no order yet", "muted"),)]
-    step = width >= 52
+    step, heading = width >= 52, height >= 6
+    orders = snapshot.orders[: max(0, height - heading)]
+    places = _places(snapshot)
+    shown = (f"{each.average_price or each.limit_price:,.{places[each.instrument]}f}" for each in orders)
+    prices, name_width = _column("price", 10, shown), _name_width(orders, width)
     out: list[Row] = []
-    if height >= 6:
-        out.append((Part(f"{'  step  ' if step else ''}instr. side    qty     price  state", "muted"),))
-    return out + [_order_row(order, step) for order in snapshot.orders[: height - len(out)]]
+    if heading:
+        columns = f"{'instr.':<{name_width}} side    qty{prices[0]}  state"
+        out.append((Part(f"{'  step  ' if step else ''}{columns}", "muted"),))
+    for order, price in zip(orders, prices[1:], strict=True):
+        out.append(_order_row(order, step, shortened(plain(order.instrument), name_width), price))
+    return out
 
 
-def _order_row(order: OrderRow, step: bool) -> Row:
+def _order_row(order: OrderRow, step: bool, name: str, price: str) -> Row:
     state = str(order.state)
     if order.state is OrderState.PARTIALLY_FILLED:
         state = f"filled {quantity(order.filled_quantity)} of {quantity(order.quantity)}"
     return (
         Part(f"{order.step:>6,}  " if step else "", "muted"),
-        Part(f"{plain(order.instrument):<6.6} "),
+        Part(f"{name} "),
         Part(f"{plain(order.side):<4.4}"),
-        Part(f"{quantity(order.quantity):>7} "),
-        Part(f"{order.average_price or order.limit_price:>9,.2f}  "),
+        Part(f"{quantity(order.quantity):>7}"),
+        Part(f"{price}  "),
         Part(state, _STATE_STYLE.get(order.state, "plain")),
         Part(f": {plain(order.reason)}" if order.reason else "", "muted"),
     )
@@ -54,23 +83,40 @@ def position_rows(snapshot: SwarmSnapshot, width: int, height: int) -> list[Row]
     """Largest positions by value first; the last row is the profit of all of them with the equity."""
     if not snapshot.positions:
         return [(Part("no position yet", "muted"),)]
-    out: list[Row] = []
-    if height >= 6:
-        price = "      price" if width >= 66 else ""
-        realised = "    realised" if width >= 50 else ""
-        out.append((Part(f"instr.      qty{price}      mark  unrealised{realised}", "muted"),))
+    heading = height >= 6
     ranked = sorted(snapshot.positions, key=lambda row: -abs(row.quantity * row.mark_price))
-    out += [_position_row(row, width) for row in ranked[: max(0, height - len(out) - 1)]]
+    shown = ranked[: max(0, height - heading - 1)]
+    places = _places(snapshot)
+    quantities = _column("qty", 9, (quantity(row.quantity) for row in shown))
+    prices = _column("price", 11, (f"{row.average_price:,.{places[row.instrument]}f}" for row in shown))
+    marks = _column("mark", 10, (f"{row.mark_price:,.{places[row.instrument]}f}" for row in shown))
+    if width < 66:
+        prices = [""] * len(prices)
+    name_width = _name_width(shown, width)
+    out: list[Row] = []
+    if heading:
+        realised = "    realised" if width >= 50 else ""
+        columns = f"{'instr.':<{name_width}}{quantities[0]}{prices[0]}{marks[0]}  unrealised{realised}"
+        out.append((Part(columns, "muted"),))
+    for row, *figures in zip(shown, quantities[1:], prices[1:], marks[1:], strict=True):
+        out.append(_position_row(row, width, shortened(plain(row.instrument), name_width), *figures))
     out.append(_total_row(snapshot, width))
     return out
 
 
-def _position_row(row: PositionRow, width: int) -> Row:
+def _column(heading: str, least: int, figures: Iterable[str]) -> list[str]:
+    """The heading and the figures, all as wide as the longest with a blank before it, `least` cells at the least."""
+    texts = [heading, *figures]
+    width = max((least, *(len(text) + 1 for text in texts)))
+    return [f"{text:>{width}}" for text in texts]
+
+
+def _position_row(row: PositionRow, width: int, name: str, held: str, price: str, mark: str) -> Row:
     return (
-        Part(f"{plain(row.instrument):<6.6}"),
-        Part(f"{quantity(row.quantity):>9}"),
-        Part(f"{row.average_price:>11,.2f}" if width >= 66 else "", "muted"),
-        Part(f"{row.mark_price:>10,.2f}", "muted"),
+        Part(name),
+        Part(held),
+        Part(price, "muted"),
+        Part(mark, "muted"),
         Part(f"{money(row.unrealised):>12}", _sign(row.unrealised)),
         Part(f"{money(row.realised):>12}" if width >= 50 else "", _sign(row.realised)),
     )
