@@ -433,7 +433,7 @@ class SwarmClient:
 
     def _greet(self, peer: int) -> None:
         assert self._endpoint is not None
-        wanted = {"from_cycle": self._news.next_cycle_of(peer), "interval_s": self._push_interval_s}
+        wanted = {**self._news.wanted_of(peer), "interval_s": self._push_interval_s}
         self._endpoint.send(peer, application(Channel.TELEMETRY, Telemetry.SUBSCRIBE, wanted))
         if peer >= GATEWAY_ID:
             return

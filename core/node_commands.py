@@ -42,7 +42,8 @@ class CommandedNode(ReportingNode):
     def _on_operator(self, sender: int, message: Application) -> None:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE:
             wanted = unpack(message.body)
-            self._telemetry.subscribe(sender, int(wanted["from_cycle"]), float(wanted["interval_s"]))
+            since = int(wanted["from_cycle"]), int(wanted["events_after_ns"])
+            self._telemetry.subscribe(sender, *since, float(wanted["interval_s"]))
         elif message.channel is Channel.CONTROL:
             self._spawn(self._answer(sender, message))
 

@@ -47,11 +47,16 @@ class NodeTelemetry:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def subscribe(self, operator: int, from_cycle: int, interval_s: float = PUSH_INTERVAL_S) -> None:
-        """Push to `operator` from `from_cycle` on, each `interval_s`, which is rounded to tenths of a second."""
+    def subscribe(
+        self, operator: int, from_cycle: int, events_after_ns: int, interval_s: float = PUSH_INTERVAL_S
+    ) -> None:
+        """Push to `operator` the cycles from `from_cycle` on and the events after a time (Unix), each `interval_s`,
+        which is rounded to tenths of a second.
+        """
         self._next_cycle[operator] = from_cycle
         self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
-        self._next_event.setdefault(operator, 0)
+        known = (number for number, event in self._events if event.time_ns <= events_after_ns)
+        self._next_event[operator] = max(known, default=0)
 
     def unsubscribe(self, operator: int) -> None:
         self._next_cycle.pop(operator, None)

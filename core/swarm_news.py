@@ -82,6 +82,7 @@ class SwarmNews:
         self.cycles: deque[CycleRecord] = deque(maxlen=keep_cycles)
         """Oldest first."""
         self._heard_cycle: dict[int, int] = {}
+        self._heard_event_ns: dict[int, int] = {}
         self.session = ""
         self.settings: Settings | None = None
         """The session's; None until they are known."""
@@ -102,10 +103,12 @@ class SwarmNews:
         elif kind == Telemetry.STATUS:
             report = node_report(body)
             self._nodes[sender] = report
-            self._events.extend(report.events)
+            self._add_events(sender, report.events)
             return report
         elif kind == Telemetry.GATEWAY:
-            self._hear_gateway(gateway_report(body))
+            gateway = gateway_report(body)
+            self._add_events(sender, gateway.events)
+            self._hear_gateway(gateway)
         return None
 
     def _add_cycle(self, sender: int, record: CycleRecord) -> None:
@@ -123,13 +126,17 @@ class SwarmNews:
             place -= 1
         self.cycles.insert(place, record)
 
-    def next_cycle_of(self, node: int) -> int:
-        """The first cycle that `node` need tell of."""
-        return self._heard_cycle.get(node, 0) + 1
+    def _add_events(self, sender: int, events: tuple[EventRow, ...]) -> None:
+        self._events.extend(events)
+        if events:
+            self._heard_event_ns[sender] = events[-1].time_ns
+
+    def wanted_of(self, peer: int) -> dict[str, int]:
+        """What `peer` need not tell again: the first cycle that is new here, and the time of its last event known."""
+        return {"from_cycle": self._heard_cycle.get(peer, 0) + 1, "events_after_ns": self._heard_event_ns.get(peer, 0)}
 
     def _hear_gateway(self, gateway: GatewayReport) -> None:
         self._gateway = gateway
-        self._events.extend(gateway.events)
         for order in gateway.orders:
             self._orders[order.client_order_id] = order
             self._orders.move_to_end(order.client_order_id)

@@ -27,7 +27,8 @@ class Telemetry(IntEnum):
     """Kinds on `Channel.TELEMETRY`."""
 
     SUBSCRIBE = 1
-    """Operator to node or gateway: push from now on; body {"from_cycle": int, "interval_s": float}."""
+    """Operator to node or gateway: push from now on; body {"from_cycle": int, "events_after_ns": int,
+    "interval_s": float}."""
     CYCLES = 2
     STATUS = 3
     GATEWAY = 4

@@ -48,6 +48,7 @@ class MonitorFeed:
         self._events: deque[tuple[int, EventRow]] = deque(maxlen=EVENTS_KEPT)
         self._number = 0
         self._had: dict[int, int] = {}
+        self._events_after_ns: dict[int, int] = {}
         self._ticks_a_push: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -61,9 +62,12 @@ class MonitorFeed:
         for operator in list(self._had):  # how the last orders ended
             self._push(operator)
 
-    def subscribe(self, operator: int, interval_s: float = PUSH_INTERVAL_S) -> None:
-        """Push to `operator` each `interval_s`, which is rounded to tenths of a second."""
+    def subscribe(self, operator: int, events_after_ns: int = 0, interval_s: float = PUSH_INTERVAL_S) -> None:
+        """Push the orders, and the events after a time (Unix), each `interval_s`, which is rounded to tenths of a
+        second.
+        """
         self._had[operator] = 0
+        self._events_after_ns[operator] = events_after_ns
         self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
 
     def unsubscribe(self, operator: int) -> None:
@@ -124,7 +128,7 @@ class MonitorFeed:
             await asyncio.sleep(PUSH_INTERVAL_S)
 
     def _push(self, operator: int) -> None:
-        had = self._had[operator]
+        had, after_ns = self._had[operator], self._events_after_ns[operator]
         report = GatewayReport(
             pid=os.getpid(),
             venue=self.venue.value,
@@ -134,7 +138,7 @@ class MonitorFeed:
             orders_filled=self._totals["filled"],
             orders_rejected=self._totals["unfilled"],
             orders=_newer(self._rows.values(), had),
-            events=_newer(self._events, had),
+            events=tuple(event for event in _newer(self._events, had) if event.time_ns > after_ns),
         )
         if self._wire.send(operator, report_message(report)):
             self._had[operator] = self._number

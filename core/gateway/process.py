@@ -168,7 +168,8 @@ class GatewayProcess:
 
     def _dispatch(self, sender: int, message: Application) -> None:
         if message.channel is Channel.TELEMETRY and message.kind == Telemetry.SUBSCRIBE and sender >= OPERATOR_ID:
-            self._feed.subscribe(sender, float(unpack(message.body)["interval_s"]))
+            wanted = unpack(message.body)
+            self._feed.subscribe(sender, int(wanted["events_after_ns"]), float(wanted["interval_s"]))
         elif message.channel is Channel.CONTROL and message.kind == Control.TRADING and sender >= OPERATOR_ID:
             self._switch.on_operator(sender, message)
         elif message.channel is Channel.CONTROL and message.kind == Control.LADDER and sender >= OPERATOR_ID:

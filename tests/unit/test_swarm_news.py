@@ -102,8 +102,8 @@ def test_cycles_are_kept_once_and_the_oldest_go() -> None:
     news.hear(0, Telemetry.CYCLES, pack(rows))
     news.hear(1, Telemetry.CYCLES, pack(rows[5:]))
     assert [record.cycle for record in news.cycles] == list(range(21, 31))
-    assert news.next_cycle_of(0) == news.next_cycle_of(1) == 31
-    assert news.next_cycle_of(2) == 1
+    assert news.wanted_of(0) == news.wanted_of(1) == {"from_cycle": 31, "events_after_ns": 0}
+    assert news.wanted_of(2)["from_cycle"] == 1
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(100, range(1, 31)), (10, range(21, 31)), (4, range(27, 31))])
@@ -112,7 +112,7 @@ def test_a_former_leaders_cycles_are_taken_behind_its_successors(keep: int, kept
     news = SwarmNews(keep_cycles=keep)
     rows = [cycle_to_dict(record) for record in SESSION.cycles]
     news.hear(1, Telemetry.CYCLES, pack(rows[25:28]))
-    assert news.next_cycle_of(0) == 1
+    assert news.wanted_of(0)["from_cycle"] == 1
     news.hear(0, Telemetry.CYCLES, pack(rows[:25]))
     news.hear(1, Telemetry.CYCLES, pack(rows[27:]))
     assert [record.cycle for record in news.cycles] == list(kept)

@@ -1,0 +1,72 @@
+"""What nodes and gateway push to whoever attaches, goes and comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.gateway.monitor_feed import MonitorFeed
+from core.market.load import load_market
+from core.node_telemetry import NodeTelemetry
+from core.records import EventRow, Severity
+from core.telemetry_messages import NodeReport, Telemetry, gateway_report, node_report
+from net.messages import Application
+from tests.tui.fixtures import FakeSession
+
+OPERATOR = 2_000
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[Application] = []
+
+    def send(self, peer_id: int, message: Application, *, round_id: int = 0) -> bool:
+        self.sent.append(message)
+        return True
+
+    def events(self) -> list[str]:
+        """Of the pushes since the last call."""
+        read: dict[int, Any] = {Telemetry.STATUS: node_report, Telemetry.GATEWAY: gateway_report}
+        reports = [read[message.kind](message.body) for message in self.sent]
+        self.sent.clear()
+        return [event.text for report in reports for event in report.events]
+
+
+def status(events: tuple[EventRow, ...]) -> NodeReport:
+    snapshot = FakeSession(seed=5, cycles=1).snapshot()
+    return NodeReport(snapshot.nodes[0], snapshot.toggles, 1, 2, 3, (), 1.0, 2.0, events, (), "us-stocks")
+
+
+def test_a_node_tells_who_comes_back_what_it_does_not_know_yet_once() -> None:
+    """A recorder that was killed with news in hand comes back under the same name."""
+    wire = Wire()
+    telemetry = NodeTelemetry("node 0", wire, status)
+    telemetry.event(Severity.INFO, "one")
+    telemetry.subscribe(OPERATOR, 1, 0)
+    telemetry._push(OPERATOR)
+    telemetry._push(OPERATOR)
+    assert wire.events() == ["one"]
+    heard_ns = telemetry.events()[-1].time_ns
+    telemetry.event(Severity.INFO, "two")
+    telemetry._push(OPERATOR)
+    assert wire.events() == ["two"]
+    telemetry.subscribe(OPERATOR, 1, heard_ns)
+    telemetry._push(OPERATOR)
+    assert wire.events() == ["two"], "pushed, and never heard"
+    telemetry.subscribe(OPERATOR, 1, 0)
+    telemetry._push(OPERATOR)
+    assert wire.events() == ["one", "two"]
+
+
+def test_the_gateway_tells_no_event_twice_to_who_was_away() -> None:
+    wire = Wire()
+    feed = MonitorFeed(wire, load_market("us-stocks").spec)
+    feed.event(Severity.INFO, "one")
+    feed.subscribe(OPERATOR)
+    feed._push(OPERATOR)
+    assert wire.events() == ["one"]
+    heard_ns = feed._events[-1][1].time_ns
+    feed.event(Severity.INFO, "two")
+    feed.subscribe(OPERATOR, heard_ns)
+    feed._push(OPERATOR)
+    feed._push(OPERATOR)
+    assert wire.events() == ["two"]
