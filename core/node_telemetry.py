@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from core.essential import essential
+from core.push_schedule import PUSH_INTERVAL_S, PushSchedule
 from core.records import CycleRecord, EventRow, Severity
 from core.telemetry_messages import NodeReport, Telemetry, application, cycle_to_dict, report_message
 from net.messages import Application, Channel
 
-PUSH_INTERVAL_S = 0.1
 RECORDS_KEPT = 4_096
 RECORDS_PER_MESSAGE = 400
 EVENTS_KEPT = 500
@@ -36,30 +34,27 @@ class NodeTelemetry:
         self._event_number = 0
         self._next_cycle: dict[int, int] = {}
         self._next_event: dict[int, int] = {}
-        self._ticks_a_push: dict[int, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._schedule = PushSchedule(self._push)
 
     def start(self) -> None:
-        self._task = essential(self._push_forever())
+        self._schedule.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._schedule.close()
 
     def subscribe(
         self, operator: int, from_cycle: int, events_after_ns: int, interval_s: float = PUSH_INTERVAL_S
     ) -> None:
-        """Push to `operator` the cycles from `from_cycle` on and the events after a time (Unix), each `interval_s`,
-        which is rounded to tenths of a second.
+        """Push to `operator` the cycles from `from_cycle` on and the events after a time (Unix), each `interval_s`
+        (`PushSchedule.add`).
         """
+        self._schedule.add(operator, interval_s)
         self._next_cycle[operator] = from_cycle
-        self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
         known = (number for number, event in self._events if event.time_ns <= events_after_ns)
         self._next_event[operator] = max(known, default=0)
 
     def unsubscribe(self, operator: int) -> None:
-        self._next_cycle.pop(operator, None)
+        self._schedule.remove(operator)
 
     def add_cycle(self, record: CycleRecord) -> None:
         self._records.append(record)
@@ -72,15 +67,6 @@ class NodeTelemetry:
     def events(self) -> tuple[EventRow, ...]:
         """The newest lines, oldest first."""
         return tuple(event for _, event in self._events)
-
-    async def _push_forever(self) -> None:
-        tick = 0
-        while True:
-            tick += 1
-            for operator in list(self._next_cycle):
-                if tick % self._ticks_a_push[operator] == 0:
-                    self._push(operator)
-            await asyncio.sleep(PUSH_INTERVAL_S)
 
     def _push(self, operator: int) -> None:
         first = self._next_cycle[operator]

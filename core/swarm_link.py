@@ -15,6 +15,7 @@ from typing import Any, Required, TypedDict
 from core.book_ladder import BookLadder
 from core.config import Settings
 from core.cycle_trace import SwarmTrace, gathered, merged
+from core.push_schedule import PUSH_INTERVAL_S
 from core.records import CycleRecord, EventRow, InControl, Severity, SwarmSnapshot
 from core.session import GATEWAY_ID, Session, SessionError
 from core.swarm_news import CYCLES_KEPT, STALE_AFTER_S, OrderChanges, SwarmNews
@@ -29,7 +30,6 @@ from net.transport import PeerEvent, PeerEventKind, TransportSettings
 FOLLOW_INTERVAL_S = 0.25
 TRACE_TIMEOUT_S = 3.0
 LADDER_TIMEOUT_S = 5.0
-PUSH_INTERVAL_S = 0.1
 
 
 class LinkOptions(TypedDict, total=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections import OrderedDict, deque
@@ -10,16 +9,15 @@ from collections.abc import Reversible
 from itertools import takewhile
 from typing import Protocol, TypeVar
 
-from core.essential import essential
 from core.market.spec import MarketSpec
 from core.orders.order import Order, OrderRequest
+from core.push_schedule import PUSH_INTERVAL_S, PushSchedule
 from core.records import EventRow, OrderRow, OrderState, Severity, VenueState
 from core.swarm_state import CLOSED_STATES
 from core.telemetry_messages import GatewayReport, report_message
 from core.trading_state import TradingState
 from net.messages import Application
 
-PUSH_INTERVAL_S = 0.1
 ROWS_KEPT = 2_000
 """Whoever attaches is told of these, and nothing is lost up to so many changed orders a push. The recorder attaches
 once all nodes trade, and again after a restart."""
@@ -49,29 +47,23 @@ class MonitorFeed:
         self._number = 0
         self._had: dict[int, int] = {}
         self._events_after_ns: dict[int, int] = {}
-        self._ticks_a_push: dict[int, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._schedule = PushSchedule(self._push)
 
     def start(self) -> None:
-        self._task = essential(self._push_forever())
+        self._schedule.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        for operator in list(self._had):  # how the last orders ended
-            self._push(operator)
+        await self._schedule.close()
+        self._schedule.push_all()  # how the last orders ended
 
     def subscribe(self, operator: int, events_after_ns: int = 0, interval_s: float = PUSH_INTERVAL_S) -> None:
-        """Push the orders, and the events after a time (Unix), each `interval_s`, which is rounded to tenths of a
-        second.
-        """
+        """Push the orders, and the events after a time (Unix), each `interval_s` (`PushSchedule.add`)."""
+        self._schedule.add(operator, interval_s)
         self._had[operator] = 0
         self._events_after_ns[operator] = events_after_ns
-        self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
 
     def unsubscribe(self, operator: int) -> None:
-        self._had.pop(operator, None)
+        self._schedule.remove(operator)
 
     def event(self, severity: Severity, text: str) -> None:
         self._number += 1
@@ -117,15 +109,6 @@ class MonitorFeed:
             fee=order.fee_quanta * spec.tick_size * spec.lot_size,
             reason=order.reason,
         )
-
-    async def _push_forever(self) -> None:
-        tick = 0
-        while True:
-            tick += 1
-            for operator in list(self._had):
-                if tick % self._ticks_a_push[operator] == 0:
-                    self._push(operator)
-            await asyncio.sleep(PUSH_INTERVAL_S)
 
     def _push(self, operator: int) -> None:
         had, after_ns = self._had[operator], self._events_after_ns[operator]

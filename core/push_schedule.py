@@ -1,0 +1,50 @@
+"""Who is pushed news, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from core.essential import essential
+
+PUSH_INTERVAL_S = 0.1
+
+
+class PushSchedule:
+    """Calls `push(operator)` for each subscriber, each at its own interval."""
+
+    def __init__(self, push: Callable[[int], None]) -> None:
+        self._push = push
+        self._ticks_a_push: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = essential(self._push_forever())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def add(self, operator: int, interval_s: float) -> None:
+        """From now on, each `interval_s`, rounded to tenths of a second. Raises ValueError or OverflowError for what
+        is no finite number.
+        """
+        self._ticks_a_push[operator] = max(1, round(interval_s / PUSH_INTERVAL_S))
+
+    def remove(self, operator: int) -> None:
+        self._ticks_a_push.pop(operator, None)
+
+    def push_all(self) -> None:
+        """To everybody, now."""
+        for operator in list(self._ticks_a_push):
+            self._push(operator)
+
+    async def _push_forever(self) -> None:
+        tick = 0
+        while True:
+            tick += 1
+            for operator, ticks in list(self._ticks_a_push.items()):
+                if tick % ticks == 0:
+                    self._push(operator)
+            await asyncio.sleep(PUSH_INTERVAL_S)
