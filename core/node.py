@@ -28,6 +28,7 @@ from core.node_gossip import NodeGossip
 from core.node_telemetry import NodeTelemetry
 from core.opinions import Opinions
 from core.order_flow import OrderFlow
+from core.push_schedule import LAST_WORD_S
 from core.records import Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.telemetry import CycleTracer
@@ -223,6 +224,7 @@ class Node(AgreeingNode):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._telemetry.close()
+        await self._endpoint.delivered(LAST_WORD_S)
         await self._http.close()
         if self._shell is not None:
             self._shell.stop()

@@ -150,12 +150,12 @@ class ObservingNode(CommandedNode):
         if self._accusations.add(culprit, reason, proof):
             self.event(Severity.ERROR, f"evidence against node {culprit}: {reason}")
 
-    def stranded(self, index: int) -> None:
+    def stranded(self, peer: int, index: int) -> None:
         text = (
-            f"cannot follow: the checkpoint of entry {index} is signed by voters that joined while this node was away;"
-            " remove it and add it anew (`tradetui members`)"
+            f"node {peer} sends a checkpoint of entry {index} with signers unknown here: it makes them up, or they"
+            " joined while this node was away, and then it cannot follow until enough of the voters that it knows are back"
         )
-        self.event(Severity.ERROR, text)
+        self.event(Severity.WARNING, text)
 
     def failed(self, error: Exception) -> None:
         """What is on disk is all that this node can vouch for: the process that is started next recovers from it."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from core.essential import essential
 
 PUSH_INTERVAL_S = 0.1
+LAST_WORD_S = 1.0
+"""So long a process that stops waits until monitors and recorder have its last push."""
 
 
 class PushSchedule:
@@ -22,9 +24,12 @@ class PushSchedule:
         self._task = essential(self._push_forever())
 
     async def close(self) -> None:
+        """Push to everybody for the last time."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for operator in list(self._ticks_a_push):
+            self._push(operator)
 
     def add(self, operator: int, interval_s: float) -> None:
         """From now on, each `interval_s`, rounded to tenths of a second. Raises ValueError or OverflowError for what
@@ -34,11 +39,6 @@ class PushSchedule:
 
     def remove(self, operator: int) -> None:
         self._ticks_a_push.pop(operator, None)
-
-    def push_all(self) -> None:
-        """To everybody, now."""
-        for operator in list(self._ticks_a_push):
-            self._push(operator)
 
     async def _push_forever(self) -> None:
         tick = 0

@@ -50,7 +50,8 @@ async def _go_back(swarm: ToggledSwarm, toggles: Toggles) -> str:
         async with asyncio.timeout(PUT_BACK_S):
             while True:
                 for _ in range(round(ASK_AGAIN_S / POLL_S)):
-                    if swarm.snapshot().toggles == toggles:
+                    snapshot = swarm.snapshot()
+                    if snapshot.toggles == toggles and snapshot.leader is not None:
                         return ""
                     await asyncio.sleep(POLL_S)
                 answer = await _ask(swarm, toggles)

@@ -53,7 +53,10 @@ class Recorder:
         if not cycles and not events and not orders and not snapshot.nodes:
             return 0
         self._recording.append(snapshot, cycles, events, orders)
-        self._cycles = {record.cycle for record in snapshot.cycles}
+        self._cycles.update(record.cycle for record in cycles)
+        if len(self._cycles) > 2 * CYCLES_KEPT:
+            self._cycles = set(sorted(self._cycles)[-CYCLES_KEPT:])
+            self._first_cycle = min(self._cycles)
         for order in orders:
             self._orders.pop(order.client_order_id, None)
             self._orders[order.client_order_id] = order

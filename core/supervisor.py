@@ -73,6 +73,8 @@ class Supervisor:
         """The ends of processes that are no longer wanted, by name."""
         self._stopping = asyncio.Event()
         self._phase = "starting"
+        self._failure = ""
+        """Why this swarm ends, where nobody asked it to: said until the very end."""
         self._compiling = ""
         """What the compiler says, while it runs."""
         self._started_ns = time.time_ns()
@@ -123,7 +125,7 @@ class Supervisor:
             await self._stopping.wait()
         except Exception as error:
             self._session.add_event(Severity.ERROR, "supervisor", f"{type(error).__name__}: {error}")
-            self._say(f"failed: {error}")
+            self._failure = f"failed: {error}"
             raise
         finally:
             self._stopping.set()
@@ -241,7 +243,7 @@ class Supervisor:
 
         All are kept alive until their turn comes.
         """
-        self._say("stopping")
+        self._say(self._failure or "stopping")
         by_name = {child.name: child for child in self._children}
         nodes = [child for child in self._children if child.name.startswith("node")]
         await asyncio.gather(self._stop_stage(nodes), *(task for _, task in self._leaving))
@@ -255,7 +257,7 @@ class Supervisor:
             await self._stop_stage([by_name[name]] if name in by_name else [])
         take_leave_away(self._session)
         self._session.add_event(Severity.INFO, "supervisor", "stopped")
-        self._say("stopped")
+        self._say(self._failure or "stopped")
 
     async def _stop_stage(self, children: list[Child], more_s: float = 0.0) -> None:
         """Ask some children to stop, and kill those that are still there after the grace and `more_s`."""

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -28,6 +29,9 @@ from core.session import (
 from net.identity import MONITOR_ROLES, Identity, IdentityError, Roster, RosterEntry, parse_address
 
 Address = tuple[str, int]
+
+SUPERVISOR_START_S = 10.0
+"""So long what the files say of a run before this one does not count: its successor has just been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class LocalPlace:
         self.read_only = read_only
         self._lock: IO[str] | None = None
         self._events_offset = 0
+        self._opened_s = time.monotonic()
+        self._has_run = False
 
     def open(self) -> tuple[Identity, Roster]:
         """Raises SessionError when as many monitors are attached as the session has identities for."""
@@ -116,7 +122,11 @@ class LocalPlace:
         state = self.session.read_swarm()
         if state is not None:
             phase, ready = state.phase, state.ready
-            if self.session.running() is None and not phase.startswith(("failed", "stopped")):
+            runs = self.session.running() is not None
+            self._has_run = self._has_run or runs
+            if not self._has_run and time.monotonic() < self._opened_s + SUPERVISOR_START_S:
+                phase, ready = "starting", False  # what is written there is of the run before
+            elif not runs and not phase.startswith(("failed", "stopped")):
                 phase = "failed: the supervisor is gone"
         events, self._events_offset = self.session.read_events(self._events_offset)
         return PlaceNews(phase, ready, self.session.read_faults(), tuple(events))

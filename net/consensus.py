@@ -116,11 +116,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Stranded:
-    """What this node lacks comes with a checkpoint of entry `index` alone, signed by voters that it never heard of.
+    """What this node lacks comes from `peer` with a checkpoint of entry `index`, signed by voters unknown to this node.
 
-    They joined while it was away. Only an operator can tell whether they may be believed.
+    Either the peer makes them up, or they joined while this node was away: only an operator can tell.
     """
 
+    peer: int
     index: int
 
 

@@ -45,7 +45,8 @@ class ReplicaCatchUp(ReplicaOrdering):
         self._taken: dict[int, Checkpoint] = {}
         self._votes = CheckpointVotes()
         settings = self._settings
-        self._stranded = False
+        self._stranded: dict[int, int] = {}
+        """Who offered a checkpoint of unknown signers, and how far this node was then: said once."""
         self._receiver = SnapshotReceiver(
             2 * settings.resend_interval_s, settings.progress_timeout_max_s, settings.snapshot_chunk_bytes
         )
@@ -227,9 +228,9 @@ class ReplicaCatchUp(ReplicaOrdering):
             whole = receiver.take(sender, chunk, now)
         except UnknownSigners:
             receiver.set_aside(sender, now)
-            if not self._stranded:
-                self._stranded = True
-                self._out.append(Stranded(certificate.index))
+            if self._stranded.get(sender) != self.commit_index:
+                self._stranded[sender] = self.commit_index
+                self._out.append(Stranded(sender, certificate.index))
             return
         except CheckpointError as error:
             receiver.set_aside(sender, now)
@@ -249,7 +250,6 @@ class ReplicaCatchUp(ReplicaOrdering):
         if checkpoint.index <= self.commit_index or checkpoint.epoch.number < self.epoch:
             return
         index, term, digest = checkpoint.index, checkpoint.last_term, checkpoint.digest
-        self._stranded = False
         same_epoch = checkpoint.epoch.number == self.epoch
         if not same_epoch:
             self._leave_epoch()

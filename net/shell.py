@@ -94,8 +94,8 @@ class Observer(Protocol):
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
-    def stranded(self, index: int) -> None:
-        """What this node lacks comes with a checkpoint of entry `index` alone, which it has no means to check."""
+    def stranded(self, peer: int, index: int) -> None:
+        """What this node lacks comes from `peer` with a checkpoint of entry `index`, which it has no means to check."""
 
     def refused(self, payload: bytes) -> None:
         """What this node proposed is not ordered in the epoch that runs now."""
@@ -255,8 +255,8 @@ class ReplicaShell:
                     read.set_result(index)
             case Evidence(culprit, reason, proof):
                 self._observer.evidence(culprit, reason, proof)
-            case Stranded(index):
-                self._observer.stranded(index)
+            case Stranded(peer, index):
+                self._observer.stranded(peer, index)
             case Refused(_, payload):
                 self._observer.refused(payload)
 

@@ -199,7 +199,7 @@ class BenchNode:
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None:
         print(f"evidence against node {culprit}: {reason}", file=sys.stderr, flush=True)
 
-    def stranded(self, index: int) -> None:
+    def stranded(self, peer: int, index: int) -> None:
         raise AssertionError(f"the members never change, and the checkpoint of {index} has signers that are unknown")
 
     def refused(self, payload: bytes) -> None:

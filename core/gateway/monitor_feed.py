@@ -54,7 +54,6 @@ class MonitorFeed:
 
     async def close(self) -> None:
         await self._schedule.close()
-        self._schedule.push_all()  # how the last orders ended
 
     def subscribe(self, operator: int, events_after_ns: int = 0, interval_s: float = PUSH_INTERVAL_S) -> None:
         """Push the orders, and the events after a time (Unix), each `interval_s` (`PushSchedule.add`)."""

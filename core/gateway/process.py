@@ -27,6 +27,7 @@ from core.genesis import genesis_state
 from core.market.load import load_market
 from core.orders.scale import MarketScale
 from core.payload import REPORT_DTYPE, REPORT_LAYOUT, REPORT_STATES, report_bytes
+from core.push_schedule import LAST_WORD_S
 from core.records import Severity, VenueState
 from core.session import GATEWAY_ID, OPERATOR_ID, Session
 from core.telemetry_messages import Control, OrderKind, Telemetry, application, unpack
@@ -43,8 +44,6 @@ from net.transport import PeerEvent, PeerEventKind, is_refusal
 
 REPORTS_MAX = 1_000
 """Reports of one answer; a leader that wants more asks again."""
-LAST_WORD_S = 1.0
-"""So long a gateway that stops waits until monitors and recorder have its last push."""
 
 
 class GatewayProcess:

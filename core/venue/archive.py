@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -74,11 +74,12 @@ class Ended:
 class OrderArchive:
     """One file, of the process that holds the journal. Every method raises JournalError where it cannot be used."""
 
-    def __init__(self, path: Path, *, sync: bool = False, events_between: int = EVENTS_BETWEEN) -> None:
-        """Open or create; what is no archive of this format is made anew. `sync` keeps it whole in a power cut."""
+    def __init__(self, path: Path, *, events_between: int = EVENTS_BETWEEN) -> None:
+        """Open or create; what is no archive of this format is made anew."""
         self.path = path
         self.events_between = events_between
-        self._sync = sync
+        self.on_failed: Callable[[JournalError], None] = lambda failure: None
+        """Told before a method raises: a venue that cannot read its past answers nobody."""
         try:
             with self._failing():
                 self._db = self._open()
@@ -92,7 +93,8 @@ class OrderArchive:
         db = sqlite3.connect(self.path, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA synchronous = {'NORMAL' if self._sync else 'OFF'}")
+            # Whole after a power cut, whatever the journal risks: a name that is lost would be taken twice.
+            db.execute("PRAGMA synchronous = NORMAL")
             if db.execute("PRAGMA user_version").fetchone()[0] not in (0, FORMAT):
                 raise sqlite3.DatabaseError("another format")
             db.executescript(_SCHEMA)
@@ -115,7 +117,12 @@ class OrderArchive:
             yield
         except sqlite3.Error as error:
             remedy = "make room, or stop the venue and delete this file: the venue makes it again from its journal"
-            raise JournalError(f"{self.path} cannot be used: {error}; {remedy}") from error
+            if not isinstance(error, sqlite3.OperationalError):  # damaged
+                self.path.unlink(missing_ok=True)
+                remedy = "it is removed, and made again from the journal as the venue is started again"
+            failure = JournalError(f"{self.path} cannot be used: {error}; {remedy}")
+            self.on_failed(failure)
+            raise failure from error
 
     def clear(self) -> None:
         """Begin anew, without a checkpoint."""

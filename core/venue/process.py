@@ -51,7 +51,7 @@ class Venue:
         credentials = load_or_create_credentials(settings.keys_file)
         # Behind the journal, which only one process may hold.
         self.journal = VenueJournal(journal_path(settings.directory), settings.sync_journal)
-        self.archive = OrderArchive(settings.directory / ARCHIVE_NAME, sync=settings.sync_journal)
+        self.archive = OrderArchive(settings.directory / ARCHIVE_NAME)
         self.exchange = Exchange(
             scale,
             settings.exchange,
@@ -80,6 +80,7 @@ class Venue:
         self.fix_port = 0
         """Where FIX sessions are accepted, once started."""
         self.server.on_failed = self._fail
+        self.archive.on_failed = self.server.fail
         self.server.add_listener(self.fix.published)
         self.server.on_unlinked = self.fix.on_unlinked = self._unlinked
         if TRADER not in self.exchange.accounts:

@@ -120,7 +120,7 @@ class VenueServer:
         try:
             self._journal.append([item.event for item in happened])
         except JournalError as failure:
-            self._fail(failure)
+            self.fail(failure)
             raise
 
     def _checkpoint(self) -> None:
@@ -129,9 +129,10 @@ class VenueServer:
         try:
             self._api.exchange.checkpoint(self._journal.position)
         except JournalError as failure:
-            self._fail(failure)
+            self.fail(failure)
 
-    def _fail(self, failure: JournalError) -> None:
+    def fail(self, failure: JournalError) -> None:
+        """The journal or the archive cannot be used any more: nothing is answered from here on."""
         self._failure = failure
         self.on_failed(failure)
 

@@ -28,9 +28,10 @@ class SlowSwarm:
     def __init__(self) -> None:
         self.toggles = BASELINE
         self.asked: list[Toggles] = []
+        self.leader: int | None = 0
 
     def snapshot(self) -> SwarmSnapshot:
-        return replace(empty_snapshot(), toggles=self.toggles)
+        return replace(empty_snapshot(), toggles=self.toggles, leader=self.leader)
 
     async def set_toggles(self, toggles: Toggles) -> str:
         self.asked.append(toggles)
@@ -83,6 +84,14 @@ def test_whoever_cancels_again_and_again_waits_until_the_old_toggles_are_back() 
         assert told == []
 
     asyncio.run(work())
+
+
+def test_old_news_of_a_swarm_without_a_leader_is_no_word_that_it_went_back(impatient: None) -> None:
+    """The change may be in the log, and take effect once somebody leads."""
+    swarm, told = SlowSwarm(), list[str]()
+    swarm.leader, swarm.toggles = None, OPTIMISED
+    asyncio.run(put_back(swarm, OPTIMISED, told.append))
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("error", [None, SessionError("node 2 is in control"), KeyError("epoch")])

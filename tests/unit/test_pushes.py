@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from core.gateway.monitor_feed import MonitorFeed
@@ -55,6 +56,15 @@ def test_a_node_tells_who_comes_back_what_it_does_not_know_yet_once() -> None:
     telemetry.subscribe(OPERATOR, 1, 0)
     telemetry._push(OPERATOR)
     assert wire.events() == ["one", "two"]
+
+
+def test_who_stops_says_the_last_of_it() -> None:
+    wire = Wire()
+    telemetry = NodeTelemetry("node 0", wire, status)
+    telemetry.subscribe(OPERATOR, 1, 0, 1.0)
+    telemetry.event(Severity.INFO, "last")
+    asyncio.run(telemetry.close())
+    assert wire.events() == ["last"]
 
 
 def test_the_gateway_tells_no_event_twice_to_who_was_away() -> None:

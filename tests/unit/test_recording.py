@@ -149,6 +149,19 @@ def test_cycles_that_came_late_are_recorded_and_those_that_had_to_go_are_not(tmp
     recording.close()
 
 
+def test_a_recorder_that_hears_of_old_cycles_bit_by_bit_records_none_twice(tmp_path):
+    """Who is started again is told of what nodes keep, some hundreds a push."""
+    session = FakeSession(seed=5, cycles=30)
+    snapshot = session.snapshot()
+    recording = Recording(tmp_path / "recording.duckdb")
+    Recorder(recording, 10**9).write(snapshot)
+    again = Recorder(recording, 10**9)
+    for heard in (0, 10, 20, 30):
+        again.write(replace(snapshot, cycles=snapshot.cycles[:heard]))
+    assert recording.cycle_count() == 30
+    recording.close()
+
+
 def test_no_event_is_recorded_twice_by_a_recorder_that_was_started_again(tmp_path):
     """Whoever attaches is told of the session's events from the first one on."""
     path = tmp_path / "recording.duckdb"

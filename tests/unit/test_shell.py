@@ -95,7 +95,7 @@ class Owner:
 
     def evidence(self, culprit: int, reason: str, proof: bytes) -> None: ...
 
-    def stranded(self, index: int) -> None:
+    def stranded(self, peer: int, index: int) -> None:
         raise AssertionError(index)
 
     def refused(self, payload: bytes) -> None:

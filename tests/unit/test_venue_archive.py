@@ -340,3 +340,37 @@ def test_a_venue_whose_archive_cannot_be_written_ends(tmp_path: Path) -> None:
     again = Venue(settings, SCALE, StillPrices())
     assert len(again.exchange.orders_of(TRADER)) == EVENTS_BETWEEN // 2 + 1
     asyncio.run(again.stop())
+
+
+def test_a_damaged_archive_ends_the_venue_and_is_made_anew_at_the_next_start(tmp_path: Path) -> None:
+    """Not found damaged at the start, but where a question needs it."""
+    settings = VenueSettings(tmp_path / "venue", tmp_path / "keys" / "venue.json")
+    path = settings.directory / ARCHIVE_NAME
+
+    async def work() -> None:
+        venue = Venue(settings, SCALE, StillPrices())
+        await venue.start()
+        for at in range(EVENTS_BETWEEN):
+            venue.exchange.place(TRADER, NewOrder(f"o{at}", 0, BUY, 10_100, 1, T.IOC), at)
+            venue.server.publish()
+            await asyncio.sleep(0)
+        venue.archive._db.execute("PRAGMA writable_schema = ON")
+        (root,) = venue.archive._db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'orders'").fetchone()
+        size = venue.archive._db.execute("PRAGMA page_size").fetchone()[0]
+        venue.archive._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        await venue.stop()
+        with path.open("r+b") as file:
+            file.seek((root - 1) * size)
+            file.write(b"\xff" * size)
+        again = Venue(settings, SCALE, StillPrices())
+        await again.start()
+        with pytest.raises(JournalError, match="made again from the journal"):
+            again.exchange.orders_of(TRADER)
+        with pytest.raises(JournalError, match="made again from the journal"):
+            await asyncio.wait_for(again.serve_until(asyncio.Event()), 5)
+        await again.stop()
+
+    asyncio.run(work())
+    healed = Venue(settings, SCALE, StillPrices())
+    assert len(healed.exchange.orders_of(TRADER)) == EVENTS_BETWEEN
+    asyncio.run(healed.stop())
