@@ -153,7 +153,7 @@ class ObservingNode(CommandedNode):
     def stranded(self, peer: int, index: int) -> None:
         text = (
             f"node {peer} sends a checkpoint of entry {index} with signers unknown here: it makes them up, or they"
-            " joined while this node was away, and then it cannot follow until enough of the voters that it knows are back"
+            " joined while this node was away, and it cannot follow until enough of the voters that it knows are back"
         )
         self.event(Severity.WARNING, text)
 
