@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from math import isfinite
 from pathlib import Path
@@ -40,10 +41,31 @@ async def run_experiments(
 ) -> None:
     """Run each of `experiments` (keys such as `b` or `bp`, or `aa`) one after another and print its result.
 
-    Without a session a swarm is started with `settings` and stopped at the end. However it ends, cancelled too, the
-    swarm gets its toggles back, and `json_file` the experiments that were finished by then. Raises SessionError when
-    the swarm fails, ValueError for keys that are no toggles.
+    Without a session a swarm is started with `settings` and stopped at the end. However it ends, cancelled or by
+    SIGTERM too, the swarm gets its toggles back, and `json_file` the experiments that were finished by then. Raises
+    SessionError when the swarm fails or at SIGTERM, ValueError for keys that are no toggles.
     """
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+    assert work is not None
+    loop.add_signal_handler(signal.SIGTERM, work.cancel, signal.SIGTERM)
+    try:
+        await _run(settings, session, experiments, replicates_max, json_file, console)
+    except asyncio.CancelledError as error:
+        if error.args != (signal.SIGTERM,):
+            raise
+        raise SessionError("stopped by SIGTERM") from None
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _run(
+    settings: Settings,
+    session: Session | None,
+    experiments: list[str],
+    replicates_max: int | None,
+    json_file: Path | None,
+    console: Console,
+) -> None:
     plan = (
         Plan()
         if replicates_max is None

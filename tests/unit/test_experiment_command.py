@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import io
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,9 @@ def attach(monkeypatch: pytest.MonkeyPatch, swarm: Swarm) -> None:
     monkeypatch.setattr(core.commands.experiment, "SwarmClient", lambda *_, **__: swarm)
 
 
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
 def test_a_stop_gives_the_swarm_its_toggles_back_before_the_link_closes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     swarm, said = Swarm(), io.StringIO()
     attach(monkeypatch, swarm)
@@ -79,6 +82,11 @@ def test_a_stop_gives_the_swarm_its_toggles_back_before_the_link_closes(
         )
         while len(swarm.asked) < 2:  # the other setting is on
             await asyncio.sleep(0)
+        if how == "SIGTERM":
+            os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(SessionError, match="stopped by SIGTERM"):
+                await running
+            return
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
