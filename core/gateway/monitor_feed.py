@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Reversible
 from itertools import takewhile
 from typing import Protocol, TypeVar
@@ -47,6 +47,8 @@ class MonitorFeed:
         self._number = 0
         self._had: dict[int, int] = {}
         self._events_after_ns: dict[int, int] = {}
+        self._untold: Counter[int] = Counter()
+        """Orders that changed and had to go before a subscriber was told of them."""
         self._schedule = PushSchedule(self._push)
 
     def start(self) -> None:
@@ -63,6 +65,7 @@ class MonitorFeed:
 
     def unsubscribe(self, operator: int) -> None:
         self._schedule.remove(operator)
+        self._had.pop(operator, None)
 
     def event(self, severity: Severity, text: str) -> None:
         self._number += 1
@@ -90,7 +93,8 @@ class MonitorFeed:
         self._rows[name] = (self._number, self._row(order))
         self._rows.move_to_end(name)
         if len(self._rows) > ROWS_KEPT:
-            self._rows.popitem(last=False)
+            _, (number, _) = self._rows.popitem(last=False)
+            self._untold.update(operator for operator, had in self._had.items() if 0 < had < number)
 
     def _row(self, order: Order) -> OrderRow:
         spec, request = self._spec, order.request
@@ -110,6 +114,8 @@ class MonitorFeed:
         )
 
     def _push(self, operator: int) -> None:
+        if lost := self._untold.pop(operator, 0):
+            self.event(Severity.WARNING, f"{lost:,} orders changed faster than they can be told: a monitor lacks them")
         had, after_ns = self._had[operator], self._events_after_ns[operator]
         report = GatewayReport(
             pid=os.getpid(),

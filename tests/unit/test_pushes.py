@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from core.gateway.monitor_feed import MonitorFeed
+from core.decision import Side
+from core.gateway.monitor_feed import ROWS_KEPT, MonitorFeed
 from core.market.load import load_market
 from core.node_telemetry import NodeTelemetry
-from core.records import EventRow, Severity
+from core.orders.order import Order, OrderRequest, TimeInForce
+from core.records import EventRow, OrderState, Severity
 from core.telemetry_messages import NodeReport, Telemetry, gateway_report, node_report
 from net.messages import Application
 from tests.tui.fixtures import FakeSession
@@ -30,6 +32,11 @@ class Wire:
         reports = [read[message.kind](message.body) for message in self.sent]
         self.sent.clear()
         return [event.text for report in reports for event in report.events]
+
+
+def order(name: str) -> Order:
+    request = OrderRequest(name, 0, Side.BUY, 1, 100, TimeInForce.GTC, 1, 1, 1, 0)
+    return Order(request, OrderState.ACCEPTED)
 
 
 def status(events: tuple[EventRow, ...]) -> NodeReport:
@@ -80,3 +87,19 @@ def test_the_gateway_tells_no_event_twice_to_who_was_away() -> None:
     feed._push(OPERATOR)
     feed._push(OPERATOR)
     assert wire.events() == ["two"]
+
+
+def test_orders_that_nobody_could_be_told_of_are_counted() -> None:
+    wire = Wire()
+    feed = MonitorFeed(wire, load_market("us-stocks").spec)
+    feed.subscribe(OPERATOR)
+    for number in range(ROWS_KEPT + 50):
+        feed.reported(order(f"o-{number}"))
+    feed._push(OPERATOR)
+    assert wire.events() == [], "who comes is told of the newest, and of no others"
+    for number in range(ROWS_KEPT + 7):
+        feed.reported(order(f"o-{number}"))
+    feed._push(OPERATOR)
+    assert wire.events() == ["7 orders changed faster than they can be told: a monitor lacks them"]
+    feed._push(OPERATOR)
+    assert wire.events() == []
