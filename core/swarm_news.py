@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 from core.config import Settings
 from core.faults import CAPTIONS, Fault
@@ -86,6 +87,7 @@ class SwarmNews:
         self.session = ""
         self.settings: Settings | None = None
         """The session's; None until they are known."""
+        self._dump: tuple[Settings, dict[str, Any]] | None = None
         self.faults: dict[int, Fault] = {}
         """Those that the session's files name; nodes tell of their own."""
         self.phase = ""
@@ -191,10 +193,16 @@ class SwarmNews:
             trading=gateway.trading if known and gateway else newest.trading if newest else "active",
             trading_reason=gateway.trading_reason if known and gateway else newest.trading_reason if newest else "",
             limits=newest.limits if newest else {},
-            settings=settings.model_dump(),
+            settings=self._dumped(settings),
             in_control=_in_control(reachable),
             denials=newest.denials if newest else (),
         )
+
+    def _dumped(self, settings: Settings) -> dict[str, Any]:
+        """One object for all snapshots: they are taken ten times a second, and hundreds are kept to scrub through."""
+        if self._dump is None or self._dump[0] is not settings:
+            self._dump = settings, settings.model_dump()
+        return self._dump[1]
 
     def _fault_captions(self, reachable: list[NodeReport]) -> tuple[str, ...]:
         told = {report.status.node: Fault(report.fault) for report in reachable if report.fault != Fault.NONE}

@@ -8,6 +8,8 @@ from tui.view import View
 
 KEPT = 480
 INTERVAL_NS = 1_000_000_000
+ORDERS_KEPT = 60
+"""The newest of a view: all that a high window shows of them. 200 would be two thirds of its memory."""
 
 
 class ViewHistory:
@@ -20,10 +22,10 @@ class ViewHistory:
         return len(self._views)
 
     def add(self, view: View) -> None:
-        """Keep `view` if a second has passed since the last one. Of its cycles only the last is kept."""
+        """Keep `view` if a second has passed since the last one: of its cycles the last, of its orders a page."""
         if not view.started or (self._views and view.now_ns - self._views[-1].now_ns < INTERVAL_NS):
             return
-        snapshot = replace(view.snapshot, cycles=view.snapshot.cycles[-1:])
+        snapshot = replace(view.snapshot, cycles=view.snapshot.cycles[-1:], orders=view.snapshot.orders[:ORDERS_KEPT])
         self._views.append(
             replace(view, snapshot=snapshot, trace=None, ladder=None, ladder_note="shown of the present only")
         )
