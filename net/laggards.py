@@ -60,9 +60,9 @@ class Laggards:
             laggard.reached = max(laggard.reached, index)
 
     def kept_from(self, index: int, now: float) -> int:
-        """Where the log may be cut that would otherwise be cut up to `index`; who has come further is forgotten."""
+        """Where the log may be cut that would otherwise be cut up to `index`; who has come that far is forgotten."""
         self._forget_silent(now)
-        self._laggards = {peer: each for peer, each in self._laggards.items() if each.reached <= index}
+        self._laggards = {peer: each for peer, each in self._laggards.items() if each.reached < index}
         return min((each.reached for each in self._laggards.values()), default=index)
 
     def _forget_silent(self, now: float) -> None:

@@ -40,7 +40,7 @@ def test_every_honest_node_keeps_proof_of_an_equivocation_and_the_monitor_names_
             assert accused(swarm.snapshot())[culprit] == honest
             await swarm.cycles(5)
             assert not any(status.disagreements for status in swarm.snapshot().nodes)
-            assert {news.node for news in swarm.snapshot().nodes[0].news} == {1, 2, 3}
+            await until(lambda: {news.node for news in swarm.snapshot().nodes[0].news} == {1, 2, 3}, 15, "news of all")
             return swarm.session
 
     session = asyncio.run(equivocate())
