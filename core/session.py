@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -292,13 +293,26 @@ def sessions_root() -> Path:
     return ((Path(home) if home else platformdirs.user_state_path("tradetui")) / "sessions").resolve()
 
 
+_SESSION_PORTS = range(20_000, 32_768)
+"""Below those that Linux hands out by itself (`ip_local_port_range`)."""
+
+
 def free_udp_ports(count: int) -> list[int]:
-    """So many UDP ports of the loopback that were free just now."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    """So many UDP ports of the loopback that were free just now. Raises SessionError where there are not so many.
+
+    Not of those that the system hands out by itself: a monitor would get one while its process is away for a moment.
+    """
+    sockets: list[socket.socket] = []
+    ports: list[int] = []
     try:
-        for sock in sockets:
-            sock.bind((LOOPBACK, 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
+        for port in random.sample(_SESSION_PORTS, len(_SESSION_PORTS)):
+            if len(ports) == count:
+                return ports
+            sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                sockets[-1].bind((LOOPBACK, port))
+                ports.append(port)
+        raise SessionError(f"{count} free UDP ports are wanted, of {_SESSION_PORTS} {len(ports)} are free")
     finally:
         for sock in sockets:
             sock.close()
