@@ -4,8 +4,8 @@ Checkpoints may come faster than one travels. Were each replaced under way by th
 before its receiver asks for them, a node that lags would begin anew for ever. So the one that was begun is kept until
 its receiver has come as far as the log is kept anyway, or falls silent.
 
-Not for long, as it stands: one that was begun is forgotten at the first cut behind it. Kept longer, it brings its receiver
-back to an older state, and then most of what that node waits for is decided twice.
+Not for long, as it stands: one that was begun is forgotten at the first cut behind it. Kept longer, it brings its
+receiver back to an older state, and then most of what that node waits for is decided twice.
 """
 
 from __future__ import annotations
