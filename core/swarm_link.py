@@ -22,10 +22,11 @@ from core.swarm_news import CYCLES_KEPT, STALE_AFTER_S, OrderChanges, SwarmNews
 from core.swarm_place import Address, LocalPlace, RemotePlace, SwarmPlace
 from core.swarm_questions import REPLY_TIMEOUT_S, NotTaken, Questions, obeyed
 from core.telemetry_messages import Control, Telemetry, application
+from core.transport import monitor_transport_settings
 from net.identity import Identity
 from net.messages import Application, Channel, Message
 from net.quic import Endpoint
-from net.transport import PeerEvent, PeerEventKind, TransportSettings
+from net.transport import PeerEvent, PeerEventKind
 
 FOLLOW_INTERVAL_S = 0.25
 TRACE_TIMEOUT_S = 3.0
@@ -87,7 +88,12 @@ class SwarmLink:
         self._identity, roster = self._place.open()
         listen = "127.0.0.1" if self.session is not None else "0.0.0.0"
         self._endpoint = Endpoint(
-            self._identity, roster, (listen, 0), TransportSettings(), self._on_message, self._on_peer, None
+            self._identity,
+            roster,
+            (listen, 0),
+            monitor_transport_settings(self._push_interval_s),
+            self._on_message,
+            self._on_peer,
         )
         self._questions.endpoint = self._endpoint
         await self._endpoint.start()

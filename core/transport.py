@@ -22,8 +22,14 @@ def transport_settings(settings: Settings) -> TransportSettings:
         links=links,
         congestion_control=settings.congestion_control,
         dead_after_s=0.5 + 8 * slowest_s,
+        monitor_dead_after_s=3.0 + 8 * slowest_s,
         unanswered_dial_s=1.0 + 8 * slowest_s,
     )
+
+
+def monitor_transport_settings(push_interval_s: float) -> TransportSettings:
+    """For whoever looks on: it is pushed news each `push_interval_s`, so silence shows without frequent pings."""
+    return TransportSettings(heartbeat_s=1.0, dead_after_s=max(1.0, 2.5 * push_interval_s))
 
 
 def listen_address(entry: RosterEntry, listen: str | None) -> tuple[str, int]:

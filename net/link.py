@@ -445,11 +445,10 @@ class Link:
 
     # Heartbeat and end
 
-    def ping_if_idle(self, now: float) -> None:
+    def ping_if_idle(self, now: float, heartbeat_s: float) -> None:
         """Ping when nothing left for a heartbeat, and now and then for the round trip's sake."""
-        settings = self._host.settings
         idle_s = now - max(self.last_ping_at, self.last_sent_at)
-        if idle_s >= settings.heartbeat_s or now - self.last_ping_at >= 5 * settings.heartbeat_s:
+        if idle_s >= heartbeat_s or now - self.last_ping_at >= 5 * heartbeat_s:
             self.last_ping_at = now
             self.write_control(framing.clock_frame(LinkFrame.PING, now))
 

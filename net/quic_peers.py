@@ -356,10 +356,11 @@ class PeerLinks:
                 link.last_heard_at += late_s
                 link.started_at += late_s
             if link.state is LinkState.UP:
-                if now - link.last_heard_at > settings.dead_after_s:
-                    link.close(f"no heartbeat for {settings.dead_after_s:g} s", refused=False)
+                heartbeat_s, dead_after_s = self._patience(link)
+                if now - link.last_heard_at > dead_after_s:
+                    link.close(f"no heartbeat for {dead_after_s:g} s", refused=False)
                 else:
-                    link.ping_if_idle(now)
+                    link.ping_if_idle(now, heartbeat_s)
             elif link.dials:
                 answered = link.datagrams_received > 0
                 if now - link.started_at > (settings.handshake_s if answered else settings.unanswered_dial_s):
@@ -368,3 +369,10 @@ class PeerLinks:
                 link.close(Refusal.NO_PROOF if link.http is None else "served", refused=link.http is None)
         self.flush()
         self._arm_sweep()
+
+    def _patience(self, link: Link) -> tuple[float, float]:
+        """Seconds from one heartbeat to the next, and of silence until the peer counts as gone."""
+        settings = self.settings
+        if link.peer is not None and self._peers[link.peer].entry.role in MONITOR_ROLES:
+            return settings.monitor_heartbeat_s, settings.monitor_dead_after_s
+        return settings.heartbeat_s, settings.dead_after_s

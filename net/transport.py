@@ -24,6 +24,10 @@ class TransportSettings:
     """A link that sent nothing for this long sends a ping."""
     dead_after_s: float = 0.5
     """A peer that was not heard for this long is disconnected. Above the longest stall of a busy peer."""
+    monitor_heartbeat_s: float = 1.0
+    """As `heartbeat_s`, to a peer that only looks on: no order waits for it, and each ping costs both sides."""
+    monitor_dead_after_s: float = 3.0
+    """As `dead_after_s`, of such a peer."""
     redial_min_s: float = 0.05
     redial_max_s: float = 0.5
     """Back-off between dials, doubled from the one to the other. The first redial is immediate."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
+from core.bench.cycle_blocks import COUNTING_PUSH_S, rate_until_now
 from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
@@ -157,7 +158,7 @@ async def _counted_swarm(settings: Settings) -> AsyncIterator[tuple[Session, Swa
     """A swarm that trades, and who counts its cycles. Raises SessionError when it does not come to trade."""
     session = create_session(settings)
     started = start_swarm(settings, owned=True, session=session)
-    client = SwarmClient(session, owns_swarm=True, push_interval_s=1.0)
+    client = SwarmClient(session, owns_swarm=True, push_interval_s=COUNTING_PUSH_S)
     try:
         await client.connect()
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -209,7 +210,7 @@ async def soak_monitor(settings: Settings, seconds: float, json_file: Path | Non
 
 async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Screen | None) -> None:
     """One segment; keys are pressed in the last third of those with a screen."""
-    first, began = client.snapshot().cycles_total, time.perf_counter()
+    began_ns, began = time.time_ns(), time.perf_counter()
     if screen is None:
         await asyncio.sleep(seconds)
     else:
@@ -218,8 +219,7 @@ async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Scre
         elapsed = time.perf_counter() - began
         cost.cpu_share.append((screen.cpu_s() - cpu) / elapsed)
         cost.frames_per_s.append((screen.frames - frames) / elapsed)
-    elapsed = time.perf_counter() - began
-    cost.cycles_per_s[screen is not None].append((client.snapshot().cycles_total - first) / elapsed)
+    cost.cycles_per_s[screen is not None].append(await rate_until_now(client, began_ns))
     if screen is not None:
         cost.memory_mb.append(resident_mb(screen.pid))
         for _ in range(6):

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
+from core.bench.cycle_blocks import COUNTING_PUSH_S, rate_until_now
 from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
@@ -78,7 +79,7 @@ async def bench_recorder(
     without = settings.model_copy(update={"recording_mb_max": 0})
     session = create_session(without)
     started = start_swarm(without, owned=True, session=session)
-    client = SwarmClient(session, owns_swarm=True, push_interval_s=1.0)
+    client = SwarmClient(session, owns_swarm=True, push_interval_s=COUNTING_PUSH_S)
     recorder = RecorderProcess(session, settings.recording_mb_max or 500)
     cost = Cost()
     try:
@@ -114,13 +115,12 @@ async def _first_cycles(client: SwarmClient) -> None:
 
 
 async def _segment(client: SwarmClient, seconds: float, cost: Cost, recorder: RecorderProcess | None) -> None:
-    first, began = client.snapshot().cycles_total, time.perf_counter()
+    began_ns, began = time.time_ns(), time.perf_counter()
     cpu_s = recorder.cpu_s() if recorder is not None else 0.0
     await asyncio.sleep(seconds)
-    elapsed = time.perf_counter() - began
-    cost.cycles_per_s[recorder is not None].append((client.snapshot().cycles_total - first) / elapsed)
     if recorder is not None:
-        cost.cpu_share.append((recorder.cpu_s() - cpu_s) / elapsed)
+        cost.cpu_share.append((recorder.cpu_s() - cpu_s) / (time.perf_counter() - began))
+    cost.cycles_per_s[recorder is not None].append(await rate_until_now(client, began_ns))
 
 
 def rows_of(cost: Cost, recorded_mb: float) -> list[Row]:

@@ -397,6 +397,32 @@ def test_the_acknowledgement_rides_with_the_reply() -> None:
     asyncio.run(scenario())
 
 
+def test_a_link_to_whoever_looks_on_is_quieter_and_its_end_is_noticed_later() -> None:
+    async def scenario() -> None:
+        settings = TransportSettings(monitor_dead_after_s=1.5)
+        identities = [Identity.generate(number) for number in (0, 1, 200)]
+        roster = roster_of(identities, {200: "operator"})
+        node, peer = (Member(one, roster, settings) for one in identities[:2])
+        monitor = Member(identities[2], roster, TransportSettings(heartbeat_s=1.0, dead_after_s=1.0))
+        async with started(node, peer, monitor):
+            node.endpoint.dial(1, peer.address)
+            monitor.endpoint.dial(0, node.address)
+            await until(lambda: all(link.connected for link in node.endpoint.links()), "both links")
+            sent = {link.peer: link.datagrams_sent for link in node.endpoint.links()}
+
+            def since(peer_id: int) -> int:
+                return next(x for x in node.endpoint.links() if x.peer == peer_id).datagrams_sent - sent[peer_id]
+
+            await until(lambda: since(1) >= 16, "eight heartbeats, or four of both sides")
+            assert since(200) <= since(1) / 2
+            peer.vanish()
+            monitor.vanish()
+            await until(lambda: len(node.reasons(PeerEventKind.DISCONNECTED)) == 2, "both are gone")
+            assert node.reasons(PeerEventKind.DISCONNECTED) == ["no heartbeat for 0.5 s", "no heartbeat for 1.5 s"]
+
+    asyncio.run(scenario())
+
+
 def test_one_way_load_does_not_pass_for_silence() -> None:
     """The receiver says nothing but acknowledgements, and its pings are rarer than the patience of the sender."""
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from core.push_schedule import PUSH_INTERVAL_S
 from core.swarm_news import STALE_AFTER_S
-from net.transport import TransportSettings
+from core.transport import monitor_transport_settings
 from tests.integration.swarm import running_swarm, until
 from tests.tui.terminal import Terminal
 from tui.app import TICK_S
@@ -24,7 +25,7 @@ SHOWN_WITHIN_S = 2.0
 
 def test_the_limits_add_up_to_less_than_two_seconds() -> None:
     """A link is closed by the first sweep past `dead_after_s`; a node that is linked and mute is stale after more."""
-    settings = TransportSettings()
+    settings = monitor_transport_settings(PUSH_INTERVAL_S)
     assert settings.dead_after_s + settings.heartbeat_s / 2 + TICK_S < SHOWN_WITHIN_S
     assert STALE_AFTER_S + TICK_S < SHOWN_WITHIN_S
     assert settings.unanswered_dial_s + settings.redial_max_s < SHOWN_WITHIN_S, "and so it comes back"
