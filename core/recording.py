@@ -60,6 +60,16 @@ class _Shown:
     cycles: tuple[CycleRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A state of the swarm, and what is new with it; its own cycles, events and orders are left out."""
+
+    state: SwarmSnapshot
+    cycles: tuple[CycleRecord, ...]
+    events: tuple[EventRow, ...]
+    orders: tuple[OrderRow, ...]
+
+
 class Recording:
     """One open file. Not thread-safe: one thread at a time."""
 
@@ -117,24 +127,22 @@ class Recording:
         assert row is not None
         return row[0]
 
-    def append(
-        self,
-        snapshot: SwarmSnapshot,
-        cycles: Sequence[CycleRecord],
-        events: Sequence[EventRow],
-        orders: Sequence[OrderRow],
-    ) -> None:
-        """Write what is new at `snapshot.taken_ns`: one transaction."""
+    def append(self, moments: Sequence[Moment]) -> None:
+        """Write all of them or, where it raises, none."""
         self._shown = None
+        cycles = [record for moment in moments for record in moment.cycles]
+        orders = [order for moment in moments for order in moment.orders]
         self._db.begin()
         if cycles:
             self._insert("cycles", _columns_of(cycles))
-        bare = replace(snapshot, cycles=(), events=(), orders=())
-        self._db.execute("INSERT INTO states VALUES (?, ?)", (snapshot.taken_ns, pack_snapshot(bare)))
-        for event in events:
-            self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", tuple(asdict(event).values()))
+        for moment in moments:
+            state = moment.state
+            self._db.execute("INSERT INTO states VALUES (?, ?)", (state.taken_ns, pack_snapshot(state)))
+            for event in moment.events:
+                self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", tuple(asdict(event).values()))
         if orders:
-            self._insert("orders", {"seen_ns": np.full(len(orders), snapshot.taken_ns)} | _order_columns(orders))
+            seen_ns = np.repeat([moment.state.taken_ns for moment in moments], [len(m.orders) for m in moments])
+            self._insert("orders", {"seen_ns": seen_ns} | _order_columns(orders))
         self._db.commit()
 
     def _insert(self, table: str, columns: dict[str, Any]) -> None:

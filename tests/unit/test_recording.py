@@ -13,11 +13,17 @@ import pytest
 import core.recording
 from core.profile_export import write_spans
 from core.recorder import Recorder
-from core.recording import ARRAYS, Recording, RecordingError
-from core.records import SwarmSnapshot
+from core.recording import ARRAYS, TABLES, Recording, RecordingError
+from core.records import OrderRow, SwarmSnapshot
 from core.replay import Replay, write_csv
 from core.telemetry_messages import cycle_to_dict
 from tests.tui.fixtures import FakeSession
+
+
+def written(recorder: Recorder, snapshot: SwarmSnapshot, changed: list[OrderRow] | None = None) -> int:
+    """Record this moment by itself."""
+    recorder.take(snapshot, changed)
+    return recorder.write()
 
 
 def record(path: Path, ticks: int = 12, bytes_max: int = 10**9) -> list[SwarmSnapshot]:
@@ -32,7 +38,7 @@ def record(path: Path, ticks: int = 12, bytes_max: int = 10**9) -> list[SwarmSna
             session.press("b")
         session.advance(9)
         snapshot = session.snapshot()
-        recorder.write(snapshot)
+        written(recorder, snapshot)
         seen.append(snapshot)
     recording.close()
     return seen
@@ -124,7 +130,7 @@ def test_a_recording_goes_on_after_the_recorder_was_started_again(tmp_path):
     session = FakeSession(seed=5, cycles=30)
     for _ in range(2):
         recording = Recording(path)
-        Recorder(recording, 10**9).write(session.snapshot())
+        written(Recorder(recording, 10**9), session.snapshot())
         assert recording.newest_cycles(1) == {session.cycle}
         recording.close()
         session.advance(10)
@@ -138,13 +144,13 @@ def test_cycles_that_came_late_are_recorded_and_those_that_had_to_go_are_not(tmp
     snapshot = session.snapshot()
     recording = Recording(tmp_path / "recording.duckdb")
     recorder = Recorder(recording, 10**9)
-    recorder.write(replace(snapshot, cycles=snapshot.cycles[20:28]))
-    recorder.write(snapshot)
+    written(recorder, replace(snapshot, cycles=snapshot.cycles[20:28]))
+    written(recorder, snapshot)
     assert recording.newest_cycles(100) == set(range(1, 31))
     gone = recording.drop_older_half()
     assert gone > 10
     left = recording.newest_cycles(100)
-    Recorder(recording, 10**9).write(snapshot)
+    written(Recorder(recording, 10**9), snapshot)
     assert recording.newest_cycles(100) == left
     recording.close()
 
@@ -154,10 +160,10 @@ def test_a_recorder_that_hears_of_old_cycles_bit_by_bit_records_none_twice(tmp_p
     session = FakeSession(seed=5, cycles=30)
     snapshot = session.snapshot()
     recording = Recording(tmp_path / "recording.duckdb")
-    Recorder(recording, 10**9).write(snapshot)
+    written(Recorder(recording, 10**9), snapshot)
     again = Recorder(recording, 10**9)
     for heard in (0, 10, 20, 30):
-        again.write(replace(snapshot, cycles=snapshot.cycles[:heard]))
+        written(again, replace(snapshot, cycles=snapshot.cycles[:heard]))
     assert recording.cycle_count() == 30
     recording.close()
 
@@ -168,15 +174,15 @@ def test_no_event_is_recorded_twice_by_a_recorder_that_was_started_again(tmp_pat
     session = FakeSession(seed=5, cycles=30)
     for sentence in ("node 1 is back", "node 3 is back"):
         recording = Recording(path)
-        Recorder(recording, 10**9).write(session.snapshot())
+        written(Recorder(recording, 10**9), session.snapshot())
         recording.close()
         session.now_ns += 1
         session.event("supervisor", sentence)
     recording = Recording(path)
     recorder = Recorder(recording, 10**9)
-    recorder.write(session.snapshot())
+    written(recorder, session.snapshot())
     session.advance(1)
-    recorder.write(session.snapshot())
+    written(recorder, session.snapshot())
     recording.close()
     replay = opened(path)
     replay.seek(replay.last_ns)
@@ -190,11 +196,33 @@ def test_orders_that_a_snapshot_has_no_room_for_are_recorded(tmp_path):
     changed = [replace(snapshot.orders[0], client_order_id=f"o-{number}") for number in range(900)]
     recording = Recording(path)
     recorder = Recorder(recording, 10**9)
-    recorder.write(snapshot, changed)
-    recorder.write(snapshot, changed[-200:])  # whoever connects anew is told of the last ones again
+    written(recorder, snapshot, changed)
+    written(recorder, snapshot, changed[-200:])  # whoever connects anew is told of the last ones again
     recording.close()
     with duckdb.connect(str(path), read_only=True) as db:
         assert db.execute("SELECT count(*), count(DISTINCT client_order_id) FROM orders").fetchone() == (900, 900)
+
+
+def test_moments_written_together_are_as_those_written_one_by_one(tmp_path):
+    session = FakeSession(seed=5, cycles=30)
+    recordings = [Recording(tmp_path / name) for name in ("one by one", "together")]
+    recorders = [Recorder(recording, 10**9) for recording in recordings]
+    for _ in range(6):
+        session.advance(9)
+        session.event("supervisor", f"cycle {session.cycle}")
+        written(recorders[0], session.snapshot())
+        recorders[1].take(session.snapshot())
+    assert recordings[1].cycle_count() == 0
+    assert recorders[1].waiting == 6
+    recorders[1].write()
+    assert recorders[1].waiting == 0
+    tables = []
+    for recording in recordings:
+        recording.close()
+        with duckdb.connect(str(recording.path), read_only=True) as db:
+            tables.append({name: db.execute(f"SELECT * FROM {name}").fetchall() for name in TABLES})
+    assert tables[0] == tables[1]
+    assert all(tables[0].values())
 
 
 def test_the_recording_is_bounded_by_forgetting_the_oldest(tmp_path):
@@ -216,7 +244,7 @@ def test_at_the_limit_half_goes_and_then_nothing_until_it_is_full_again(tmp_path
     for _ in range(34):
         session.advance(100)
         before = recording.cycle_count() + 100
-        dropped.append(recorder.write(session.snapshot()))
+        dropped.append(written(recorder, session.snapshot()))
         held.append(recording.cycle_count())
         assert dropped[-1] == 0 or abs(dropped[-1] - before / 2) < 10
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= bytes_max
@@ -234,7 +262,7 @@ def test_a_halted_swarm_does_not_fill_the_disk(tmp_path):
     session, recording, bytes_max = FakeSession(seed=5, cycles=20), Recording(tmp_path / "recording.duckdb"), 1_500_000
     recorder = Recorder(recording, bytes_max)
     for second in range(500):
-        recorder.write(replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
+        written(recorder, replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
         assert recording.bytes_on_disk() <= bytes_max
 
 
@@ -271,7 +299,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
     with pytest.raises(RecordingError, match="holds no cycle"):
         empty.span_ns()
     recording = Recording(tmp_path / "some")
-    Recorder(recording, 10**9).write(FakeSession(seed=1, cycles=3).snapshot())
+    written(Recorder(recording, 10**9), FakeSession(seed=1, cycles=3).snapshot())
     with pytest.raises(RecordingError, match="cycle 99"):
         recording.end_of_cycle_ns(99)
 
@@ -281,7 +309,7 @@ def test_a_quiet_swarm_writes_no_cycle_twice(tmp_path):
     recording = Recording(tmp_path / "recording.duckdb")
     recorder = Recorder(recording, 10**9)
     for second in range(3):
-        recorder.write(replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
+        written(recorder, replace(session.snapshot(), taken_ns=session.now_ns + second * 10**9))
     snapshot = recording.snapshot(session.now_ns + 3 * 10**9, 100, 100, 100)
     assert len(snapshot.cycles) == 20
     assert len(snapshot.events) == len(session.events)
