@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -26,36 +24,12 @@ from core.commands.output_file import output_file
 from core.commands.report import add_report_command
 from core.commands.sweep import add_sweep_command
 from core.commands.watch import add_watch_command
-from core.config import ConfigError, Settings, load_settings
+from core.config import ConfigError
 from core.live import confirm_live, give_leave
-
-if TYPE_CHECKING:
-    from core.session import Session
-    from core.swarm_place import RemotePlace
+from tui.monitor_command import attach_elsewhere, open_monitor
+from tui.settings_flags import add_settings_flags, settings_of
 
 DESCRIPTION = "A terminal monitor for a swarm of trading nodes that agree on every order over QUIC."
-_FLAGS = (
-    "data",
-    "patterns",
-    "pace",
-    "toggles",
-    "durability",
-    "fast_path",
-    "nodes",
-    "headlines",
-    "venue_latency_ms",
-    "venue_jitter_ms",
-    "link",
-)
-
-
-def _settings_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
-    for name in _FLAGS:
-        field = Settings.model_fields[name]
-        options: dict[str, Any] = {"action": "store_true"} if field.annotation is bool else {}
-        description = (field.description or "").replace("%", "%%")
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, help=description, **options)
 
 
 def _live_flag(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +43,7 @@ def _session_flag(parser: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(prog="tradetui", description=DESCRIPTION)
-    _settings_flags(parser)
+    add_settings_flags(parser)
     _session_flag(parser)
     _live_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -88,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_compare_command(commands)
     doctor = commands.add_parser("doctor", help="check environment, ports, data, clock and kernels")
     doctor.add_argument("--warm", action="store_true", help="compile every kernel now, and check nothing else")
-    _settings_flags(doctor)
+    add_settings_flags(doctor)
     return parser
 
 
@@ -99,7 +73,7 @@ def _add_swarm_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("run", help="trade without a screen and write what it took")
     run.add_argument("--cycles", type=int, required=True, metavar="N")
     run.add_argument("--json", type=output_file, metavar="FILE")
-    _settings_flags(run)
+    add_settings_flags(run)
     _session_flag(run)
     _live_flag(run)
     for name, text in (("attach", "open the monitor on a running swarm"), ("stop", "stop a running swarm")):
@@ -129,12 +103,12 @@ def _add_benches(commands: _Commands[argparse.ArgumentParser]) -> None:
     add_transport_benches(subjects)
     add_order_benchmark(subjects)
     monitor = subjects.add_parser("monitor", help="what the attached monitor costs, interleaved with headless")
-    monitor.add_argument("--replicates", type=int, default=3, help="of headless, monitor, monitor, headless; 3 up")
+    monitor.add_argument("--replicates", type=int, default=6, help="of headless, monitor, monitor, headless; 6 up")
     monitor.add_argument("--recorder", action="store_true", help="instead: what recording costs, on and off in turn")
     monitor.add_argument("--soak-s", type=float, default=0.0, metavar="S", help="instead: attached for so long")
     monitor.add_argument("--seconds", type=float, default=10.0, help="of each segment")
     monitor.add_argument("--json", type=output_file, metavar="FILE")
-    _settings_flags(monitor)
+    add_settings_flags(monitor)
 
 
 def _add_sitting_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -143,7 +117,7 @@ def _add_sitting_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     experiment.add_argument("--json", type=output_file, metavar="FILE")
     experiment.add_argument("--replicates", type=int, metavar="N", help="at most, of each experiment")
     experiment.add_argument("--attach", action="store_true", help="on the running swarm, not on one of its own")
-    _settings_flags(experiment)
+    add_settings_flags(experiment)
     _session_flag(experiment)
     served = commands.add_parser("serve", help="the monitor of a running swarm in a browser")
     served.add_argument("--host", default="127.0.0.1")
@@ -191,11 +165,6 @@ def _add_operator_commands(commands: _Commands[argparse.ArgumentParser]) -> None
     _session_flag(commands.add_parser("venue", help="the venue process of a session"))
 
 
-def _load(arguments: argparse.Namespace) -> Settings:
-    flags: dict[str, Any] = {name: getattr(arguments, name, None) for name in _FLAGS}
-    return load_settings(arguments.config, **flags)
-
-
 def main() -> None:
     """Entry point of the script `tradetui`."""
     from core.market.errors import MarketDataError
@@ -221,11 +190,12 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
     command = arguments.command
     if command == "run":
         from core.commands.run import run_cycles
+        from core.commands.start import check_data
 
         if arguments.cycles < 1:
             raise ConfigError(f"--cycles {arguments.cycles}: want at least 1")
-        settings = _load(arguments)
-        _check_data(settings)
+        settings = settings_of(arguments)
+        check_data(settings)
         confirm_live(settings, arguments.live)
         live = arguments.live
         asyncio.run(run_cycles(settings, arguments.cycles, arguments.json, arguments.session, console, live=live))
@@ -236,25 +206,13 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         if arguments.warm:
             warm(console)
             return 0
-        return 0 if doctor(_load(arguments), console) else 1
+        return 0 if doctor(settings_of(arguments), console) else 1
     if command == "stop":
         return _stop(arguments, console)
     if command == "experiment":
         return _experiment(arguments, console)
     if command == "bench":
-        settings = _load(arguments)
-        if arguments.soak_s:
-            from core.bench.monitor import soak_monitor
-
-            asyncio.run(soak_monitor(settings, arguments.soak_s, arguments.json, console))
-            return 0
-        if arguments.recorder:
-            from core.bench.recorder import bench_recorder as measure
-        else:
-            from core.bench.monitor import bench_monitor as measure
-
-        asyncio.run(measure(settings, arguments.replicates, arguments.seconds, arguments.json, console))
-        return 0
+        return _bench_monitor(arguments, console)
     if command == "serve":
         from core.session import find_session
         from tui.serve import serve
@@ -288,8 +246,8 @@ def _dispatch(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     place = remote_place(arguments) if command == "attach" else None
     if place is not None:
-        return _attach_elsewhere(place, arguments.read_only, console)
-    return _monitor(arguments, console)
+        return attach_elsewhere(place, arguments.read_only, console)
+    return open_monitor(arguments, console)
 
 
 def _stop(arguments: argparse.Namespace, console: Console) -> int:
@@ -302,12 +260,31 @@ def _stop(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _bench_monitor(arguments: argparse.Namespace, console: Console) -> int:
+    from core.bench.rows import ROUNDS_MIN
+
+    settings = settings_of(arguments)
+    if arguments.soak_s:
+        from core.bench.monitor import soak_monitor
+
+        asyncio.run(soak_monitor(settings, arguments.soak_s, arguments.json, console))
+        return 0
+    if arguments.replicates < ROUNDS_MIN:
+        raise ConfigError(f"--replicates {arguments.replicates}: want {ROUNDS_MIN} or more for an interval")
+    if arguments.recorder:
+        from core.bench.recorder import bench_recorder as measure
+    else:
+        from core.bench.monitor import bench_monitor as measure
+    asyncio.run(measure(settings, arguments.replicates, arguments.seconds, arguments.json, console))
+    return 0
+
+
 def _experiment(arguments: argparse.Namespace, console: Console) -> int:
     from core.commands.experiment import run_experiments
     from core.session import find_session
 
     session = find_session(arguments.session) if arguments.attach or arguments.session else None
-    settings = session.settings() if session is not None else _load(arguments)
+    settings = session.settings() if session is not None else settings_of(arguments)
     try:
         asyncio.run(run_experiments(settings, session, arguments.keys, arguments.replicates, arguments.json, console))
     except ValueError as error:
@@ -379,128 +356,6 @@ def _members(arguments: argparse.Namespace, console: Console) -> int:
     else:
         asyncio.run(show_members(session, console))
     return 0
-
-
-def _attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> int:
-    """The monitor on a swarm whose session directory is on another machine, or another user's."""
-    import uvloop
-
-    console.print(f"attaching to {place.name}", style="dim")
-    uvloop.run(_show(place, owns_swarm=False, read_only=read_only))
-    console.print(f"trading goes on at {place.name}")
-    return 0
-
-
-def _monitor(arguments: argparse.Namespace, console: Console) -> int:
-    import uvloop
-
-    from core.attach import stop_session
-    from core.commands.start import start_swarm
-    from core.session import create_session, find_session, running_sessions, sessions_root
-    from tui.tour import is_first_start
-
-    attaching = arguments.command == "attach" or (
-        arguments.session is not None and (arguments.session / "session.toml").exists()
-    )
-    read_only = getattr(arguments, "read_only", False)
-    notice = ""
-    if attaching or (arguments.session is None and running_sessions()):
-        session = find_session(arguments.session)
-        if read_only:  # whoever only looks on, from a served page too, does not start trading
-            session.must_run()
-        started = session.running() is None
-        if started:
-            _check_data(session.settings())
-            confirm_live(session.settings(), arguments.live)
-            start_swarm(session.settings(), owned=False, session=session, live=arguments.live)
-        console.print(f"attaching to {session.directory.name}", style="dim")
-        notice = _unused_settings(arguments, session)
-    else:
-        settings = _load(arguments)
-        _check_data(settings)
-        confirm_live(settings, arguments.live)
-        session = create_session(settings, arguments.session)
-        start_swarm(settings, owned=False, session=session, live=arguments.live)
-        started = True
-    if notice:
-        console.print(notice, style="yellow", markup=False, highlight=False)
-    first = not attaching and is_first_start(sessions_root().parent / "tour-seen")
-    config = arguments.config if not attaching else None
-    shown = _show(session, owns_swarm=started, read_only=read_only, config=config, tour=first, notice=notice)
-    stop = uvloop.run(shown)
-    if stop and not read_only:
-        console.print("stopping the swarm", style="dim")
-        asyncio.run(stop_session(session))
-        return 0
-    console.print(f"trading goes on in {session.directory.name}; `tradetui` shows it again, `tradetui stop` ends it")
-    return 0
-
-
-def _unused_settings(arguments: argparse.Namespace, session: Session) -> str:
-    """What to say of settings that were given for a swarm that has its own; empty where none were."""
-    given = [name for name in ("config", *_FLAGS) if getattr(arguments, name, None) is not None]
-    if not given:
-        return ""
-    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-    return (
-        f"not applied: {flags}; {session.directory.name} has its own settings. `tradetui --session DIR` with a new DIR "
-        "starts another swarm"
-    )
-
-
-async def _show(
-    session: Session | RemotePlace,
-    *,
-    owns_swarm: bool,
-    read_only: bool,
-    config: Path | None = None,
-    tour: bool = False,
-    notice: str = "",
-) -> bool:
-    """Run the monitor; True when the swarm is to be stopped. `notice` stands in its event log."""
-    from core.attach import SwarmClient
-    from core.records import Severity
-    from tui.app import MonitorApp
-
-    client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
-    await client.connect()
-    if notice:
-        client.add_event(Severity.WARNING, notice)
-    app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
-    loop = asyncio.get_running_loop()
-    claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        # The terminal is gone, or we are asked to go: leave, trading goes on.
-        loop.add_signal_handler(number, app.exit, False)
-    try:
-        return bool(await app.run_async())
-    finally:
-        if claiming is not None:
-            claiming.cancel()
-        console = Console(stderr=True)
-        if app.unsettled:
-            console.print("waiting until the toggles are back", style="dim")
-        for sentence in await app.settle():
-            console.print(f"tradetui: {sentence}", style="bold red", markup=False, highlight=False)
-        await client.close()
-
-
-def _check_data(settings: Settings) -> None:
-    """Refuse bad data before anything starts."""
-    from core.market.errors import MarketDataError
-    from core.market.load import load_market
-    from core.patterns import check_window, hindsight, mined_library
-
-    try:
-        data = load_market(settings.data)
-        check_window(settings, data)
-    except (MarketDataError, OSError, ValueError) as error:
-        raise ConfigError(f"--data {settings.data}: {error}") from error
-    if settings.patterns:
-        try:
-            hindsight(mined_library(Path(settings.patterns), settings.window_steps), data)
-        except ValueError as error:
-            raise ConfigError(f"--patterns: {error}") from error
 
 
 if __name__ == "__main__":

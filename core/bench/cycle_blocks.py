@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from core.attach import SwarmClient
 from core.experiment import WARM_UP_CYCLES
@@ -57,3 +58,10 @@ def rate_between(cycles: Iterable[CycleRecord], began_ns: int, ended_ns: int) ->
     if len(starts) < 2:
         raise SessionError(f"{len(starts)} cycles in {(ended_ns - began_ns) / 1e9:.1f} s: too few for a rate")
     return (len(starts) - 1) * 1e9 / (max(starts) - min(starts))
+
+
+def block_means(rates: Sequence[float]) -> list[float]:
+    """Of each block's two segments with, or its two without: in the order without, with, with, without, a machine
+    that steadily slows down or speeds up does so for both alike. rates: as measured, an even number.
+    """
+    return [statistics.mean(pair) for pair in zip(rates[::2], rates[1::2], strict=True)]

@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
-from core.bench.cycle_blocks import COUNTING_PUSH_S, rate_until_now
+from core.bench.cycle_blocks import COUNTING_PUSH_S, block_means, rate_until_now
 from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
@@ -234,7 +234,7 @@ def resident_mb(pid: int) -> float:
 
 
 def _rows(cost: Cost) -> list[Row]:
-    attached, alone = cost.cycles_per_s[True], cost.cycles_per_s[False]
+    attached, alone = block_means(cost.cycles_per_s[True]), block_means(cost.cycles_per_s[False])
     return [
         row_of_pairs("monitor.cycles_per_s", "cycles/s", attached, "headless", alone, higher_is_better=True),
         Row("monitor.cpu_share", "of a core", statistics.median(cost.cpu_share)),

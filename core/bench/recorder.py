@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
-from core.bench.cycle_blocks import COUNTING_PUSH_S, rate_until_now
+from core.bench.cycle_blocks import COUNTING_PUSH_S, block_means, rate_until_now
 from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
 from core.commands.start import start_swarm
@@ -125,7 +125,7 @@ async def _segment(client: SwarmClient, seconds: float, cost: Cost, recorder: Re
 
 def rows_of(cost: Cost, recorded_mb: float) -> list[Row]:
     """The ratio is of cycles/s, recording over not recording: 0.98 is a cost of 2 %."""
-    on, off = cost.cycles_per_s[True], cost.cycles_per_s[False]
+    on, off = block_means(cost.cycles_per_s[True]), block_means(cost.cycles_per_s[False])
     return [
         row_of_pairs("recorder.cycles_per_s", "cycles/s", on, "not recording", off, higher_is_better=True),
         Row("recorder.cpu_share", "of a core", statistics.median(cost.cpu_share)),

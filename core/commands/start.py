@@ -1,12 +1,13 @@
-"""Starting a swarm's supervisor as a process of its own."""
+"""Starting a swarm: its data are checked, then its supervisor runs as a process of its own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-from core.config import Settings
+from core.config import ConfigError, Settings
 from core.live import give_leave
 from core.session import Session, create_session
 
@@ -41,3 +42,21 @@ def start_swarm(settings: Settings, *, owned: bool, session: Session | None = No
             start_new_session=True,
         )
     return StartedSwarm(session, process)
+
+
+def check_data(settings: Settings) -> None:
+    """Refuse bad data before anything starts: raises ConfigError."""
+    from core.market.errors import MarketDataError
+    from core.market.load import load_market
+    from core.patterns import check_window, hindsight, mined_library
+
+    try:
+        data = load_market(settings.data)
+        check_window(settings, data)
+    except (MarketDataError, OSError, ValueError) as error:
+        raise ConfigError(f"--data {settings.data}: {error}") from error
+    if settings.patterns:
+        try:
+            hindsight(mined_library(Path(settings.patterns), settings.window_steps), data)
+        except ValueError as error:
+            raise ConfigError(f"--patterns: {error}") from error

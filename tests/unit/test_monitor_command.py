@@ -12,8 +12,9 @@ from rich.console import Console
 
 import core.commands.start
 import tui.commands
+import tui.monitor_command
 import tui.serve
-from core.config import load_settings
+from core.config import ConfigError, load_settings
 from core.session import Session, SessionError, create_session
 from tests.running_session import session_that_runs
 from tui.commands import build_parser
@@ -45,8 +46,13 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
         return False
 
     monkeypatch.setattr(core.commands.start, "start_swarm", start)
-    monkeypatch.setattr(tui.commands, "_show", show)
+    monkeypatch.setattr(tui.monitor_command, "_show", show)
     return shown
+
+
+def test_too_few_rounds_for_an_interval_are_refused_before_the_measurement(shown: Shown) -> None:
+    with pytest.raises(ConfigError, match="--replicates 5: want 6 or more"):
+        shown.command("bench", "monitor", "--replicates", 5)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.commands.start import check_data
 from core.config import ConfigError, Settings
 from core.limits import limits_for_equity
 from core.market.events import PanelEvents
@@ -26,7 +27,6 @@ from core.telemetry import CycleTracer
 from core.toggles import DtwKernel
 from core.trader import Trader
 from tests.market_recordings import panel
-from tui.commands import _check_data
 
 DATA = load_market("us-stocks")
 CASH = 10**12
@@ -66,7 +66,7 @@ def test_a_window_longer_than_the_feed_remembers_is_refused_before_anything_star
         with pytest.raises(ValueError, match=f"Set window_steps to {longest} or less"):
             library_of(settings, load_market(path))
         with pytest.raises(ConfigError, match=f"--data .*short.csv: window_steps .* the feed keeps {longest}"):
-            _check_data(settings)
+            check_data(settings)
 
 
 def test_a_new_lap_starts_without_the_headlines_of_the_last(tmp_path: Path) -> None:
