@@ -95,7 +95,9 @@ class Node(AgreeingNode):
         )
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
-        self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report)
+        self._telemetry = NodeTelemetry(
+            f"node {node}", self._endpoint, self._report, lambda: self._replica.leader == node
+        )
         self._compiles = compiles
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)

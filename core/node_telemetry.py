@@ -22,10 +22,18 @@ class Wire(Protocol):
 
 
 class NodeTelemetry:
-    """Buffers records and events; pushes what each subscriber has not had yet, ten times a second."""
+    """Buffers records and events; pushes what each subscriber has not had yet, up to ten times a second."""
 
-    def __init__(self, source: str, wire: Wire, report: Callable[[tuple[EventRow, ...]], NodeReport]) -> None:
-        """`report(events)` builds the status push around the events that one subscriber has not had."""
+    def __init__(
+        self,
+        source: str,
+        wire: Wire,
+        report: Callable[[tuple[EventRow, ...]], NodeReport],
+        leads: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`report(events)` builds the status push around the events that one subscriber has not had. `leads`: whether
+        this node does (`PushSchedule`).
+        """
         self._source = source
         self._wire = wire
         self._report = report
@@ -34,7 +42,7 @@ class NodeTelemetry:
         self._event_number = 0
         self._next_cycle: dict[int, int] = {}
         self._next_event: dict[int, int] = {}
-        self._schedule = PushSchedule(self._push)
+        self._schedule = PushSchedule(self._push, leads)
 
     def start(self) -> None:
         self._schedule.start()

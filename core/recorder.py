@@ -22,7 +22,7 @@ PUSH_INTERVAL_S = 1.0
 MOMENTS_A_WRITE = 5
 """A recorder that is killed loses as many seconds; nodes and gateway tell its successor what they still keep."""
 CYCLES_KEPT = 8_192
-ORDERS_KNOWN = 4_000
+ORDERS_KNOWN = 6_000
 """More than a gateway tells of anew."""
 ORDERS_WAITING_MAX = 50_000
 """Changed orders in a second; what is beyond is not recorded, and an event says how many."""

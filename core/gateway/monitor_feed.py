@@ -18,7 +18,7 @@ from core.telemetry_messages import GatewayReport, report_message
 from core.trading_state import TradingState
 from net.messages import Application
 
-ROWS_KEPT = 2_000
+ROWS_KEPT = 4_000
 """Whoever attaches is told of these, and nothing is lost up to so many changed orders a push. The recorder attaches
 once all nodes trade, and again after a restart."""
 EVENTS_KEPT = 200

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+import core.push_schedule
 from core.decision import Side
 from core.gateway.monitor_feed import ROWS_KEPT, MonitorFeed
 from core.market.load import load_market
 from core.node_telemetry import NodeTelemetry
 from core.orders.order import Order, OrderRequest, TimeInForce
+from core.push_schedule import PUSH_INTERVAL_S, PushSchedule
 from core.records import EventRow, OrderState, Severity
 from core.telemetry_messages import NodeReport, Telemetry, gateway_report, node_report
 from net.messages import Application
@@ -72,6 +76,29 @@ def test_who_stops_says_the_last_of_it() -> None:
     telemetry.event(Severity.INFO, "last")
     asyncio.run(telemetry.close())
     assert wire.events() == ["last"]
+
+
+def test_who_leads_is_heard_more_often_than_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pushed(leads: bool) -> list[int]:
+        told: list[int] = []
+        schedule = PushSchedule(told.append, lambda: leads)
+        schedule.add(OPERATOR, PUSH_INTERVAL_S)
+        schedule.add(OPERATOR + 1, 1.0)
+        schedule.start()
+        for _ in range(200):
+            await asyncio.sleep(0)
+        schedule.remove(OPERATOR)
+        schedule.remove(OPERATOR + 1)
+        await schedule.close()
+        return told
+
+    sleep = asyncio.sleep
+    monkeypatch.setattr(core.push_schedule.asyncio, "sleep", lambda _: sleep(0))
+    fast, slow = asyncio.run(pushed(True)), asyncio.run(pushed(False))
+    assert fast.count(OPERATOR) == pytest.approx(10 * fast.count(OPERATOR + 1), abs=10)
+    assert slow.count(OPERATOR) == pytest.approx(5 * slow.count(OPERATOR + 1), abs=5)
+    assert fast.count(OPERATOR + 1) > 5, "who asks for less gets that of both"
+    assert slow.count(OPERATOR + 1) == pytest.approx(fast.count(OPERATOR + 1), abs=1)
 
 
 def test_the_gateway_tells_no_event_twice_to_who_was_away() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from core.spans import NAMES, PARENT, ROOT
+from core.spans import INDEX, NAMES, PARENT, ROOT
 from core.statistics import SpanRow, SpanTable
 from tui.figures import EIGHTHS, milliseconds, percent
 from tui.view import WINDOW_CYCLES, View
@@ -45,30 +45,32 @@ class ShownSpan:
 
 def shown_spans(table: SpanTable, rows: int) -> list[ShownSpan]:
     """As many spans as `rows` allow, in the order of the cycle, `untimed` last and always there."""
+    spans = table.rows
+    shown = []
+    for index, hidden in (*_families(rows)[: max(0, rows - 1)], (-1, ())):
+        span = spans[index]
+        own_ms, share = span.exclusive_ms, span.exclusive_share
+        for other in hidden:
+            own_ms += spans[other].exclusive_ms
+            share += spans[other].exclusive_share
+        shown.append(ShownSpan(span, own_ms, share, len(hidden)))
+    return shown
+
+
+@lru_cache(maxsize=256)
+def _families(rows: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Which spans `rows` rows show, each with those folded into it; as indices into `NAMES`."""
     left = rows - _ALWAYS
     opened = {ROOT}
     for name in UNFOLD_ORDER:
         if PARENT[name] in opened and len(_CHILDREN[name]) <= left:
             opened.add(name)
             left -= len(_CHILDREN[name])
-    by_name = {row.name: row for row in table.rows}
-    shown = []
-    for name in NAMES:
-        if name != ROOT and PARENT[name] not in opened:
-            continue
-        hidden = [] if name in opened else _below(name)
-        family = [by_name[name], *(by_name[other] for other in hidden)]
-        shown.append(
-            ShownSpan(
-                by_name[name],
-                sum(row.exclusive_ms for row in family),
-                sum(row.exclusive_share for row in family),
-                len(hidden),
-            )
-        )
-    untimed = table.untimed
-    last = ShownSpan(untimed, untimed.exclusive_ms, untimed.exclusive_share, 0)
-    return [*shown[: max(0, rows - 1)], last]
+    return tuple(
+        (INDEX[name], () if name in opened else tuple(INDEX[other] for other in _below(name)))
+        for name in NAMES
+        if name == ROOT or PARENT[name] in opened
+    )
 
 
 def _below(name: str) -> list[str]:
