@@ -24,9 +24,9 @@ from pathlib import Path
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
-from core.bench.cycle_blocks import COUNTING_PUSH_S, block_means, rate_until_now
 from core.bench.processor import processor_s
 from core.bench.rows import Row, row_of_pairs, table_of, write_rows
+from core.bench.throughput import COUNTING_PUSH_S, Throughput, throughput_of
 from core.commands.start import start_swarm
 from core.config import Settings
 from core.session import Session, SessionError, create_session
@@ -124,7 +124,6 @@ class Screen:
 class Cost:
     """Of all segments with the monitor."""
 
-    cycles_per_s: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     cpu_share: list[float] = field(default_factory=list)
     frames_per_s: list[float] = field(default_factory=list)
     key_ms: list[float] = field(default_factory=list)
@@ -137,17 +136,18 @@ async def bench_monitor(
     """`replicates` times segments of `seconds` without, with, with, without the monitor. Prints and writes the rows."""
     cost = Cost()
     async with _counted_swarm(settings) as (session, client):
+        throughput = throughput_of(session, client)
         for _ in range(replicates):
-            await _segment(client, seconds, cost, None)
+            await _segment(throughput, seconds, cost, None)
             screen = Screen(session)
             screen.start()
             await asyncio.sleep(SETTLE_S)
             for _ in range(2):
-                await _segment(client, seconds, cost, screen)
+                await _segment(throughput, seconds, cost, screen)
             await screen.stop()
             await asyncio.sleep(1.0)
-            await _segment(client, seconds, cost, None)
-    rows = _rows(cost)
+            await _segment(throughput, seconds, cost, None)
+    rows = throughput.rows("monitor", "headless") + _rows(cost)
     console.print(table_of("the monitor at full rate", rows))
     if json_file is not None:
         write_rows(json_file, {**settings.model_dump(), "columns": COLUMNS, "rows": ROWS}, rows)
@@ -208,18 +208,18 @@ async def soak_monitor(settings: Settings, seconds: float, json_file: Path | Non
         write_rows(json_file, {**settings.model_dump(), "soak_s": seconds}, rows)
 
 
-async def _segment(client: SwarmClient, seconds: float, cost: Cost, screen: Screen | None) -> None:
+async def _segment(throughput: Throughput, seconds: float, cost: Cost, screen: Screen | None) -> None:
     """One segment; keys are pressed in the last third of those with a screen."""
-    began_ns, began = time.time_ns(), time.perf_counter()
+    beginning = throughput.begin()
     if screen is None:
         await asyncio.sleep(seconds)
     else:
         cpu, frames = screen.cpu_s(), screen.frames
         await asyncio.sleep(seconds)
-        elapsed = time.perf_counter() - began
+        elapsed = time.perf_counter() - beginning.at_s
         cost.cpu_share.append((screen.cpu_s() - cpu) / elapsed)
         cost.frames_per_s.append((screen.frames - frames) / elapsed)
-    cost.cycles_per_s[screen is not None].append(await rate_until_now(client, began_ns))
+    await throughput.end(beginning, present=screen is not None)
     if screen is not None:
         cost.memory_mb.append(resident_mb(screen.pid))
         for _ in range(6):
@@ -234,9 +234,7 @@ def resident_mb(pid: int) -> float:
 
 
 def _rows(cost: Cost) -> list[Row]:
-    attached, alone = block_means(cost.cycles_per_s[True]), block_means(cost.cycles_per_s[False])
     return [
-        row_of_pairs("monitor.cycles_per_s", "cycles/s", attached, "headless", alone, higher_is_better=True),
         Row("monitor.cpu_share", "of a core", statistics.median(cost.cpu_share)),
         Row("monitor.frames_per_s", "1/s", statistics.median(cost.frames_per_s)),
         Row("monitor.key_ms_p50", "ms", statistics.median(cost.key_ms)),

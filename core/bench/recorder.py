@@ -1,4 +1,5 @@
-"""What recording costs: throughput with and without the recorder process, interleaved on one swarm.
+"""What recording costs: throughput with and without the recorder process, interleaved on one swarm. A ratio of 0.98
+is a cost of 2 %.
 
 The recorder is the supervised one's program, started and stopped here. Whoever counts the cycles is attached all the
 time and asks for news once a second, on both sides.
@@ -10,15 +11,14 @@ import asyncio
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from core.attach import SwarmClient, stop_session
-from core.bench.cycle_blocks import COUNTING_PUSH_S, block_means, rate_until_now
 from core.bench.processor import processor_s
-from core.bench.rows import Row, row_of_pairs, table_of, write_rows
+from core.bench.rows import Row, table_of, write_rows
+from core.bench.throughput import COUNTING_PUSH_S, Throughput, throughput_of
 from core.commands.start import start_swarm
 from core.config import Settings
 from core.recorder import recording_file
@@ -27,14 +27,6 @@ from core.session import Session, SessionError, create_session
 SETTLE_S = 8.0
 """A recorder that starts first takes in the cycles that the nodes still keep."""
 START_TIMEOUT_S = 180.0
-
-
-@dataclass(slots=True)
-class Cost:
-    """Of all segments."""
-
-    cycles_per_s: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
-    cpu_share: list[float] = field(default_factory=list)
 
 
 class RecorderProcess:
@@ -81,26 +73,30 @@ async def bench_recorder(
     started = start_swarm(without, owned=True, session=session)
     client = SwarmClient(session, owns_swarm=True, push_interval_s=COUNTING_PUSH_S)
     recorder = RecorderProcess(session, settings.recording_mb_max or 500)
-    cost = Cost()
+    cpu_share: list[float] = []
     try:
         await client.connect()
         await _first_cycles(client)
+        throughput = throughput_of(session, client)
         for _ in range(replicates):
-            await _segment(client, seconds, cost, None)
+            await _segment(throughput, seconds)
             await recorder.start()
             await asyncio.sleep(SETTLE_S)
-            for _ in range(2):
-                await _segment(client, seconds, cost, recorder)
+            cpu_share += [await _segment(throughput, seconds, recorder) for _ in range(2)]
             await recorder.stop()
             await asyncio.sleep(1.0)
-            await _segment(client, seconds, cost, None)
+            await _segment(throughput, seconds)
         recorded_mb = recording_file(session).stat().st_size / 1e6
     finally:
         await recorder.stop()
         await client.close()
         await stop_session(session)
         await asyncio.to_thread(started.supervisor.wait)
-    rows = rows_of(cost, recorded_mb)
+    rows = [
+        *throughput.rows("recorder", "not recording"),
+        Row("recorder.cpu_share", "of a core", statistics.median(cpu_share)),
+        Row("recorder.file_mb", "MB", recorded_mb),
+    ]
     console.print(table_of("recording at full rate", rows))
     if json_file is not None:
         write_rows(json_file, settings.model_dump(), rows)
@@ -114,20 +110,12 @@ async def _first_cycles(client: SwarmClient) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _segment(client: SwarmClient, seconds: float, cost: Cost, recorder: RecorderProcess | None) -> None:
-    began_ns, began = time.time_ns(), time.perf_counter()
+async def _segment(throughput: Throughput, seconds: float, recorder: RecorderProcess | None = None) -> float:
+    """One segment; the recorder's share of a core in it, 0 where there is none."""
+    beginning = throughput.begin()
     cpu_s = recorder.cpu_s() if recorder is not None else 0.0
     await asyncio.sleep(seconds)
-    if recorder is not None:
-        cost.cpu_share.append((recorder.cpu_s() - cpu_s) / (time.perf_counter() - began))
-    cost.cycles_per_s[recorder is not None].append(await rate_until_now(client, began_ns))
-
-
-def rows_of(cost: Cost, recorded_mb: float) -> list[Row]:
-    """The ratio is of cycles/s, recording over not recording: 0.98 is a cost of 2 %."""
-    on, off = block_means(cost.cycles_per_s[True]), block_means(cost.cycles_per_s[False])
-    return [
-        row_of_pairs("recorder.cycles_per_s", "cycles/s", on, "not recording", off, higher_is_better=True),
-        Row("recorder.cpu_share", "of a core", statistics.median(cost.cpu_share)),
-        Row("recorder.file_mb", "MB", recorded_mb),
-    ]
+    used_s = recorder.cpu_s() - cpu_s if recorder is not None else 0.0
+    elapsed_s = time.perf_counter() - beginning.at_s
+    await throughput.end(beginning, present=recorder is not None)
+    return used_s / elapsed_s

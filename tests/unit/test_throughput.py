@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.bench.cycle_blocks import block_means, rate_between
+from core.bench.throughput import block_means, rate_between
 from core.session import SessionError
 from core.toggles import Toggles
 from tests.unit.test_interleaved import record
