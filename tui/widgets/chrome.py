@@ -136,7 +136,7 @@ class CaptionsLine(Panel):
 
 
 class KeyBar(Panel):
-    """The keys that are no toggle, each with what pressing it does now."""
+    """The keys that are no toggle, each with what pressing it does now; without a word where there is no room."""
 
     mode = Mode()
 
@@ -158,6 +158,10 @@ class KeyBar(Panel):
         keys.append(("q", "quit…" if mode.owns_swarm else "leave…", "app.leave"))
         keys.append(("^p", "commands", "app.command_palette"))
         gap = "   " if width >= 100 else " "
+        for spared in ("^p", "?", "e"):
+            if sum(len(key) + len(label) + 3 + len(gap) * bool(label) for key, label, _ in keys) <= width + len(gap):
+                break
+            keys = [(key, "" if key == spared else label, action) for key, label, action in keys]
         parts: list[Part] = []
         for key, label, action in keys:
             parts += [Part(f" {key} ", "key", action), Part(f" {label}{gap}" if label else " ", "muted", action)]

@@ -9,7 +9,7 @@ from core.interleaved import ContrastResult, Result, SpanResult, Verdict
 from core.paired_ratio import PairedRatio
 from core.spans import DEPTH
 from core.what_if import Projection, amdahl
-from tui.figures import age, clock, milliseconds, plain
+from tui.figures import age, clock, milliseconds, plain, shortened
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row, fold, row_of
 
@@ -142,8 +142,7 @@ def _found(result: Result, width: int) -> list[list[Row]]:
     bar = width - name - 34
     out: list[list[Row]] = []
     for each in result.contrasts:
-        label = each.contrast.name if len(each.contrast.name) < name else each.contrast.name[: name - 2] + "…"
-        said = (Part(f"{label:<{name}}", "strong"), *verdict_parts(each))
+        said = (Part(f"{shortened(each.contrast.name, name - 1)} ", "strong"), *verdict_parts(each))
         if bar < 9:
             out.append(fold(said, width))
         else:
@@ -196,7 +195,7 @@ def _span_rows(result: Result, width: int, height: int) -> list[Row]:
 def _span_row(span: SpanResult, depth: int, whole_ms: float, name: int, bar: int, reach: float) -> Row:
     label = "  " * depth + span.name if name > 28 else span.name
     parts = [
-        Part(f"{label[: name - 1]:<{name}}", "strong" if depth == 0 else "plain" if depth == 1 else "muted"),
+        Part(f"{shortened(label, name - 1)} ", "strong" if depth == 0 else "plain" if depth == 1 else "muted"),
         Part(f"{milliseconds(span.first_ms) if span.first_ms else '–':>8}"),
         Part(f"{milliseconds(span.second_ms) if span.second_ms else '–':>8}"),
     ]

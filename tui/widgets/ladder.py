@@ -61,6 +61,6 @@ def _spread(ladder: BookLadder, places: int) -> Row:
 def _pressure(quotes: QuoteReading, places: int) -> Row:
     """A positive flow came to the bid or left the ask."""
     since = f" in {quotes.looks} looks" if quotes.looks else ""
-    return (
-        Part(f"    {quotes.microprice:>12,.{places + 1}f} microprice, order flow {quotes.flow:+,.0f}{since}", "muted"),
-    )
+    # one place more than the prices, its point under theirs
+    price = f"{quotes.microprice:>13,.{places + 1}f}"
+    return (Part(f"    {price} microprice, order flow {quotes.flow:+,.0f}{since}", "muted"),)

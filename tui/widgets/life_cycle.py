@@ -58,7 +58,7 @@ class ProfitPanel(Panel):
              Part(f"{view.snapshot.cash:,.0f}")),
             (Part("unrealised ", "muted"), Part(money(unrealised))),
         ]  # fmt: skip
-        out += results_rows(view.snapshot)
+        out += results_rows(view.snapshot, width)
         values = view.equity
         if len(values) >= 2 and height >= len(out) + 2:
             low, high = min(values), max(values)

@@ -7,7 +7,7 @@ from math import isfinite
 from core.statistics import SpanRow
 from core.toggles import Toggles, pressed
 from core.what_if import ACTS_ON, amdahl, family
-from tui.figures import milliseconds, percent
+from tui.figures import milliseconds, percent, shortened
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
 from tui.widgets.toggles import value_word
@@ -80,10 +80,7 @@ def _row(row: SpanRow, view: View, wide: bool, name: int, bar: int, largest: boo
     tail = ranks.p999_ms / ranks.p50_ms if ranks is not None and ranks.p50_ms else 0.0
     word, style = verdict(row, largest, tail)
     parts = [
-        Part(
-            f"{row.name if len(row.name) < name else row.name[: name - 2] + '…':<{name}}",
-            "largest" if largest else "plain",
-        ),
+        Part(f"{shortened(row.name, name - 1)} ", "largest" if largest else "plain"),
         Part(f"{milliseconds(own_ms):>7}"),
         Part(f"{percent(row.exclusive_share):>6}", "largest" if largest else "plain"),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from core.cycle_trace import STAGE_NAMES, WORK_NAMES, CycleTrace, Stage, SwarmTrace
 from core.spans import DEPTH, NAMES, ROOT
-from tui.figures import milliseconds
+from tui.figures import milliseconds, shortened
 from tui.view import View
 from tui.widgets.panel import Panel, Part, Row
 
@@ -60,7 +60,7 @@ class WaterfallPanel(Panel):
         for label, intervals, style in [*spans, *work]:
             busy = milliseconds(covered_ns(intervals) / 1e6)
             cells = lane(intervals, cycle.start_ns, cycle.end_ns, room)
-            out.append((Part(f"{label[: name - 1]:<{name}}", "plain"), Part(f"{busy:>8} "), Part(cells, style)))
+            out.append((Part(f"{shortened(label, name - 1)} ", "plain"), Part(f"{busy:>8} "), Part(cells, style)))
         return out
 
 
