@@ -54,8 +54,16 @@ def column(runs: list[dict[str, Any]], name: str) -> list[float]:
 
 
 async def rounds_and_round_trips(folder: Path, rounds: int, console: Console) -> list[Row]:
-    """n = 4 and one peer, one round at a time: the product, aioquic's asyncio server, bare UDP, qh3 where installed."""
-    carriers = {"endpoint": "endpoint", "aioquic on uvloop": "aioquic", "aioquic": "aioquic+asyncio", "UDP": "udp"}
+    """n = 4 and one peer, one round at a time: the product, aioquic's asyncio server in both its manners (asyncio's
+    streams, as its documentation has it, and the protocol's events), bare UDP, qh3 where installed.
+    """
+    carriers = {
+        "endpoint": "endpoint",
+        "aioquic streams": "aioquic+streams+asyncio",
+        "aioquic on uvloop": "aioquic",
+        "aioquic": "aioquic+asyncio",
+        "UDP": "udp",
+    }
     if importlib.util.find_spec("qh3") is not None:
         carriers["qh3"] = "qh3"
     else:

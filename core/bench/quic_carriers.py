@@ -6,6 +6,7 @@ All carry the same encoded messages, so that only the transport differs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import ssl
 from collections.abc import Callable, Sequence
@@ -154,6 +155,49 @@ class StockCarrier:
             await context.__aexit__(None, None, None)
         if self._server is not None:
             self._server.close()
+
+
+class StreamCarrier(StockCarrier):
+    """The same through asyncio's StreamReader and StreamWriter, as aioquic's documentation has a server written."""
+
+    def __init__(self, library: str, identity: Identity, roster: Roster, on_message: OnMessage) -> None:
+        super().__init__(library, identity, roster, on_message)
+        self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        await super().start()
+        for peer, (protocol, _) in self._streams.items():
+            self._take(peer, *await protocol.create_stream())
+
+    def _protocol(self, peer: int) -> Any:
+        def with_handler(*arguments: Any, **named: Any) -> Any:
+            named["stream_handler"] = lambda reader, writer: self._take(peer, reader, writer)
+            return self._asyncio.QuicConnectionProtocol(*arguments, **named)
+
+        return with_handler
+
+    def _take(self, peer: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers[peer] = writer
+        task = asyncio.ensure_future(self._read(peer, reader))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read(self, peer: int, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                length = int.from_bytes(await reader.readexactly(framing.LENGTH_BYTES))
+                self._on_message(peer, decode(await reader.readexactly(length)))
+
+    def broadcast(self, peers: Sequence[int], message: Message, round_id: int) -> None:
+        data = framing.frame(encode(message, CODEC))
+        for peer in peers:
+            self._writers[peer].write(data)
+
+    async def close(self) -> None:
+        for task in self._reading:
+            task.cancel()
+        await super().close()
 
 
 class UdpCarrier:

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from core.bench.quic_carriers import CODEC, Carrier, EndpointCarrier, StockCarrier, UdpCarrier
+from core.bench.quic_carriers import CODEC, Carrier, EndpointCarrier, StockCarrier, StreamCarrier, UdpCarrier
 from net.batch import Batch, Batcher, BatchPolicy
 from net.identity import Identity, Roster
 from net.link_model import parse_links
@@ -100,6 +100,8 @@ class BenchNode:
             self._carrier = endpoint
         elif carrier == "udp":
             self._carrier = UdpCarrier(identity, roster, self._on_message)
+        elif carrier.endswith("+streams"):
+            self._carrier = StreamCarrier(carrier.removesuffix("+streams"), identity, roster, self._on_message)
         else:
             self._carrier = StockCarrier(carrier, identity, roster, self._on_message)
 
