@@ -208,7 +208,7 @@ def cycle_from_dict(values: dict[str, Any]) -> CycleRecord:
 
 
 def report_message(report: NodeReport | GatewayReport) -> Application:
-    """The push of a status: read straight from the records, ten times a second for each monitor."""
+    """The push of a status: read straight from the records, up to ten times a second for each monitor."""
     kind = Telemetry.STATUS if isinstance(report, NodeReport) else Telemetry.GATEWAY
     return Application(Channel.TELEMETRY, kind, 0, 0, 0, b"", _REPORTS.encode(report))
 
