@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 from rich.console import Console
 from rich.table import Table
@@ -45,18 +46,21 @@ async def show_members(session: Session, console: Console) -> None:
 
 
 async def add_node(session: Session, console: Console) -> int:
-    """Start a further node, let it learn the log, and give it a vote; returns its id.
+    """Start a further node, let it learn the log, and give it a vote; returns its id. A node that an earlier call left
+    without its vote comes first.
 
     Raises SessionError where there is no room, or it does not come about within `TIMEOUT_S` a step.
     """
     client = await _connected(session)
     try:
         membership = (await running_epoch(client)).membership
-        node = next((each for each in range(NODES_MAX) if each not in membership.nodes), None)
+        without_vote = (member.node for member in membership.members if not member.voter)
+        free = (each for each in range(NODES_MAX) if each not in membership.nodes)
+        node = next(chain(without_vote, free), None)
         entry = session.roster().get(node) if node is not None else None
         if node is None or entry is None or entry.address is None:
             raise SessionError(f"this session has keys for {NODES_MAX} nodes, and all are members; remove one first")
-        _want(session, (*session.wanted_nodes(), node))
+        _want(session, tuple(dict.fromkeys((*session.wanted_nodes(), node))))
         console.print(f"node {node}: starting")
         await _until(lambda: _runs(session, node), f"node {node} starts")
         began = time.monotonic()

@@ -24,6 +24,20 @@ def modes(swarm: RunningSwarm) -> set[Consensus]:
     return {CONSENSUS_OF[node.replica.mode] for node in swarm.snapshot().nodes if node.replica is not None}
 
 
+async def left_half_way(swarm: RunningSwarm) -> None:
+    """Interrupt the addition of a node once it is a member, before it has its vote."""
+
+    class Interrupting(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if "learning the log" in text:
+                adding.cancel()
+            return super().write(text)
+
+    adding = asyncio.create_task(add_node(swarm.session, Console(file=Interrupting())))
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+
+
 async def runs_under(swarm: RunningSwarm, toggles: Toggles) -> None:
     """Wait for a cycle under `toggles`, in the mode that they name, on every node."""
     await until(lambda: swarm.client.cycles[-1].toggles == toggles, 60, f"a cycle under {toggles.label()}")
@@ -46,6 +60,7 @@ def test_a_switch_outlives_its_leader_and_a_change_of_members(tmp_path: Path) ->
                 while not (await swarm.client.set_toggles(raft)).startswith("now "):
                     await asyncio.sleep(0.5)
             await runs_under(swarm, raft)
+            await left_half_way(swarm)
             adding = asyncio.create_task(add_node(swarm.session, Console(file=io.StringIO())))
             for consensus in (Consensus.BFT, Consensus.AUTO, Consensus.RAFT, Consensus.AUTO):
                 await swarm.client.set_toggles(replace(before, consensus=consensus))
