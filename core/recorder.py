@@ -21,7 +21,8 @@ PUSH_INTERVAL_S = 1.0
 """So often it is told, and keeps the state of the swarm."""
 MOMENTS_A_WRITE = 5
 """A recorder that is killed loses as many seconds; nodes and gateway tell its successor what they still keep."""
-CYCLES_KEPT = 8_192
+CYCLES_KEPT = 4_096
+"""As many as a node tells of anew."""
 ORDERS_KNOWN = 6_000
 """More than a gateway tells of anew."""
 ORDERS_WAITING_MAX = 50_000

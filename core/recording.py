@@ -32,6 +32,7 @@ ARRAYS = ("count", "inclusive_ms", "exclusive_ms", "background_ms")
 _ENDED_NS = "started_ns + CAST(floor(wall_ms * 1e6) AS BIGINT)"
 TABLES = {"cycles": "started_ns", "states": "taken_ns", "events": "time_ns", "orders": "seen_ns"}
 """Each table with its column of Unix time, ns."""
+WRITER_MEMORY_MB = 128
 WAL, HALF = ".wal", ".half"
 """Beside the file: DuckDB's log of what is not in it yet, and the newer half while it is copied."""
 
@@ -80,7 +81,7 @@ class Recording:
         self.path = path
         self._shown: _Shown | None = None
         try:
-            self._db = duckdb.connect(str(path), read_only=read_only)
+            self._db = self._connect(read_only=read_only)
             if not read_only:
                 self._remove_half()
                 self._make_tables()
@@ -89,6 +90,12 @@ class Recording:
             raise RecordingError(f"{path} cannot be opened (a running session still writes it?): {error}") from None
         except duckdb.Error as error:
             raise RecordingError(f"{path} is no recording: {error}") from None
+
+    def _connect(self, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+        """Without a limit DuckDB keeps in memory what it ever wrote, up to most of the machine's."""
+        if read_only:
+            return duckdb.connect(str(self.path), read_only=True)
+        return duckdb.connect(str(self.path), config={"memory_limit": f"{WRITER_MEMORY_MB} MB"})
 
     def _make_tables(self) -> None:
         columns = ", ".join(f'"{column}" {_type(column)}' for column in _cycle_columns())
@@ -179,7 +186,7 @@ class Recording:
         self._db.execute("DETACH half")
         self._db.close()
         os.replace(self._beside(HALF), self.path)
-        self._db = duckdb.connect(str(self.path))
+        self._db = self._connect()
         return before - self.cycle_count()
 
     def _remove_half(self) -> None:

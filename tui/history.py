@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import zlib
+from bisect import bisect_right
 from dataclasses import replace
 
 from tui.view import View
@@ -9,39 +12,43 @@ from tui.view import View
 KEPT = 480
 INTERVAL_NS = 1_000_000_000
 ORDERS_KEPT = 60
-"""The newest of a view: all that a high window shows of them. 200 would be two thirds of its memory."""
+"""The newest of a view: all that a high window shows of them. 200 would be half of its memory."""
 
 
 class ViewHistory:
-    """Keeps the figures of the whole sitting; the more there are, the further apart the older ones are."""
+    """Keeps the figures of the whole sitting; the more there are, the further apart the older ones are.
+
+    Views are kept packed, an eighth of their size and more: as objects they would be most of the monitor's memory, and
+    few of them are ever looked at.
+    """
 
     def __init__(self) -> None:
-        self._views: list[View] = []
+        self._times_ns: list[int] = []
+        self._packed: list[bytes] = []
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self._packed)
 
     def add(self, view: View) -> None:
-        """Keep `view` if a second has passed since the last one: of its cycles the last, of its orders a page."""
-        if not view.started or (self._views and view.now_ns - self._views[-1].now_ns < INTERVAL_NS):
+        """Keep `view`, if a second has passed since the last one: of its cycles the last, of its orders a page."""
+        if not view.started or (self._times_ns and view.now_ns - self._times_ns[-1] < INTERVAL_NS):
             return
-        snapshot = replace(view.snapshot, cycles=view.snapshot.cycles[-1:], orders=view.snapshot.orders[:ORDERS_KEPT])
-        self._views.append(
-            replace(view, snapshot=snapshot, trace=None, ladder=None, ladder_note="shown of the present only")
-        )
-        if len(self._views) > KEPT:
+        shown = view.snapshot
+        snapshot = replace(shown, cycles=shown.cycles[-1:], orders=shown.orders[:ORDERS_KEPT])
+        past = replace(view, snapshot=snapshot, trace=None, ladder=None, ladder_note="shown of the present only")
+        self._times_ns.append(view.now_ns)
+        self._packed.append(zlib.compress(pickle.dumps(past, pickle.HIGHEST_PROTOCOL), level=1))
+        if len(self._packed) > KEPT:
             # Of the older half every second one goes.
             half = KEPT // 2
-            self._views[:half] = self._views[:half:2]
+            for kept in (self._times_ns, self._packed):
+                kept[:half] = kept[:half:2]
 
     def at(self, position: int) -> View:
         """0 is the oldest. Raises IndexError outside of what is kept."""
-        return self._views[position]
+        view: View = pickle.loads(zlib.decompress(self._packed[position]))
+        return view
 
     def position_of(self, now_ns: int) -> int:
         """The last view that is not younger than `now_ns`; 0 where all are."""
-        found = 0
-        for position, view in enumerate(self._views):
-            if view.now_ns <= now_ns:
-                found = position
-        return found
+        return max(0, bisect_right(self._times_ns, now_ns) - 1)
