@@ -1,6 +1,6 @@
 """The recorder process: attaches like a monitor, asks for news once a second, and writes several at a time.
 
-A write costs mostly what it costs for one row, and syncs the disk that the nodes wait for: see `WRITE_INTERVAL_S`.
+A write costs mostly what it costs for one row, and syncs the disk that the nodes wait for: see `MOMENTS_A_WRITE`.
 """
 
 from __future__ import annotations

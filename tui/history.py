@@ -18,8 +18,8 @@ ORDERS_KEPT = 60
 class ViewHistory:
     """Keeps the figures of the whole sitting; the more there are, the further apart the older ones are.
 
-    Views are kept packed, an eighth of their size and more: as objects they would be most of the monitor's memory, and
-    few of them are ever looked at.
+    Views are kept packed, in some 15 kB each: as objects they would be much of the monitor's memory, and few of them are
+    ever looked at.
     """
 
     def __init__(self) -> None:
