@@ -18,7 +18,7 @@ ORDERS_KEPT = 60
 class ViewHistory:
     """Keeps the figures of the whole sitting; the more there are, the further apart the older ones are.
 
-    Views are kept packed, in some 15 kB each: as objects they would be much of the monitor's memory, and few of them are
+    Views are kept packed, in some 15 kB each: as objects they would be much of the monitor's memory, and few are
     ever looked at.
     """
 
