@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from core.attach import SwarmClient
@@ -65,8 +64,7 @@ class Recorder:
         ]
         if not cycles and not events and not orders and not snapshot.nodes:
             return
-        bare = replace(snapshot, cycles=(), events=(), orders=())
-        self._moments.append(Moment(bare, tuple(cycles), tuple(events), tuple(orders)))
+        self._moments.append(Moment(snapshot, tuple(cycles), tuple(events), tuple(orders)))
         self._cycles.update(record.cycle for record in cycles)
         if len(self._cycles) > 2 * CYCLES_KEPT:
             self._cycles = set(sorted(self._cycles)[-CYCLES_KEPT:])

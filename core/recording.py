@@ -63,12 +63,12 @@ class _Shown:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A state of the swarm, and what is new with it; its own cycles, events and orders are left out."""
+    """A state of the swarm, and what is new with it; the state's own cycles, events and orders are left out."""
 
     state: SwarmSnapshot
-    cycles: tuple[CycleRecord, ...]
-    events: tuple[EventRow, ...]
-    orders: tuple[OrderRow, ...]
+    cycles: tuple[CycleRecord, ...] = ()
+    events: tuple[EventRow, ...] = ()
+    orders: tuple[OrderRow, ...] = ()
 
 
 class Recording:
@@ -143,7 +143,7 @@ class Recording:
         if cycles:
             self._insert("cycles", _columns_of(cycles))
         for moment in moments:
-            state = moment.state
+            state = replace(moment.state, cycles=(), events=(), orders=())
             self._db.execute("INSERT INTO states VALUES (?, ?)", (state.taken_ns, pack_snapshot(state)))
             for event in moment.events:
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", tuple(asdict(event).values()))

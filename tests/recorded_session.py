@@ -10,7 +10,7 @@ from typing import Any
 
 from core.config import Settings
 from core.recorder import recording_file
-from core.recording import Recording
+from core.recording import Moment, Recording
 from core.records import CycleRecord
 from core.session import Session, create_session
 from tests.tui.recorded import load
@@ -27,7 +27,7 @@ def recorded_session(
     session = create_session(Settings.model_construct(**Settings().model_dump()), directory)
     recording = Recording(recording_file(session))
     end_ns = taken[-1].started_ns + round(taken[-1].wall_ms * 1e6) + 1
-    recording.append(replace(sitting, taken_ns=end_ns), taken, sitting.events, sitting.orders)
+    recording.append([Moment(replace(sitting, taken_ns=end_ns), taken, sitting.events, sitting.orders)])
     recording.close()
     if experiments:
         session.experiments_file.write_text("".join(json.dumps(each) + "\n" for each in experiments))

@@ -18,7 +18,7 @@ from core.commands.report import parse_days
 from core.config import ConfigError
 from core.profile_series import load_series
 from core.recorder import recording_file
-from core.recording import Recording
+from core.recording import Moment, Recording
 from core.report.blocks import Table
 from core.report.document import document_of
 from core.report.evidence import read_evidence, warmed_up
@@ -124,7 +124,7 @@ def test_captions_are_of_the_whole_time_of_the_cycles(tmp_path):
     for k, faults in ((20, ()), (40, ("fault: node 3 drops",)), (60, ("fault: node 3 drops",)), (80, ())):
         record = optimised[k]
         state = replace(sitting, taken_ns=record.started_ns, captions=("durability strict", *faults))
-        recording.append(state, (), (), ())
+        recording.append([Moment(state)])
     recording.close()
     assert read_evidence(session, OPTIMISED).captions == ("durability strict", "fault: node 3 drops", *sitting.captions)
     assert "fault: node 3 drops" in to_markdown(document_of(make_report(read_evidence(session, OPTIMISED), {})))
@@ -142,7 +142,7 @@ def test_the_end_is_that_of_the_last_cycle_not_of_the_stop_after_it(tmp_path):
     after_ns = last.started_ns + round(last.wall_ms * 1e6) + 2_000_000_000
     gone = tuple(replace(node, reachable=False) for node in sitting.nodes)
     for taken_ns, state in ((last.started_ns, sitting), (after_ns, replace(sitting, nodes=gone, leader=None))):
-        recording.append(replace(state, taken_ns=taken_ns), (), (), ())
+        recording.append([Moment(replace(state, taken_ns=taken_ns))])
     recording.close()
     evidence = read_evidence(session, OPTIMISED)
     assert evidence.end.leader == sitting.leader
