@@ -95,9 +95,7 @@ class Node(AgreeingNode):
         )
         self._endpoint.early_message = lambda peer: self._gossip.digest() if peer < GATEWAY_ID else None
         self._peer_wire = FaultyWire(self._endpoint, _first_fault(node, settings, session))
-        self._telemetry = NodeTelemetry(
-            f"node {node}", self._endpoint, self._report, lambda: self._replica.leader == node
-        )
+        self._telemetry = NodeTelemetry(f"node {node}", self._endpoint, self._report, self._leads)
         self._compiles = compiles
         self._kernels = KernelSwitch()
         self._trader = Trader(settings, data, self._state, folder, self.event)
@@ -180,10 +178,13 @@ class Node(AgreeingNode):
         opinions = self._trader.judge(step, proposals, proposed_ns)
         return contrary(opinions) if self._peer_wire.fault is Fault.LYING else opinions
 
+    def _leads(self) -> bool:
+        return self._replica.leader == self._node
+
     def _validate(self, kind: EntryKind, payload: bytes, members: Membership, index: int | None) -> bool:
         if self._peer_wire.fault is Fault.OVERLIMIT:
             return True
-        leads = self._replica.leader == self._node
+        leads = self._leads()
         # On the fast path all replicas must judge alike whenever they are asked (`net.bft_fast`, F5).
         limits = not self._settings.fast_path
         verdict = judge_entry(self._state, kind, payload, members, leads=leads, limits=limits, index=index)

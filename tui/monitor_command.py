@@ -29,7 +29,7 @@ def attach_elsewhere(place: RemotePlace, read_only: bool, console: Console) -> i
 
 
 def open_monitor(arguments: argparse.Namespace, console: Console) -> int:
-    """Of the swarm that runs, or of one that is started; returns the exit code."""
+    """The monitor of the swarm that runs, or of one that is started for it; returns the exit code."""
     import uvloop
 
     from core.attach import stop_session
