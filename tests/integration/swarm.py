@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -95,7 +95,12 @@ async def running_swarm(folder: Path, *, cold: bool = False, **flags: object) ->
         await client.close()
         await stop_session(session)
         await asyncio.to_thread(started.supervisor.wait)
-        assert [pid for pid in pids if _is_running(pid)] == []
+        assert running(pids) == []
+
+
+def running(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that have not ended. A killed one may still run: it ends when its write to disk does."""
+    return [pid for pid in pids if _is_running(pid)]
 
 
 def _is_running(pid: int) -> bool:

@@ -19,7 +19,7 @@ from core.records import OrderState
 from core.session import Session, create_session
 from core.verify import Finding, verify
 from tests.integration.books import check_books
-from tests.integration.swarm import until
+from tests.integration.swarm import running, until
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
@@ -105,9 +105,11 @@ def test_a_killed_session_has_orders_in_doubt_until_it_is_started_again(tmp_path
         state = session.read_swarm()
         assert state is not None
         # All at once and the supervisor first, as a power cut does.
-        for pid in (state.supervisor_pid, *process_ids(session).values()):
+        pids = (state.supervisor_pid, *process_ids(session).values())
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(started.supervisor.wait)
+        await until(lambda: running(pids) == [], 60, "no killed process still writes")
         found = in_doubt(session)
         assert found, "orders that were on the wire are in doubt"
         assert verify(session).findings == found, "and nothing else is wrong"
