@@ -1,8 +1,8 @@
-"""How often CPython's cyclic collector runs in the processes of a swarm.
+"""How often CPython's cyclic collector runs in the processes of a swarm and in the monitor.
 
 Messages, packets and records are trees that reference counting frees at once. The collector finds nearly nothing, and
 its default of one young collection every 700 allocations costs a consensus round 4 % of its time and, where a full one
-falls into a round, milliseconds.
+falls into a round, milliseconds. Of the monitor's time it took a sixth.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from textual.containers import Vertical
 from textual.widget import Widget
 
-from tui.panel_screen import PanelScreen
+from tui.panel_screen import Below, PanelScreen
 from tui.widgets.consensus import ConsensusPanel
 from tui.widgets.spans import SpansPanel
 from tui.widgets.throughput import ThroughputPanel
@@ -21,8 +20,8 @@ class MonitorScreen(PanelScreen):
     tab = TABS[0]
 
     def panels(self) -> Iterable[Widget]:
-        yield Vertical(SpansPanel(), ThroughputPanel(id="throughput-left"), PanePanel(id="pane-left"), id="timing")
-        yield Vertical(
+        yield Below(SpansPanel(), ThroughputPanel(id="throughput-left"), PanePanel(id="pane-left"), id="timing")
+        yield Below(
             ThroughputPanel(id="throughput-right"),
             ConsensusPanel(),
             TogglesPanel(),
@@ -30,7 +29,7 @@ class MonitorScreen(PanelScreen):
             PanePanel(id="pane-right"),
             id="state",
         )
-        yield Vertical(OrdersPanel(), PositionsPanel(), id="market")
+        yield Below(OrdersPanel(), PositionsPanel(), id="market")
 
     @property
     def shows_all_panes(self) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
+from textual.containers import Container, Horizontal, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -20,12 +20,31 @@ LIVE_WHILE_FROZEN = (TogglesPanel, Banner)
 """A frozen toggle panel would lie about what a key does, and a warning must not wait."""
 
 
+class Body(Container):
+    """What is between the lines above and below. Like the two others here it only holds panels: nothing to paint."""
+
+    BLANK = True
+
+
+class Below(Vertical):
+    """Panels below each other."""
+
+    BLANK = True
+
+
+class Beside(Horizontal):
+    """Panels beside each other."""
+
+    BLANK = True
+
+
 class PanelScreen(Screen[None]):
     """Subclasses give the panels; sizes and breakpoints are the stylesheet's."""
 
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (170, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-medium"), (46, "-tall")]
     AUTO_FOCUS = None
+    BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
     """Before Textual's own: nothing on these screens takes the focus."""
     MODE: ClassVar[str] = ""
@@ -44,7 +63,7 @@ class PanelScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield StatusLine()
         yield Banner()
-        with Container(id="body"):
+        with Body(id="body"):
             yield from self.panels()
         yield StartupPanel(id="startup")
         yield CaptionsLine()
@@ -60,6 +79,7 @@ class PanelScreen(Screen[None]):
         self._ticks += 1
         self.set_class(not live.started, "-starting")
         self._status.mode = self._keys.mode = mode
-        for panel in self._panels:
-            if at_once or self._ticks % panel.TICKS_A_DRAW == 0:
+        for place, panel in enumerate(self._panels):
+            # Not all at the same tick: none takes long then.
+            if at_once or (self._ticks + place) % panel.TICKS_A_DRAW == 0:
                 panel.draw(live if isinstance(panel, LIVE_WHILE_FROZEN) else shown)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
 from tui.monitor_screen import MonitorScreen
-from tui.panel_screen import PanelScreen
+from tui.panel_screen import Below, Beside, PanelScreen
 from tui.widgets.compare import ExperimentPanel, ResultsPanel, SpanRatiosPanel
 from tui.widgets.flame import FlamePanel, FunctionsPanel
 from tui.widgets.heat import HeatPanel
@@ -25,8 +24,8 @@ class CompareScreen(PanelScreen):
     MODE = "compare"
 
     def panels(self) -> Iterable[Widget]:
-        yield Vertical(ExperimentPanel(), ResultsPanel(), id="experiments")
-        yield Vertical(SpanRatiosPanel(), FunctionsPanel(), id="spans")
+        yield Below(ExperimentPanel(), ResultsPanel(), id="experiments")
+        yield Below(SpanRatiosPanel(), FunctionsPanel(), id="spans")
 
 
 class SwarmScreen(PanelScreen):
@@ -34,7 +33,7 @@ class SwarmScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield NodesPanel()
-        yield Horizontal(LinksPanel(), FaultsPanel(), EventsPanel(), id="beside")
+        yield Beside(LinksPanel(), FaultsPanel(), EventsPanel(), id="beside")
 
 
 class OrdersScreen(PanelScreen):
@@ -51,8 +50,8 @@ class OrdersScreen(PanelScreen):
         self.set_class(tab == "book", "-book")
 
     def panels(self) -> Iterable[Widget]:
-        yield Vertical(LifeCyclePanel(), ProfitPanel(), id="summary")
-        yield Vertical(OrdersPanel(), LadderPanel(), id="trades")
+        yield Below(LifeCyclePanel(), ProfitPanel(), id="summary")
+        yield Below(OrdersPanel(), LadderPanel(), id="trades")
         yield PositionsPanel()
 
 
@@ -71,7 +70,7 @@ class ProfileScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield RankingPanel()
-        yield Horizontal(HeatPanel(), FlamePanel(), id="under")
+        yield Beside(HeatPanel(), FlamePanel(), id="under")
 
 
 class CycleScreen(PanelScreen):

@@ -8,7 +8,7 @@ stylesheet says what they look like.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import ClassVar, Final, NamedTuple
@@ -17,6 +17,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -97,7 +98,8 @@ class Panel(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{name}" for name in STYLES}
     ALLOW_SELECT = False
     TICKS_A_DRAW: ClassVar[int] = 1
-    """Lists that scroll faster than a person reads are drawn less often than the figures."""
+    """Lists that scroll faster than a person reads are drawn less often than the figures, tables less often than one
+    figure. Keys draw everything at once."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -105,6 +107,8 @@ class Panel(Widget):
         self._rows: list[Row] = []
         self._shown = False
         self._style_of: dict[str, Style] = {}
+        self._lines: tuple[Region, list[Strip]] | None = None
+        """What was last given to the compositor, until anything changes."""
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         """At most `height` rows of at most `width` cells; the rest stays blank."""
@@ -136,7 +140,7 @@ class Panel(Widget):
             return
         changed = [y for y, (before, after) in enumerate(zip(old, rows, strict=True)) if before != after]
         if changed:
-            self.refresh(*_regions(changed, width))
+            self.refresh(*_regions(changed, -self.content_offset.x, self.outer_size.width))
 
     def on_show(self) -> None:
         self._shown = True
@@ -154,6 +158,20 @@ class Panel(Widget):
     def notify_style_update(self) -> None:
         self._style_of = {}
         super().notify_style_update()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """As Textual's, which works out background, title and filters of every row anew, also where nothing changed."""
+        if self._lines is None or self._lines[0] != crop:
+            self._lines = crop, super().render_lines(crop)
+        return self._lines[1]
+
+    def _set_dirty(self, *regions: Region) -> None:
+        self._lines = None
+        super()._set_dirty(*regions)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Without the one that turns ANSI colours into others: the stylesheet names none, and it takes every row."""
+        return [each for each in super().get_line_filters() if not isinstance(each, ANSIToTruecolor)]
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
@@ -186,14 +204,14 @@ class Panel(Widget):
                 return
 
 
-def _regions(changed: list[int], width: int) -> list[Region]:
-    """One region per stretch of neighbouring rows."""
+def _regions(changed: list[int], x: int, width: int) -> list[Region]:
+    """One region per stretch of neighbouring rows, from border to border: anything less is cut out cell by cell."""
     regions: list[Region] = []
     start = previous = changed[0]
     for y in changed[1:]:
         if y != previous + 1:
-            regions.append(Region(0, start, width, previous - start + 1))
+            regions.append(Region(x, start, width, previous - start + 1))
             start = y
         previous = y
-    regions.append(Region(0, start, width, previous - start + 1))
+    regions.append(Region(x, start, width, previous - start + 1))
     return regions

@@ -126,6 +126,8 @@ def _columns(width: int) -> _Columns:
 class SpansPanel(Panel):
     """The timing table."""
 
+    TICKS_A_DRAW = 2
+
     def heading(self, view: View) -> str:
         cycles = view.table.cycles
         if not cycles:
