@@ -13,6 +13,7 @@ from pathlib import Path
 from core.attach import SwarmClient
 from core.recording import Moment, Recording
 from core.records import CycleRecord, EventRow, OrderRow, Severity, SwarmSnapshot
+from core.scheduling import give_way
 from core.session import Session
 from core.swarm_news import OrderChanges
 
@@ -113,6 +114,7 @@ async def run_recorder_process(
     session: Session, stopping: asyncio.Event, ready: Callable[[], None], mb_max: int | None = None
 ) -> None:
     """The body of process `recorder`: run until `stopping` is set. `mb_max` is the session's unless it is given."""
+    give_way()
     mb_max = session.settings().recording_mb_max if mb_max is None else mb_max
     recording = Recording(recording_file(session))
     recorder = Recorder(recording, mb_max * 1_000_000)

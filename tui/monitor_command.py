@@ -99,8 +99,10 @@ async def _show(
     from core.attach import SwarmClient
     from core.garbage_collection import tune_garbage_collection
     from core.records import Severity
+    from core.scheduling import give_way
     from tui.app import MonitorApp
 
+    give_way()
     client = SwarmClient(session, owns_swarm=owns_swarm, read_only=read_only)
     await client.connect()
     if notice:
