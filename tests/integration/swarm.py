@@ -32,6 +32,13 @@ async def until(condition: Callable[[], object], timeout_s: float, what: str) ->
     return time.monotonic() - began
 
 
+def process_ids(session: Session) -> dict[str, int]:
+    """The processes that the supervisor started, by name."""
+    state = session.read_swarm()
+    assert state is not None
+    return {process.name: process.pid for process in state.processes}
+
+
 class RunningSwarm:
     """A started session with an attached client."""
 
@@ -44,9 +51,7 @@ class RunningSwarm:
 
     def pid(self, name: str) -> int:
         """Process id of `venue`, `gateway` or `node-K`."""
-        state = self.session.read_swarm()
-        assert state is not None
-        return next(process.pid for process in state.processes if process.name == name)
+        return process_ids(self.session)[name]
 
     def kill(self, name: str) -> int:
         """SIGKILL one process of this swarm; returns its pid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from core.attach import SwarmClient, stop_session
 from core.session import Session, running_sessions
 from core.toggles import BASELINE, FIELD_OF_KEY, Toggles, pressed
-from tests.integration.swarm import BACK
+from tests.integration.swarm import BACK, process_ids
 from tests.tui.terminal import Terminal
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(400)]
@@ -62,6 +63,10 @@ def wait(terminal: Terminal, condition: Callable[[], object], timeout_s: float, 
         terminal.pump(0.1)
 
 
+def gives_way(pid: int) -> bool:
+    return os.sched_getscheduler(pid) == os.SCHED_BATCH
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own. A sitting that fails halfway leaves a swarm that nobody owns: it is stopped here."""
@@ -81,6 +86,8 @@ def test_a_whole_sitting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         wait(terminal, lambda: "in one screen" not in terminal.text(), 10, "any key closes it")
         wait(terminal, lambda: "cycles/s" in terminal.text() and "leads" in terminal.text(), 120, "the first cycles")
         (session,) = running_sessions()
+        assert gives_way(terminal.pid), "the monitor interrupts nobody"
+        assert [name for name, pid in process_ids(session).items() if gives_way(pid)] == ["recorder"]
         with Watcher(session).watching() as watcher:
             toggles = BASELINE
             wait(terminal, lambda: watcher.last_toggles() == toggles, 60, "the first record")

@@ -19,7 +19,7 @@ from core.records import OrderState
 from core.session import Session, create_session
 from core.verify import Finding, verify
 from tests.integration.books import check_books
-from tests.integration.swarm import running, until
+from tests.integration.swarm import process_ids, running, until
 
 pytestmark = [pytest.mark.swarm, pytest.mark.timeout(240)]
 
@@ -50,12 +50,6 @@ async def freeze_with_orders_on_the_wire(session: Session) -> int:
     os.kill(venue, signal.SIGSTOP)
     await until(lambda: verify(session).counts["orders in doubt"] > 0, 60, "orders are on the wire")
     return venue
-
-
-def process_ids(session: Session) -> dict[str, int]:
-    state = session.read_swarm()
-    assert state is not None
-    return {process.name: process.pid for process in state.processes}
 
 
 def nodes_are_stopped(session: Session) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widget import Widget
 
 from core.records import Accusation, EventRow, Severity, VenueState
 from core.spans import NAMES
@@ -16,6 +17,8 @@ from tui.app import MonitorApp
 from tui.help import HelpScreen
 from tui.quit_dialog import QuitDialog
 from tui.settings_screen import SettingsScreen
+from tui.widgets.chrome import KeyBar, StatusLine
+from tui.widgets.spans import SpansPanel
 
 SIZES = ((80, 24), (120, 40), (200, 50))
 
@@ -613,6 +616,47 @@ def test_other_themes_repaint(theme):
         assert app.export_screenshot() != before
 
     drive(SIZES[0], body)
+
+
+def test_only_panels_that_changed_are_painted(monkeypatch):
+    painted: list[type[Widget]] = []
+    render_lines = Widget.render_lines
+    monkeypatch.setattr(
+        Widget, "render_lines", lambda panel, crop: painted.append(type(panel)) or render_lines(panel, crop)
+    )
+
+    async def body(app, client, pilot):
+        client.freeze_snapshot()
+        await settle(app, pilot)
+        painted.clear()
+        for kind in (StatusLine, KeyBar):  # the first and the last row: what lies between is asked for its lines, too
+            app.screen.query_one(kind).refresh()
+        await pilot.pause()
+        assert {StatusLine, KeyBar} <= set(painted)
+        assert SpansPanel not in painted
+        app.theme = "textual-light"
+        await settle(app, pilot)
+        assert SpansPanel in painted
+
+    drive(SIZES[1], body)
+
+
+def test_the_table_is_drawn_at_every_other_tick_and_at_once_when_a_key_is_pressed(monkeypatch):
+    drawn: list[int] = []
+    rows = SpansPanel.rows
+    monkeypatch.setattr(
+        SpansPanel, "rows", lambda panel, view, *size: drawn.append(view.now_ns) or rows(panel, view, *size)
+    )
+
+    async def body(app, client, pilot):
+        drawn.clear()
+        for _ in range(10):
+            app.tick(at_once=False)
+        assert len(drawn) == 5
+        await pilot.press("space")
+        assert len(drawn) == 6
+
+    drive(SIZES[1], body)
 
 
 def test_seven_nodes_fit_and_trouble_comes_first():
