@@ -12,6 +12,8 @@ from tui.widgets.panel import Panel, Part, Row
 class ThroughputPanel(Panel):
     """Two figures with their history, one column a second."""
 
+    TICKS_A_DRAW = 2
+
     def heading(self, view: View) -> str:
         return "Throughput"
 

@@ -44,6 +44,8 @@ def preset_of(toggles: Toggles) -> str | None:
 class TogglesPanel(Panel):
     """Nine toggles, two presets, one measured effect."""
 
+    TICKS_A_DRAW = 2
+
     def heading(self, view: View) -> str:
         return "Toggles"
 
