@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from textual.containers import Vertical
 from textual.widget import Widget
 
-from tui.panel_screen import Below, PanelScreen
+from tui.panel_screen import PanelScreen
 from tui.widgets.consensus import ConsensusPanel
 from tui.widgets.spans import SpansPanel
 from tui.widgets.throughput import ThroughputPanel
@@ -20,8 +21,8 @@ class MonitorScreen(PanelScreen):
     tab = TABS[0]
 
     def panels(self) -> Iterable[Widget]:
-        yield Below(SpansPanel(), ThroughputPanel(id="throughput-left"), PanePanel(id="pane-left"), id="timing")
-        yield Below(
+        yield Vertical(SpansPanel(), ThroughputPanel(id="throughput-left"), PanePanel(id="pane-left"), id="timing")
+        yield Vertical(
             ThroughputPanel(id="throughput-right"),
             ConsensusPanel(),
             TogglesPanel(),
@@ -29,7 +30,7 @@ class MonitorScreen(PanelScreen):
             PanePanel(id="pane-right"),
             id="state",
         )
-        yield Below(OrdersPanel(), PositionsPanel(), id="market")
+        yield Vertical(OrdersPanel(), PositionsPanel(), id="market")
 
     @property
     def shows_all_panes(self) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, Vertical
+from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -20,31 +20,12 @@ LIVE_WHILE_FROZEN = (TogglesPanel, Banner)
 """A frozen toggle panel would lie about what a key does, and a warning must not wait."""
 
 
-class Body(Container):
-    """What is between the lines above and below. Like the two others here it only holds panels: nothing to paint."""
-
-    BLANK = True
-
-
-class Below(Vertical):
-    """Panels below each other."""
-
-    BLANK = True
-
-
-class Beside(Horizontal):
-    """Panels beside each other."""
-
-    BLANK = True
-
-
 class PanelScreen(Screen[None]):
     """Subclasses give the panels; sizes and breakpoints are the stylesheet's."""
 
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-normal"), (170, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (30, "-medium"), (46, "-tall")]
     AUTO_FOCUS = None
-    BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
     """Before Textual's own: nothing on these screens takes the focus."""
     MODE: ClassVar[str] = ""
@@ -63,7 +44,7 @@ class PanelScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield StatusLine()
         yield Banner()
-        with Body(id="body"):
+        with Container(id="body"):
             yield from self.panels()
         yield StartupPanel(id="startup")
         yield CaptionsLine()

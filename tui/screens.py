@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 
 from tui.monitor_screen import MonitorScreen
-from tui.panel_screen import Below, Beside, PanelScreen
+from tui.panel_screen import PanelScreen
 from tui.widgets.compare import ExperimentPanel, ResultsPanel, SpanRatiosPanel
 from tui.widgets.flame import FlamePanel, FunctionsPanel
 from tui.widgets.heat import HeatPanel
@@ -24,8 +25,8 @@ class CompareScreen(PanelScreen):
     MODE = "compare"
 
     def panels(self) -> Iterable[Widget]:
-        yield Below(ExperimentPanel(), ResultsPanel(), id="experiments")
-        yield Below(SpanRatiosPanel(), FunctionsPanel(), id="spans")
+        yield Vertical(ExperimentPanel(), ResultsPanel(), id="experiments")
+        yield Vertical(SpanRatiosPanel(), FunctionsPanel(), id="spans")
 
 
 class SwarmScreen(PanelScreen):
@@ -33,7 +34,7 @@ class SwarmScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield NodesPanel()
-        yield Beside(LinksPanel(), FaultsPanel(), EventsPanel(), id="beside")
+        yield Horizontal(LinksPanel(), FaultsPanel(), EventsPanel(), id="beside")
 
 
 class OrdersScreen(PanelScreen):
@@ -50,8 +51,8 @@ class OrdersScreen(PanelScreen):
         self.set_class(tab == "book", "-book")
 
     def panels(self) -> Iterable[Widget]:
-        yield Below(LifeCyclePanel(), ProfitPanel(), id="summary")
-        yield Below(OrdersPanel(), LadderPanel(), id="trades")
+        yield Vertical(LifeCyclePanel(), ProfitPanel(), id="summary")
+        yield Vertical(OrdersPanel(), LadderPanel(), id="trades")
         yield PositionsPanel()
 
 
@@ -70,7 +71,7 @@ class ProfileScreen(PanelScreen):
 
     def panels(self) -> Iterable[Widget]:
         yield RankingPanel()
-        yield Beside(HeatPanel(), FlamePanel(), id="under")
+        yield Horizontal(HeatPanel(), FlamePanel(), id="under")
 
 
 class CycleScreen(PanelScreen):

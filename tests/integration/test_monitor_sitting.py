@@ -87,6 +87,7 @@ def test_a_whole_sitting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         wait(terminal, lambda: "cycles/s" in terminal.text() and "leads" in terminal.text(), 120, "the first cycles")
         (session,) = running_sessions()
         assert gives_way(terminal.pid), "the monitor interrupts nobody"
+        wait(terminal, lambda: gives_way(process_ids(session)["recorder"]), 30, "so does the recorder, once it runs")
         assert [name for name, pid in process_ids(session).items() if gives_way(pid)] == ["recorder"]
         with Watcher(session).watching() as watcher:
             toggles = BASELINE
