@@ -8,7 +8,7 @@ stylesheet says what they look like.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import ClassVar, Final, NamedTuple
@@ -17,7 +17,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -168,10 +167,6 @@ class Panel(Widget):
     def _set_dirty(self, *regions: Region) -> None:
         self._lines = None
         super()._set_dirty(*regions)
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Without the one that turns ANSI colours into others: the stylesheet names none, and it takes every row."""
-        return [each for each in super().get_line_filters() if not isinstance(each, ANSIToTruecolor)]
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
