@@ -11,6 +11,7 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
 
+from tui.panel_compositor import PanelCompositor
 from tui.view import View
 from tui.widgets.chrome import Banner, CaptionsLine, KeyBar, Mode, StartupPanel, StatusLine
 from tui.widgets.panel import Panel
@@ -29,6 +30,10 @@ class PanelScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "app.next_tab", "next pane", show=False)]
     """Before Textual's own: nothing on these screens takes the focus."""
     MODE: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = PanelCompositor()
 
     def next_tab(self) -> str:
         """What `tab` shows next; empty where everything is shown at once."""

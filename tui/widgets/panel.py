@@ -106,8 +106,6 @@ class Panel(Widget):
         self._rows: list[Row] = []
         self._shown = False
         self._style_of: dict[str, Style] = {}
-        self._lines: tuple[Region, list[Strip]] | None = None
-        """What was last given to the compositor, until anything changes."""
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         """At most `height` rows of at most `width` cells; the rest stays blank."""
@@ -157,16 +155,6 @@ class Panel(Widget):
     def notify_style_update(self) -> None:
         self._style_of = {}
         super().notify_style_update()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """As Textual's, which works out background, title and filters of every row anew, also where nothing changed."""
-        if self._lines is None or self._lines[0] != crop:
-            self._lines = crop, super().render_lines(crop)
-        return self._lines[1]
-
-    def _set_dirty(self, *regions: Region) -> None:
-        self._lines = None
-        super()._set_dirty(*regions)
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
