@@ -122,7 +122,7 @@ class LocalPlace:
         state = self.session.read_swarm()
         if state is not None:
             phase, ready = state.phase, state.ready
-            runs = self.session.running() is not None
+            runs = is_alive(state.supervisor_pid, str(self.session.directory))
             self._has_run = self._has_run or runs
             if not self._has_run and time.monotonic() < self._opened_s + SUPERVISOR_START_S:
                 phase, ready = "starting", False  # what is written there is of the run before

@@ -143,6 +143,7 @@ class MonitorApp(ToggleActions, ExperimentActions, FaultActions, ProfileActions,
             (self._book.instrument, self._book.ladder, self._book.reason, self._book.quotes),
             with_percentiles=isinstance(screen, ProfileScreen),
             heat_of=self._heat_of,
+            at_once=at_once,
         )
         if screen is not None and screen is self.screen and screen.is_mounted:
             screen.draw(live, self._frozen or live, self._mode(screen, now_ns, live.started), at_once)

@@ -179,6 +179,7 @@ class ViewBuilder:
         self._last_cycle = 0
         self._scale_ms = 1.0
         self._table_key: tuple[int, Toggles] | None = None
+        self._table_is_new = False
         self._table = span_table(())
         self._round_ms = (0.0, 0.0)
         self._histograms = SpanHistograms()
@@ -202,8 +203,12 @@ class ViewBuilder:
         *,
         with_percentiles: bool = False,
         heat_of: str = ROOT,
+        at_once: bool = True,
     ) -> View:
-        """The view of `snapshot` at `now_ns` (Unix time). `experiments` are those of this sitting, oldest first."""
+        """The view of `snapshot` at `now_ns` (Unix time). `experiments` are those of this sitting, oldest first.
+
+        Unless `at_once`, the table is computed at every other call only, as often as it is drawn.
+        """
         if snapshot.session != self._session:
             self._restart(snapshot.session)
         fresh = newer_than(snapshot.cycles, self._last_cycle)
@@ -212,7 +217,7 @@ class ViewBuilder:
         for record in fresh:
             self._histograms.add(record)
             self._heat.add(record)
-        self._measure(snapshot)
+        self._measure(snapshot, at_once)
         self._rates.update(snapshot)
         other = self._span_heat is None or self._span_heat.span != heat_of
         if with_percentiles and (snapshot.taken_ns - self._ranked_ns >= 1_000_000_000 or not self._ranks[0] or other):
@@ -251,10 +256,13 @@ class ViewBuilder:
             percentiles=self._ranks[1],
         )
 
-    def _measure(self, snapshot: SwarmSnapshot) -> None:
+    def _measure(self, snapshot: SwarmSnapshot, at_once: bool) -> None:
         """Percentiles change only with the cycles; the axis only when bars leave it or fill half of it."""
         key = (self._last_cycle, snapshot.toggles)
-        if key == self._table_key:
+        other_toggles = self._table_key is None or self._table_key[1] != snapshot.toggles
+        is_due = at_once or other_toggles or not self._table_is_new
+        self._table_is_new = is_due
+        if key == self._table_key or not is_due:
             return
         self._table_key = key
         chosen = under(snapshot.cycles, snapshot.toggles, WINDOW_CYCLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,27 +79,68 @@ def test_who_stops_says_the_last_of_it() -> None:
     assert wire.events() == ["last"]
 
 
-def test_who_leads_is_heard_more_often_than_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def pushed(leads: bool) -> list[int]:
-        told: list[int] = []
-        schedule = PushSchedule(told.append, lambda: leads)
+class WallClock:
+    """Its sleeps take no time but their own, which is `late_s` too long."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, now_s: float = 1_800_000_000.03, late_s: float = 0.0) -> None:
+        self.now_s, self.late_s = now_s, late_s
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(core.push_schedule.asyncio, "sleep", self._pass)
+        monkeypatch.setattr(core.push_schedule.time, "time", lambda: self.now_s)
+
+    async def _pass(self, seconds: float) -> None:
+        self.now_s += seconds + self.late_s
+        await self._sleep(0)
+
+    async def pushes(self, turns: int, *, leads: bool) -> list[tuple[int, float]]:
+        """Who was pushed to when; the second subscriber asks for news each second."""
+        told: list[tuple[int, float]] = []
+        schedule = PushSchedule(lambda operator: told.append((operator, self.now_s)), lambda: leads)
         schedule.add(OPERATOR, PUSH_INTERVAL_S)
         schedule.add(OPERATOR + 1, 1.0)
         schedule.start()
-        for _ in range(200):
-            await asyncio.sleep(0)
+        for _ in range(turns):
+            await self._sleep(0)
         schedule.remove(OPERATOR)
         schedule.remove(OPERATOR + 1)
         await schedule.close()
         return told
 
-    sleep = asyncio.sleep
-    monkeypatch.setattr(core.push_schedule.asyncio, "sleep", lambda _: sleep(0))
-    fast, slow = asyncio.run(pushed(True)), asyncio.run(pushed(False))
-    assert fast.count(OPERATOR) == pytest.approx(10 * fast.count(OPERATOR + 1), abs=10)
-    assert slow.count(OPERATOR) == pytest.approx(5 * slow.count(OPERATOR + 1), abs=5)
-    assert fast.count(OPERATOR + 1) > 5, "who asks for less gets that of both"
-    assert slow.count(OPERATOR + 1) == pytest.approx(fast.count(OPERATOR + 1), abs=1)
+
+def test_who_leads_is_heard_more_often_than_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = WallClock(monkeypatch)
+    for leads, a_second in ((True, 10), (False, 5)):
+        told = [operator for operator, _ in asyncio.run(clock.pushes(202, leads=leads))]
+        assert told.count(OPERATOR) == pytest.approx(20 * a_second, abs=a_second)
+        assert told.count(OPERATOR + 1) == pytest.approx(20, abs=1), "who asks for less gets that of both"
+
+
+@pytest.mark.parametrize("late_s", [0.0, -0.001, 0.004])
+def test_every_process_pushes_at_the_same_tenths_of_a_second(monkeypatch: pytest.MonkeyPatch, late_s: float) -> None:
+    for began_s in (1_800_000_000.03, 1_800_000_000.27):
+        clock = WallClock(monkeypatch, began_s, late_s)
+        told = asyncio.run(clock.pushes(100, leads=False))
+        assert len(told) > 40
+        assert all(abs(at_s - round(at_s / 0.2) * 0.2) < 0.006 for _, at_s in told)
+        assert all(abs(at_s - round(at_s)) < 0.006 for operator, at_s in told if operator != OPERATOR)
+
+
+def test_late_timers_and_a_clock_that_is_set_back_leave_out_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = WallClock(monkeypatch, late_s=0.37)
+    told = asyncio.run(clock.pushes(100, leads=True))
+    slow = [at_s for operator, at_s in told if operator != OPERATOR]
+    assert max(after - before for before, after in pairwise(slow)) < 1.9
+    clock.late_s, before = 0.0, clock.now_s
+
+    async def set_back() -> list[tuple[int, float]]:
+        pushes = asyncio.ensure_future(clock.pushes(100, leads=True))
+        await clock._sleep(0)
+        clock.now_s -= 3600.0
+        return await pushes
+
+    told = asyncio.run(set_back())
+    assert clock.now_s < before - 3500.0
+    assert len(told) > 90
 
 
 def test_the_gateway_tells_no_event_twice_to_who_was_away() -> None:
