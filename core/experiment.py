@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from core.records import CycleRecord
@@ -89,10 +90,18 @@ def _checked(values: Sequence[float] | NDArray[np.float64], side: str) -> NDArra
 def _resampled_medians(values: NDArray[np.float64], resamples: int, random: np.random.Generator) -> NDArray[np.float64]:
     n = len(values)
     block = max(1, round(n ** (1.0 / 3.0)))
-    blocks = -(-n // block)
-    starts = random.integers(0, n, size=(resamples, blocks, 1))
-    index = ((starts + np.arange(block)) % n).reshape(resamples, -1)[:, :n]
-    return np.asarray(np.median(values[index], axis=1), dtype=np.float64)
+    starts = random.integers(0, n, size=(resamples, -(-n // block)))
+    # A median is known by its rank: short integers are drawn block by block and parted four times as fast as values.
+    order = np.argsort(values)
+    ranks = np.empty(n, np.int32)
+    ranks[order] = np.arange(n)
+    blocks = sliding_window_view(np.concatenate([ranks, ranks[: block - 1]]), block)
+    middle = n // 2
+    parted = np.partition(blocks[starts].reshape(resamples, -1)[:, :n], middle, axis=1)
+    upper = parted[:, middle]
+    lower = upper if n % 2 else parted[:, :middle].max(axis=1)
+    ordered = values[order]
+    return np.asarray((ordered[lower] + ordered[upper]) / 2.0)
 
 
 @dataclass(frozen=True, slots=True)
