@@ -7,6 +7,7 @@ it too. Of a panel that nothing lies over, the rows are what the terminal shows:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.control import Control
@@ -43,15 +44,16 @@ class PanelCompositor(Compositor):
         self._free: tuple[_Visible, dict[Panel, Region]] = {}, {}
 
     def render_partial_update(self) -> RowsUpdate | ChopsUpdate | None:
-        rows_of: dict[Panel, set[int]] = {}
+        rows: list[tuple[int, int, Strip]] = []
         panels = self._free_panels()
         for dirty in self._dirty_regions:
-            panel = next((panel for panel, region in panels.items() if region.contains_region(dirty)), None)
-            if panel is None or dirty.width != panels[panel].width:
+            found = next(((panel, region) for panel, region in panels.items() if region.contains_region(dirty)), None)
+            if found is None or dirty.width != found[1].width:
                 return super().render_partial_update()
-            rows_of.setdefault(panel, set()).update(dirty.line_range)
+            panel, region = found
+            top = dirty.y - region.y
+            rows += zip(repeat(dirty.x), dirty.line_range, panel.strips_at(top, top + dirty.height), strict=False)
         self._dirty_regions.clear()
-        rows = [row for panel, ys in rows_of.items() for row in _rendered(panel, panels[panel], ys)]
         return RowsUpdate(rows) if rows else None
 
     def _free_panels(self) -> dict[Panel, Region]:
@@ -60,13 +62,6 @@ class PanelCompositor(Compositor):
         if self._free[0] is not visible:
             self._free = visible, dict(_free(visible))
         return self._free[1]
-
-
-def _rendered(panel: Panel, region: Region, ys: set[int]) -> Iterator[tuple[int, int, Strip]]:
-    """The rows `ys` of the screen, asked for at once: that costs more than the rows between that did not change."""
-    top, bottom = min(ys), max(ys)
-    strips = panel.render_lines(Region(0, top - region.y, region.width, bottom - top + 1))
-    return ((region.x, y, strip) for y, strip in enumerate(strips, top) if y in ys)
 
 
 def _free(visible: _Visible) -> Iterator[tuple[Panel, Region]]:

@@ -209,7 +209,7 @@ async def soak_monitor(settings: Settings, seconds: float, json_file: Path | Non
 
 
 async def _segment(throughput: Throughput, seconds: float, cost: Cost, screen: Screen | None) -> None:
-    """One segment; keys are pressed in the last third of those with a screen."""
+    """One segment; with a screen, keys are pressed after it."""
     beginning = throughput.begin()
     if screen is None:
         await asyncio.sleep(seconds)

@@ -17,6 +17,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.color import Color
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -91,6 +92,17 @@ def row_of(left: Iterable[Part], right: Iterable[Part], width: int) -> Row:
     return (*fit(left, max(0, width - taken)), *tail)
 
 
+class _Frame(NamedTuple):
+    """What does not change from row to row."""
+
+    content: Region
+    """Within the panel."""
+    left: Strip
+    right: Strip
+    """What stands beside the content, through all filters."""
+    background: Color
+
+
 class Panel(Widget):
     """Subclasses give `rows`; the app calls `draw` once a tick."""
 
@@ -106,6 +118,7 @@ class Panel(Widget):
         self._rows: list[Row] = []
         self._shown = False
         self._style_of: dict[str, Style] = {}
+        self._frame: _Frame | None = None
 
     def rows(self, view: View, width: int, height: int) -> list[Row]:
         """At most `height` rows of at most `width` cells; the rest stays blank."""
@@ -126,9 +139,10 @@ class Panel(Widget):
         self._paint(view)
 
     def _paint(self, view: View) -> None:
-        width, height = self.content_size
-        if width <= 0 or height <= 0:
+        frame = self._framed()
+        if frame is None:
             return
+        width, height = frame.content.size
         rows = [fit(row, width) for row in self.rows(view, width, height)[:height]]
         rows += [fit(EMPTY, width)] * (height - len(rows))
         old, self._rows = self._rows, rows
@@ -137,7 +151,7 @@ class Panel(Widget):
             return
         changed = [y for y, (before, after) in enumerate(zip(old, rows, strict=True)) if before != after]
         if changed:
-            self.refresh(*_regions(changed, -self.content_offset.x, self.outer_size.width))
+            self.refresh(*_regions(changed, -frame.content.x, self.outer_size.width))
 
     def on_show(self) -> None:
         self._shown = True
@@ -148,24 +162,51 @@ class Panel(Widget):
         self._shown = False
 
     def on_resize(self, event: events.Resize) -> None:
+        self._frame = None
         if self._view is not None:
             self._rows = []
             self.draw(self._view)
 
     def notify_style_update(self) -> None:
         self._style_of = {}
+        self._frame = None
         super().notify_style_update()
 
     def render_line(self, y: int) -> Strip:
-        width = self.content_size.width
         if y >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(self.content_size.width, self.rich_style)
         row = self._rows[y]
         segments = [
             Segment("".join(part.text for part in same), self._style(style))
             for style, same in groupby(row, key=attrgetter("style"))
         ]
-        return Strip(segments, width)
+        return Strip(segments)
+
+    def strips_at(self, top: int, bottom: int) -> list[Strip]:
+        """The lines from `top` to `bottom` of this panel, as `render_lines` gives them at three times the cost: Textual
+        works out border, background and title anew.
+        """
+        frame = self._framed()
+        if frame is None or top < frame.content.y or bottom > frame.content.bottom:
+            return self.render_lines(Region(0, top, self.outer_size.width, bottom - top))
+        filters = self.get_line_filters()
+        strips = []
+        for y in range(top - frame.content.y, bottom - frame.content.y):
+            strip = self.render_line(y)
+            for line_filter in filters:
+                strip = strip.apply_filter(line_filter, frame.background)
+            strips.append(Strip([*frame.left, *strip, *frame.right], self.outer_size.width))
+        return strips
+
+    def _framed(self) -> _Frame | None:
+        """None while there is no room for content."""
+        if self._frame is None:
+            content = self.content_region.translate(-self.region.offset)
+            if content:
+                line = self.render_lines(Region(0, content.y, self.outer_size.width, 1))[0]
+                sides = line.crop(0, content.x), line.crop(content.right)
+                self._frame = _Frame(content, *sides, self.background_colors[1])
+        return self._frame
 
     def _style(self, name: str) -> Style:
         style = self._style_of.get(name)
