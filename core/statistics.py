@@ -110,7 +110,7 @@ def _table(cycles: Sequence[CycleRecord], column: str) -> NDArray[np.float64]:
     """(n, 29) float64 of one of the records' arrays."""
     if not cycles:
         return np.zeros((0, len(NAMES)))
-    return np.array([getattr(record, column) for record in cycles], dtype=np.float64)
+    return np.concatenate([getattr(record, column) for record in cycles], dtype=np.float64).reshape(len(cycles), -1)
 
 
 def span_table(cycles: Sequence[CycleRecord]) -> SpanTable:
@@ -122,25 +122,25 @@ def span_table(cycles: Sequence[CycleRecord]) -> SpanTable:
     wall_ms = float(sum(record.wall_ms for record in cycles))
     untimed = np.array([record.untimed_ms for record in cycles], dtype=np.float64)
     per_cycle = np.column_stack([inclusive, untimed])
-    ranks = percentiles(per_cycle)
-    totals = per_cycle.sum(axis=0)
-    exclusive = np.append(_table(cycles, "exclusive_ms").sum(axis=0), untimed.sum())
-    background = np.append(_table(cycles, "background_ms").sum(axis=0), 0.0)
-    count = np.append(_table(cycles, "count").sum(axis=0), float(len(cycles)))
-    flat_sum = float(totals[:-1].sum())
+    p50, p95, p99 = percentiles(per_cycle).tolist()
+    totals = per_cycle.sum(axis=0).tolist()
+    exclusive = [*_table(cycles, "exclusive_ms").sum(axis=0).tolist(), float(untimed.sum())]
+    background = [*_table(cycles, "background_ms").sum(axis=0).tolist(), 0.0]
+    count = [*_table(cycles, "count").sum(axis=0).tolist(), float(len(cycles))]
+    flat_sum = float(np.sum(totals[:-1]))
     rows = tuple(
         SpanRow(
             name=name,
             depth=depth,
             count=int(count[i]),
-            p50_ms=float(ranks[0, i]),
-            p95_ms=float(ranks[1, i]),
-            p99_ms=float(ranks[2, i]),
-            inclusive_ms=float(totals[i]),
-            exclusive_ms=float(exclusive[i]),
-            background_ms=float(background[i]),
-            exclusive_share=float(exclusive[i]) / wall_ms if wall_ms else 0.0,
-            flat_share=float(totals[i]) / flat_sum if flat_sum and i < len(NAMES) else 0.0,
+            p50_ms=p50[i],
+            p95_ms=p95[i],
+            p99_ms=p99[i],
+            inclusive_ms=totals[i],
+            exclusive_ms=exclusive[i],
+            background_ms=background[i],
+            exclusive_share=exclusive[i] / wall_ms if wall_ms else 0.0,
+            flat_share=totals[i] / flat_sum if flat_sum and i < len(NAMES) else 0.0,
         )
         for i, (name, depth) in enumerate(zip((*NAMES, "untimed"), (*DEPTH, 1), strict=True))
     )

@@ -18,6 +18,7 @@ from tui.help import HelpScreen
 from tui.quit_dialog import QuitDialog
 from tui.settings_screen import SettingsScreen
 from tui.widgets.chrome import KeyBar, StatusLine
+from tui.widgets.panel import Panel
 from tui.widgets.spans import SpansPanel
 
 SIZES = ((80, 24), (120, 40), (200, 50))
@@ -621,15 +622,19 @@ def test_other_themes_repaint(theme):
 def test_only_panels_that_changed_are_painted(monkeypatch):
     painted: list[type[Widget]] = []
     render_lines = Widget.render_lines
+    strips_at = Panel.strips_at
     monkeypatch.setattr(
         Widget, "render_lines", lambda panel, crop: painted.append(type(panel)) or render_lines(panel, crop)
+    )
+    monkeypatch.setattr(
+        Panel, "strips_at", lambda panel, *lines: painted.append(type(panel)) or strips_at(panel, *lines)
     )
 
     async def body(app, client, pilot):
         client.freeze_snapshot()
         await settle(app, pilot)
         painted.clear()
-        for kind in (StatusLine, KeyBar):  # the first and the last row: what lies between is asked for its lines, too
+        for kind in (StatusLine, KeyBar):
             app.screen.query_one(kind).refresh()
         await pilot.pause()
         assert {StatusLine, KeyBar} <= set(painted)
