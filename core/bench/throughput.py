@@ -25,25 +25,34 @@ class Beginning:
     at_ns: int
     """Unix time."""
     at_s: float
-    venue_s: float
+    swarm_s: float
+
+
+def _sides() -> dict[bool, list[float]]:
+    return {False: [], True: []}
 
 
 @dataclass(slots=True)
 class Throughput:
-    """Two figures of every segment: cycles a second as counted, and the venue's share of a core.
+    """Of every segment the cycles a second, and the two figures that they are made of.
 
-    A shared machine is a tenth faster or slower from one segment to the next while every process gets the same time.
-    The venue knows nothing of monitors and recorders and has the same work for each cycle, so its processor time a
-    second is the throughput as if the machine were always as fast. It leaves out what crowded caches cost.
+    Cycles a second are the processor time that the swarm gets, over what a cycle takes of it. What it gets is known to
+    a per cent: whoever runs beside it takes it away. What a cycle takes grows where others empty the caches or share a
+    core, and on a shared machine also from one second to the next, by a tenth and more: hence the scatter.
     """
 
     client: SwarmClient
-    venue_pid: int
-    cycles_per_s: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
-    venue_share: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    pids: tuple[int, ...]
+    """Of the swarm's processes."""
+    cycles_per_s: dict[bool, list[float]] = field(default_factory=_sides)
+    swarm_share: dict[bool, list[float]] = field(default_factory=_sides)
+    cycle_ms: dict[bool, list[float]] = field(default_factory=_sides)
 
     def begin(self) -> Beginning:
-        return Beginning(time.time_ns(), time.perf_counter(), processor_s(self.venue_pid))
+        return Beginning(time.time_ns(), time.perf_counter(), self._swarm_s())
+
+    def _swarm_s(self) -> float:
+        return sum(map(processor_s, self.pids))
 
     async def end(self, beginning: Beginning, *, present: bool) -> None:
         """The segment is over; `present`: it was one with. Waits for the news of its last cycles.
@@ -51,15 +60,21 @@ class Throughput:
         A node tells of its cycles once in `COUNTING_PUSH_S`: counted as they are told, a segment of six seconds would
         be wrong by up to a sixth. Raises SessionError where there were fewer than two cycles.
         """
-        used_s, ended_ns = processor_s(self.venue_pid) - beginning.venue_s, time.time_ns()
-        self.venue_share[present].append(used_s / (time.perf_counter() - beginning.at_s))
+        used_s, ended_ns = self._swarm_s() - beginning.swarm_s, time.time_ns()
+        share = used_s / (time.perf_counter() - beginning.at_s)
         await asyncio.sleep(1.5 * COUNTING_PUSH_S)
-        self.cycles_per_s[present].append(rate_between(self.client.cycles, beginning.at_ns, ended_ns))
+        rate = rate_between(self.client.cycles, beginning.at_ns, ended_ns)
+        self.cycles_per_s[present].append(rate)
+        self.swarm_share[present].append(share)
+        self.cycle_ms[present].append(share / rate * 1e3)
 
     def rows(self, name: str, against: str) -> list[Row]:
-        """Both figures of whole blocks, with over without."""
-        counted, share = self.cycles_per_s, self.venue_share
-        sides = (("cycles_per_s", "cycles/s", counted), ("at_equal_speed", "of a core, the venue's", share))
+        """The figures of whole blocks, with against without."""
+        figures = (
+            ("cycles_per_s", "cycles/s", self.cycles_per_s, True),
+            ("swarm_share", "of a core", self.swarm_share, True),
+            ("swarm_ms_per_cycle", "ms of a core", self.cycle_ms, False),
+        )
         return [
             row_of_pairs(
                 f"{name}.{figure}",
@@ -67,20 +82,19 @@ class Throughput:
                 block_means(values[True]),
                 against,
                 block_means(values[False]),
-                higher_is_better=True,
+                higher_is_better=higher_is_better,
             )
-            for figure, unit, values in sides
+            for figure, unit, values, higher_is_better in figures
         ]
 
 
 def throughput_of(session: Session, client: SwarmClient) -> Throughput:
-    """For a session that runs. Raises SessionError where it has no venue of its own."""
+    """For a session that runs. Raises SessionError where it does not."""
     state = session.running()
-    pids = {each.name: each.pid for each in state.processes} if state is not None else {}
-    pid = pids.get("venue")
-    if not pid:
-        raise SessionError(f"{session.directory} runs no venue of its own")
-    return Throughput(client, pid)
+    pids = tuple(each.pid for each in state.processes if each.pid) if state is not None else ()
+    if not pids:
+        raise SessionError(f"{session.directory} does not run")
+    return Throughput(client, pids)
 
 
 def rate_between(cycles: Iterable[CycleRecord], began_ns: int, ended_ns: int) -> float:
