@@ -91,7 +91,7 @@ def _resampled_medians(values: NDArray[np.float64], resamples: int, random: np.r
     n = len(values)
     block = max(1, round(n ** (1.0 / 3.0)))
     starts = random.integers(0, n, size=(resamples, -(-n // block)))
-    # A median is known by its rank: short integers are drawn block by block and parted four times as fast as values.
+    # A median is known by its rank: ranks are drawn block by block and parted four times as fast as values.
     order = np.argsort(values)
     ranks = np.empty(n, np.int32)
     ranks[order] = np.arange(n)

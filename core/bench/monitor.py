@@ -148,7 +148,7 @@ async def bench_monitor(
             await asyncio.sleep(1.0)
             await _segment(throughput, seconds, cost, None)
     rows = throughput.rows("monitor", "headless") + _rows(cost)
-    console.print(table_of("the monitor at full rate", rows))
+    console.print(table_of(f"the monitor at pace {settings.pace}", rows))
     if json_file is not None:
         write_rows(json_file, {**settings.model_dump(), "columns": COLUMNS, "rows": ROWS}, rows)
 

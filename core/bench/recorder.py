@@ -97,7 +97,7 @@ async def bench_recorder(
         Row("recorder.cpu_share", "of a core", statistics.median(cpu_share)),
         Row("recorder.file_mb", "MB", recorded_mb),
     ]
-    console.print(table_of("recording at full rate", rows))
+    console.print(table_of(f"recording at pace {settings.pace}", rows))
     if json_file is not None:
         write_rows(json_file, settings.model_dump(), rows)
 

@@ -24,7 +24,7 @@ from tui.experiment_dialog import ExperimentDialog
 from tui.fault_dialog import FaultDialog
 from tui.history import KEPT, ViewHistory
 from tui.screens import KEY_OF_SCREEN
-from tui.view import ViewBuilder
+from tui.view import COUNTED_AT_ONCE, ViewBuilder
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
@@ -227,6 +227,30 @@ def test_the_history_of_a_long_sitting_is_bounded_and_reaches_its_start():
     assert history.at(0).now_ns == session.now_ns
     assert history.at(len(history) - 1).now_ns == session.now_ns + (3 * KEPT - 1) * 1_000_000_000
     assert len(history.at(0).snapshot.cycles) == 1
+
+
+def test_between_ticks_of_the_table_it_stands_unless_a_key_or_other_toggles_ask_for_it():
+    session, builder = FakeSession(seed=1, cycles=5), ViewBuilder()
+
+    def cycles_in_table(at_once: bool = False) -> int:
+        session.advance(1)
+        return builder.build(session.snapshot(), session.now_ns, at_once=at_once).table.cycles
+
+    assert [cycles_in_table() for _ in range(4)] == [6, 6, 8, 8]
+    assert [cycles_in_table(at_once=True) for _ in range(2)] == [10, 11]
+    assert cycles_in_table() == 11
+    session.press("b")
+    assert cycles_in_table() == 1
+
+
+def test_percentiles_are_of_every_cycle_whenever_they_are_first_shown():
+    session, builder = FakeSession(seed=1), ViewBuilder()
+    for _ in range(COUNTED_AT_ONCE + 20):
+        session.advance(1)
+        builder.build(session.snapshot(), session.now_ns)
+    view = builder.build(session.snapshot(), session.now_ns, with_percentiles=True)
+    assert view.histogram_cycles == COUNTED_AT_ONCE + 20
+    assert view.heat is not None
 
 
 def test_a_fault_from_the_keyboard_is_named_while_it_is_on():

@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.color import Color
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -95,6 +95,8 @@ def row_of(left: Iterable[Part], right: Iterable[Part], width: int) -> Row:
 class _Frame(NamedTuple):
     """What does not change from row to row."""
 
+    outer: Size
+    """Of the panel; a frame for another size is out of date."""
     content: Region
     """Within the panel."""
     left: Strip
@@ -162,7 +164,6 @@ class Panel(Widget):
         self._shown = False
 
     def on_resize(self, event: events.Resize) -> None:
-        self._frame = None
         if self._view is not None:
             self._rows = []
             self.draw(self._view)
@@ -199,13 +200,15 @@ class Panel(Widget):
         return strips
 
     def _framed(self) -> _Frame | None:
-        """None while there is no room for content."""
-        if self._frame is None:
+        """None while there is no room for content, and between a new layout and the panel's word of it."""
+        outer = self.outer_size
+        if self._frame is None or self._frame.outer != outer:
             content = self.content_region.translate(-self.region.offset)
-            if content:
-                line = self.render_lines(Region(0, content.y, self.outer_size.width, 1))[0]
-                sides = line.crop(0, content.x), line.crop(content.right)
-                self._frame = _Frame(content, *sides, self.background_colors[1])
+            if not content or self.region.size != outer:
+                return None
+            line = self.render_lines(Region(0, content.y, outer.width, 1))[0]
+            sides = line.crop(0, content.x), line.crop(content.right)
+            self._frame = _Frame(outer, content, *sides, self.background_colors[1])
         return self._frame
 
     def _style(self, name: str) -> Style:
