@@ -8,12 +8,21 @@ falls into a round, milliseconds. Of the monitor's time it took a sixth.
 from __future__ import annotations
 
 import gc
+from typing import Final
 
-_YOUNG_ALLOCATIONS = 50_000
+SELDOM: Final = (50_000, 20, 50)
+"""For processes that make next to no cycles."""
+SCREENS: Final = (10_000, 5, 5)
+"""For the monitor: each change of the screen leaves thousands of objects that hold each other. A quarter of a million
+wait at most; as `SELDOM` as elsewhere they were 100 MB after a while, and a second to collect.
+"""
 
 
-def tune_garbage_collection() -> None:
-    """Call once, when everything is imported: what lives now is never looked at again; cycles are found more rarely."""
+def tune_garbage_collection(thresholds: tuple[int, int, int] = SELDOM) -> None:
+    """Call once, when everything is imported: what lives now is never looked at again; cycles are found more rarely.
+
+    thresholds: as of `gc.set_threshold`: young allocations, young collections, middle collections.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_ALLOCATIONS, 20, 50)
+    gc.set_threshold(*thresholds)

@@ -97,7 +97,7 @@ async def _show(
 ) -> bool:
     """Run the monitor; True when the swarm is to be stopped. `notice` stands in its event log."""
     from core.attach import SwarmClient
-    from core.garbage_collection import tune_garbage_collection
+    from core.garbage_collection import SCREENS, tune_garbage_collection
     from core.records import Severity
     from core.scheduling import give_way
     from tui.app import MonitorApp
@@ -108,7 +108,7 @@ async def _show(
     if notice:
         client.add_event(Severity.WARNING, notice)
     app = MonitorApp(client, config_file=config or Path("tradetui.toml"), tour=tour)
-    tune_garbage_collection()
+    tune_garbage_collection(SCREENS)
     loop = asyncio.get_running_loop()
     claiming = None if client.read_only else asyncio.create_task(client.take_control_if_free())
     for number in (signal.SIGHUP, signal.SIGTERM):
