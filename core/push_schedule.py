@@ -13,8 +13,8 @@ from core.essential import essential
 
 PUSH_INTERVAL_S = 0.1
 """Of the node that leads: the cycles are its."""
-BESIDE_INTERVAL_S = 0.4
-"""Of everybody else, at the fastest: a person reads their figures at a glance, and each push costs both sides."""
+BESIDE_INTERVAL_S = 0.2
+"""Of everybody else, at the fastest: each push costs both sides, and news that is older shows as a lag."""
 LAST_WORD_S = 1.0
 """So long a process that stops waits until monitors and recorder have its last push."""
 

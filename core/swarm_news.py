@@ -29,7 +29,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 STALE_AFTER_S = 1.5
-"""Of pushes two to ten times a second."""
+"""Of pushes five to ten times a second."""
 
 
 class OrderChanges:
