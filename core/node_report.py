@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from core.decision import Veto
 from core.node_parts import NodeParts
@@ -39,6 +40,7 @@ class ReportingNode(NodeParts):
             in_control=self._claims.holder,
             results=self._results(),
             denials=tuple((Veto(veto).name.lower().replace("_", " "), n) for veto, n in self._denials.most_common()),
+            told_ns=time.time_ns(),
         )
 
     def _status(self) -> NodeStatus:

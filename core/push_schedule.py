@@ -13,8 +13,8 @@ from core.essential import essential
 
 PUSH_INTERVAL_S = 0.1
 """Of the node that leads: the cycles are its."""
-BESIDE_INTERVAL_S = 0.2
-"""Of everybody else, at the fastest: each push costs both sides, and news that is older shows as a lag."""
+BESIDE_INTERVAL_S = 0.4
+"""Of everybody else, at the fastest: each push costs both sides."""
 LAST_WORD_S = 1.0
 """So long a process that stops waits until monitors and recorder have its last push."""
 
@@ -27,6 +27,7 @@ class PushSchedule:
         self._push = push
         self._leads = leads
         self._ticks_a_push: dict[int, int] = {}
+        self._new: set[int] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -41,13 +42,15 @@ class PushSchedule:
             self._push(operator)
 
     def add(self, operator: int, interval_s: float) -> None:
-        """From now on, each `interval_s`, rounded to tenths of a second. Raises ValueError or OverflowError for what
-        is no finite number.
+        """At the next tenth of a second, and from then on each `interval_s`, rounded to tenths of a second. Raises
+        ValueError or OverflowError for what is no finite number.
         """
         self._ticks_a_push[operator] = _ticks(interval_s)
+        self._new.add(operator)
 
     def remove(self, operator: int) -> None:
         self._ticks_a_push.pop(operator, None)
+        self._new.discard(operator)
 
     async def _push_forever(self) -> None:
         last = _tick_now()
@@ -58,7 +61,8 @@ class PushSchedule:
             at_least = 1 if self._leads() else _ticks(BESIDE_INTERVAL_S)
             for operator, ticks in list(self._ticks_a_push.items()):
                 every = max(ticks, at_least)
-                if tick // every != last // every:  # also where ticks were missed
+                if tick // every != last // every or operator in self._new:  # also where ticks were missed
+                    self._new.discard(operator)
                     self._push(operator)
             last = tick
 

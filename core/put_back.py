@@ -11,7 +11,7 @@ from core.records import SwarmSnapshot
 from core.toggles import Toggles
 
 PUT_BACK_S = 10.0
-"""A node tells of its toggles five to ten times a second, and of a change at the next cycle's start."""
+"""A node tells of its toggles two to ten times a second, and of a change at the next cycle's start."""
 ASK_AGAIN_S = 2.0
 POLL_S = 0.05
 

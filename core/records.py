@@ -193,6 +193,14 @@ class PeerNews:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEnd:
+    """How far a node's log went at one moment."""
+
+    commit_index: int
+    last_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """One node process. An unreachable node keeps its last status with `reachable` False."""
 
@@ -214,6 +222,15 @@ class NodeStatus:
     """(peer, index): the peer says that it holds another state behind this entry of the log than this node."""
     turned_away: tuple[tuple[str, int], ...] = ()
     """(what, how often): strangers and malformed bytes that the node's socket met with; only what happened at all."""
+    leader_log: LogEnd | None = None
+    """The leader's as of when this node spoke, set by who hears both; None while nobody leads."""
+
+    @property
+    def lag_entries(self) -> int | None:
+        """Entries that the leader had committed, and this node had not, when it spoke; None while nobody can tell."""
+        if self.replica is None or self.leader_log is None:
+            return None
+        return max(0, self.leader_log.commit_index - self.replica.commit_index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from core.records import (
     Accusation,
     EventRow,
     InControl,
+    LogEnd,
     NodeStatus,
     OrderRow,
     OrderState,
@@ -79,4 +80,6 @@ def _node(row: dict[str, Any]) -> NodeStatus:
     found["news"] = tuple(PeerNews(**each) for each in row.get("news", ()))
     found["disagreements"] = tuple((peer, index) for peer, index in row.get("disagreements", ()))
     found["turned_away"] = tuple((what, count) for what, count in row.get("turned_away", ()))
+    if row.get("leader_log") is not None:
+        found["leader_log"] = LogEnd(**row["leader_log"])
     return NodeStatus(**found)

@@ -12,7 +12,8 @@ from typing import Any
 
 from core.config import Settings
 from core.faults import CAPTIONS, Fault
-from core.records import CycleRecord, EventRow, InControl, OrderRow, SwarmSnapshot, VenueState
+from core.log_ends import LogEnds
+from core.records import CycleRecord, EventRow, InControl, NodeStatus, OrderRow, SwarmSnapshot, VenueState
 from core.session import GATEWAY_ID
 from core.telemetry_messages import (
     GatewayReport,
@@ -29,7 +30,7 @@ CYCLES_KEPT = 2_000
 EVENTS_KEPT = 500
 ORDERS_KEPT = 200
 STALE_AFTER_S = 1.5
-"""Of pushes five to ten times a second."""
+"""Of pushes two to ten times a second."""
 
 
 class OrderChanges:
@@ -73,7 +74,9 @@ class SwarmNews:
         self._stale_after_s = stale_after_s
         self._order_changes = order_changes
         self._nodes: dict[int, NodeReport] = {}
+        self._log_ends = LogEnds()
         self._heard: dict[int, float] = {}
+        self._awaited: dict[int, float] = {}
         self._heard_ns = 0
         self._gateway: GatewayReport | None = None
         self._orders: OrderedDict[str, OrderRow] = OrderedDict()
@@ -105,6 +108,7 @@ class SwarmNews:
         elif kind == Telemetry.STATUS:
             report = node_report(body)
             self._nodes[sender] = report
+            self._log_ends.hear(report)
             self._add_events(sender, report.events)
             return report
         elif kind == Telemetry.GATEWAY:
@@ -162,7 +166,10 @@ class SwarmNews:
         reports = [self._with_reach(node, report, now) for node, report in sorted(self._nodes.items())]
         reachable = [report for report in reports if report.status.reachable]
         newest = max(reachable or reports, key=_progress, default=None)
-        shown = _without_removed(reports, newest if reachable else None)
+        members = _members(newest if reachable else None)
+        shown = [r for r in reports if r.status.reachable or not members or r.status.node in members]
+        leader = _leader(reachable)
+        heard = [self._log_ends.beside_leader(report, leader) for report in shown]
         gateway = self._gateway
         known = gateway is not None and GATEWAY_ID in self.connected
         settings = self.settings if self.settings is not None else Settings.model_construct()
@@ -170,8 +177,8 @@ class SwarmNews:
             taken_ns=self._heard_ns or time.time_ns(),
             session=self.session,
             market=newest.market if newest is not None else settings.data,
-            nodes=tuple(report.status for report in shown),
-            leader=_leader(reachable),
+            nodes=tuple(sorted([*heard, *self._unheard(members, now)], key=attrgetter("node"))),
+            leader=leader,
             venue=VenueState(gateway.venue) if known and gateway is not None else VenueState.UNKNOWN,
             gateway_connected=GATEWAY_ID in self.connected,
             toggles=newest.toggles if newest else parse_toggles(settings.toggles),
@@ -209,6 +216,16 @@ class SwarmNews:
         faults = told | self.faults
         return tuple(f"fault: node {node} {CAPTIONS[fault]}" for node, fault in sorted(faults.items()))
 
+    def _unheard(self, members: frozenset[int], now: float) -> tuple[NodeStatus, ...]:
+        """Members that others have told of for a while, and that never said a word themselves."""
+        silent = sorted(members - self._nodes.keys())
+        since = {node: self._awaited.setdefault(node, now) for node in silent}
+        return tuple(
+            NodeStatus(node, 0, False, 0, 0, "never heard", None, (), "")
+            for node in silent
+            if now - since[node] >= self._stale_after_s
+        )
+
     def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:
         reachable = node in self.connected and now - self._heard.get(node, 0.0) < self._stale_after_s
         if report.status.reachable == reachable:
@@ -216,13 +233,12 @@ class SwarmNews:
         return replace(report, status=replace(report.status, reachable=reachable))
 
 
-def _without_removed(reports: list[NodeReport], newest: NodeReport | None) -> list[NodeReport]:
-    """A node that is away and that the swarm has no more is removed, not lost; one that is to join is there already."""
+def _members(newest: NodeReport | None) -> frozenset[int]:
+    """Who is in the swarm by the word of who is farthest; empty while nobody says. A node that is away and not among
+    them is removed, not lost; one that is to join is there before that.
+    """
     replica = newest.status.replica if newest is not None else None
-    if replica is None or not replica.voters:
-        return reports
-    members = {*replica.voters, *replica.learners}
-    return [report for report in reports if report.status.reachable or report.status.node in members]
+    return frozenset((*replica.voters, *replica.learners)) if replica is not None and replica.voters else frozenset()
 
 
 def _progress(report: NodeReport) -> tuple[int, int]:

@@ -129,6 +129,8 @@ class NodeReport:
     results: ResultsRow | None = None
     denials: tuple[tuple[str, int], ...] = ()
     """Why decisions were denied, since this process started; the most frequent first."""
+    told_ns: int = 0
+    """When this was so, by the node's clock (Unix)."""
 
 
 @dataclass(frozen=True, slots=True)

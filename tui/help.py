@@ -25,8 +25,8 @@ SCREEN = (
      "mixture."),
     ("Throughput", "Cycles a second and the median cycle time, now and for every past second."),
     ("Consensus", "The protocol in force, its epoch and term (view, in Byzantine mode), and the mean time of one round "
-     "of votes. For every node: role, commit index, how far it lags behind, and the round trip from the leader. "
-     "● leads, ○ follows, ! has no link, × is unreachable."),
+     "of votes. For every node: role, commit index, lag (entries that the leader had committed and the node had not "
+     "when it spoke), and the round trip from the leader. ● leads, ○ follows, ! has no link, × is unreachable."),
     ("Toggles", "Each key with its present value, and after the arrow what pressing it gives. A change takes effect at "
      "the next cycle, on every node. Once 30 cycles have run under it, the median cycle time before is divided by the "
      "one after, with a 95 % interval (block bootstrap). A before/after on a busy machine can lie: repeat what "

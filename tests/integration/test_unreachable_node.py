@@ -40,8 +40,8 @@ def test_an_unreachable_node_is_shown_within_two_seconds_and_comes_back_by_itsel
             attach = [sys.executable, "-m", "tui.commands", "attach", "--session", str(swarm.session.directory)]
             with Terminal(attach, 120, 40, HERE) as monitor:
 
-                def shows(word: str) -> Callable[[], bool]:
-                    return lambda: (monitor.pump(0.02), word in monitor.text())[1]
+                def shows(word: str, on: Terminal = monitor) -> Callable[[], bool]:
+                    return lambda: (on.pump(0.02), word in on.text())[1]
 
                 await until(shows("cycles/s"), 60, "the monitor draws")
                 victim = next(node for node in range(4) if node != swarm.snapshot().leader)
@@ -51,6 +51,10 @@ def test_an_unreachable_node_is_shown_within_two_seconds_and_comes_back_by_itsel
                 try:
                     gone_s = await until(shows(f"node {victim} is unreachable"), 10, "it is said")
                     await swarm.cycles(10)
+                    with Terminal([*attach, "--read-only"], 120, 40, HERE) as late:
+                        unheard = shows(f"node {victim} is unreachable", late)
+                        await until(unheard, 30, "who attaches now is told of a node that it never heard")
+                        await until(shows("never heard", late), 5, "and in its row, too")
                 finally:
                     os.kill(pid, signal.SIGCONT)
                 began = time.monotonic()

@@ -23,6 +23,7 @@ from core.records import (
     CycleRecord,
     EventRow,
     InControl,
+    LogEnd,
     NodeStatus,
     OrderRow,
     OrderState,
@@ -256,6 +257,7 @@ class FakeSession:
             node, 4100 + node, node not in self.unreachable, 3325 + self.cycle, 1, activity, status, links, "strict",
             accusations=self.accusations.get(node, ()), disagreements=self.disagreements.get(node, ()),
             turned_away=self.turned_away.get(node, ()),
+            leader_log=LogEnd(self.committed, self.committed),
             news=tuple(PeerNews(peer, 0.4, 3325 + self.cycle, self.committed, 7) for peer in range(4) if peer != node),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.faults import Fault
-from core.records import InControl, OrderRow
+from core.records import InControl, LogEnd, OrderRow
 from core.session import GATEWAY_ID
 from core.swarm_news import STALE_AFTER_S, OrderChanges, SwarmNews
 from core.telemetry_messages import GatewayReport, NodeReport, Telemetry, cycle_to_dict, pack, report_message
@@ -69,6 +69,60 @@ def test_a_mute_node_is_unreachable_in_time_and_back_with_its_first_word(heard: 
     news.hear(2, Telemetry.STATUS, report(2))
     assert reachable(news) == [True] * 4
     assert news.snapshot().leader == 2
+
+
+def test_a_member_that_was_never_heard_is_shown_once_others_told_of_it_for_a_while() -> None:
+    """Whoever attaches while a node's host is gone has not heard of that node by itself."""
+    clock = Clock()
+    news = SwarmNews(clock=clock)
+    told = SESSION.snapshot().nodes[2]
+    assert told.replica is not None
+    replica = replace(told.replica, commit_index=told.replica.commit_index + 1, voters=(0, 1, 2), learners=(3,))
+    members = replace(told, replica=replica)
+    news.connected = {0, 2, 3}
+    for node in (0, 3):
+        news.hear(node, Telemetry.STATUS, report(node))
+    news.hear(2, Telemetry.STATUS, report(2, status=members))
+    assert [node.node for node in news.snapshot().nodes] == [0, 2, 3], "it may be about to speak"
+    clock.now += STALE_AFTER_S
+    news.hear(2, Telemetry.STATUS, report(2, status=members))
+    nodes = news.snapshot().nodes
+    assert [(node.node, node.reachable) for node in nodes] == [(0, False), (1, False), (2, True), (3, False)]
+    assert nodes[1].replica is None
+    assert "nodes 0, 1, 3 are unreachable" in " ".join(alert.text for alert in alerts(news.snapshot(), 0))
+    news.connected.add(1)
+    news.hear(1, Telemetry.STATUS, report(1))
+    assert [node.reachable for node in news.snapshot().nodes] == [False, True, True, False]
+
+
+def log(node: int, tenth: int, committed: int, last: int = 0) -> bytes:
+    """What a node says of its log at a tenth of a second."""
+    status = SESSION.snapshot().nodes[node]
+    assert status.replica is not None
+    replica = replace(status.replica, commit_index=committed, last_index=last or committed)
+    return report(node, status=replace(status, replica=replica), told_ns=tenth * 100_000_000)
+
+
+def test_a_log_is_compared_with_what_the_leader_had_when_it_spoke(heard: tuple[SwarmNews, Clock]) -> None:
+    """Whoever does not lead is heard less often: its news of then beside the leader's of now would be a lag."""
+    news, clock = heard
+    for tenth in range(60):
+        clock.now += 0.1
+        news.hear(2, Telemetry.STATUS, log(2, tenth, 1_000 + 10 * tenth, 1_003 + 10 * tenth))
+        for node, behind in ((0, 0), (1, 7), (3, -1)):
+            if tenth % 4 == node:
+                news.hear(node, Telemetry.STATUS, log(node, tenth, 1_000 + 10 * tenth - behind))
+        if tenth >= 8:
+            nodes = news.snapshot().nodes
+            assert [node.lag_entries for node in nodes] == [0, 7, 0, 0]
+            assert nodes[0].leader_log == LogEnd(1_000 + 10 * (tenth // 4 * 4), 1_003 + 10 * (tenth // 4 * 4))
+    clock.now += 1.0
+    news.hear(1, Telemetry.STATUS, log(1, 70, 1_500))
+    assert news.snapshot().nodes[1].lag_entries == 90, "against the leader's last word, where it has none of that time"
+    clock.now += STALE_AFTER_S - 0.5
+    news.hear(1, Telemetry.STATUS, log(1, 80, 1_500))
+    assert news.snapshot().leader is None
+    assert {node.lag_entries for node in news.snapshot().nodes} == {None}, "and nobody's word while nobody leads"
 
 
 def test_a_lost_link_is_shown_at_once(heard: tuple[SwarmNews, Clock]) -> None:

@@ -44,11 +44,10 @@ class ConsensusPanel(Panel):
         spare = height - len(out) - len(nodes)
         if spare >= 2:
             out.append(_proof(snapshot))
-        commit = max((node.replica.commit_index for node in nodes if node.replica), default=0)
         if spare < 0:  # too many to show: those that need a person first, then the leader
             nodes.sort(key=lambda node: (node.reachable, node.node != snapshot.leader, node.node))
             nodes = nodes[: height - len(out) - 1]
-        out += [_node_row(node, snapshot, commit, width) for node in nodes]
+        out += [_node_row(node, snapshot, width) for node in nodes]
         if spare < 0:
             out.append((Part(f"  and {len(snapshot.nodes) - len(nodes)} more, reachable", "muted"),))
         if spare >= 1:
@@ -117,7 +116,7 @@ def _link_to(node: int, snapshot: SwarmSnapshot) -> PeerLink | None:
     return None
 
 
-def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int) -> Row:
+def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, width: int) -> Row:
     leads = node.node == snapshot.leader and node.reachable
     replica = node.replica
     link = None if node.node == snapshot.leader else _link_to(node.node, snapshot)
@@ -133,7 +132,7 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
         mark, word, style = "●", node.activity or "leading", "accent"
     else:
         mark, word, style = "○", node.activity or "following", "plain"
-    lag = f"{commit - replica.commit_index:,}" if replica is not None and node.reachable else "–"
+    lag = f"{node.lag_entries:,}" if node.lag_entries is not None and node.reachable else "–"
     trip = f"{milliseconds(link.round_trip_ms)} ms" if link is not None and link.connected and node.reachable else "–"
     if width < 40:
         shown = role if node.reachable and style in ("accent", "plain") else word
@@ -152,7 +151,8 @@ def _node_row(node: NodeStatus, snapshot: SwarmSnapshot, commit: int, width: int
     )
     if not node.reachable:
         heard = _heard_by(node.node, snapshot)
-        return (*head, Part("unreachable", style), Part(heard), Part(f"  was {role}, last at {index}", "muted"))
+        before = f"was {role}, last at {index}" if replica is not None else plain(node.activity)
+        return (*head, Part("unreachable", style), Part(heard), Part(f"  {before}", "muted"))
     head = (*head, Part(f"{role:<9.9} ", "strong" if leads else "plain"))
     last = Part(f"{trip:>8}") if word in ("leading", "following") else Part(f" {plain(word)}", style)
     return (*head, Part(f"{index:>9} "), Part("lag ", "muted"), Part(f"{lag:<4.4}"), last)

@@ -50,13 +50,13 @@ class NodesPanel(Panel):
         last = last_index(snapshot)
         both = height >= 2 * len(snapshot.nodes) + 1
         for node in snapshot.nodes[: (height - 1) // (2 if both else 1)]:
-            out.append(_node_row(node, view, last, width, wide))
+            out.append(_node_row(node, view, width, wide))
             if both:
                 out.append(_match_row(node, snapshot, last, width))
         return out
 
 
-def _node_row(node: NodeStatus, view: View, last: int, width: int, wide: bool) -> Row:
+def _node_row(node: NodeStatus, view: View, width: int, wide: bool) -> Row:
     snapshot = view.snapshot
     leads = node.node == snapshot.leader and node.reachable
     mark, style = ("×", "error") if not node.reachable else ("●", "accent") if leads else ("○", "plain")
@@ -66,11 +66,12 @@ def _node_row(node: NodeStatus, view: View, last: int, width: int, wide: bool) -
     replica = node.replica
     if replica is None:
         return (*head, Part(plain(node.activity) or "starting", "muted"))
+    lag = f"{node.lag_entries:,}" if node.lag_entries is not None else "–"
     messages = view.message_rates.get(node.node)
     head += [
         Part(f"{replica.role if node.reachable else 'away':<9.9} ", style),
         Part(f"{replica.mode.name.lower():<4} {replica.epoch:>2} {replica.term:>4}", "muted"),
-        Part(f" {replica.commit_index:>9,} {replica.last_index:>9,} {last - replica.commit_index:>4,}"),
+        Part(f" {replica.commit_index:>9,} {replica.last_index:>9,} {lag:>4}"),
         Part(f" {rate(messages) if messages is not None and node.reachable else '–':>6}"),
     ]
     used = 58
@@ -79,6 +80,7 @@ def _node_row(node: NodeStatus, view: View, last: int, width: int, wide: bool) -
         used += 10
     room = width - used - 1
     if room >= 6:
+        last = max(replica.last_index, node.leader_log.last_index if node.leader_log is not None else 0)
         head += [Part(" "), *log_bar(replica.commit_index, replica.last_index, last, room)]
     return tuple(head)
 
