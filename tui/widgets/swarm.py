@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from core.records import NodeStatus, PeerLink, SwarmSnapshot
+from net.messages import Mode
 from tui.alerts import accused
 from tui.figures import milliseconds, plain, rate
 from tui.view import View
@@ -87,16 +88,16 @@ def _node_row(node: NodeStatus, view: View, width: int, wide: bool) -> Row:
 
 def _match_row(node: NodeStatus, snapshot: SwarmSnapshot, last: int, width: int) -> Row:
     """How far the leader knows this node's log to match its own; and what the node says that it does."""
-    leader = next((each for each in snapshot.nodes if each.node == snapshot.leader), None)
-    matches = dict(leader.replica.peer_match_index) if leader is not None and leader.replica is not None else {}
-    matched = matches.get(node.node)
+    leader = next((each.replica for each in snapshot.nodes if each.node == snapshot.leader), None)
+    matched = dict(leader.peer_match_index).get(node.node) if leader is not None else None
     activity = plain(node.activity) if node.reachable else "unreachable"
     text = f"     {activity}"
     if node.durability == "none":
         text += ", votes not on disk"
-    if matched is None:
+    if leader is None or matched is None:
         return (Part(text, "muted"),)
-    label = f"  matched {matched:,} "
+    # A Byzantine leader learns it of beats, which those that do not lead send about once a second.
+    label = f"  matched {matched:,} " if leader.mode is not Mode.BFT else f"  at {matched:,} by its last beat "
     room = min(40, width - len(text) - len(label))
     bar = log_bar(matched, matched, last, room) if room >= 8 else []
     return (Part(text, "muted"), Part(label, "muted"), *bar)
