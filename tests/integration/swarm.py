@@ -72,6 +72,10 @@ class RunningSwarm:
     def events(self) -> list[str]:
         return [f"{event.source}: {event.text}" for event in self.snapshot().events]
 
+    async def told(self, words: str) -> None:
+        """Wait for an event with these words: who does not lead pushes only two or three times a second."""
+        await until(lambda: any(words in event for event in self.events()), 5, f"{words!r} ({self.events()[-6:]})")
+
     def pids(self) -> list[int]:
         state = self.session.read_swarm()
         assert state is not None

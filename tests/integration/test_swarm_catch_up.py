@@ -65,7 +65,7 @@ def test_a_node_that_was_down_and_one_without_its_disk_catch_up_by_snapshot(tmp_
             before = swarm.last_cycle
             await away(swarm, 2, lose_disk=True)
             assert swarm.last_cycle > before, "trading went on"
-            assert any("the log is gone" in event for event in swarm.events())
+            await swarm.told("the log is gone")
             await until(lambda: votes(swarm, 2), 60, "node 2 votes again")
             assert not any("another state" in event for event in swarm.events())
 
@@ -84,8 +84,8 @@ def test_a_new_node_joins_by_snapshot_trades_and_leaves_again(tmp_path: Path, mo
             await swarm.cycles(10)
             assert swarm.last_cycle > before
             assert votes(swarm, 4)
-            assert any("node 4: restored from the snapshot" in event for event in swarm.events())
-            assert any("counts signatures of nodes 0, 1, 2, 3, 4" in event for event in swarm.events())
+            await swarm.told("node 4: restored from the snapshot")
+            await swarm.told("counts signatures of nodes 0, 1, 2, 3, 4")
             # One of the first four may fail now, and may go for good.
             await remove_node(swarm.session, 0, console)
             await swarm.cycles(10)

@@ -61,7 +61,8 @@ def test_a_leader_that_proposes_beyond_the_limits_is_replaced_and_nothing_of_it_
     async def propose_too_much() -> Session:
         async with running_swarm(tmp_path, toggles="b,m=bft,p", fault_overlimit_node=culprit, cycles=30) as swarm:
             assert swarm.snapshot().leader != culprit
-            assert any("misbehaved: proposed DATA content" in text for text in texts(swarm))
+            misbehaved = "misbehaved: proposed DATA content"
+            await until(lambda: any(misbehaved in text for text in texts(swarm)), 5, "who saw it says so")
             await until(lambda: swarm.snapshot().cycles_total >= 30, 120, "the last cycle")
             await settle(swarm)
             return swarm.session
