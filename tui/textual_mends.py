@@ -1,6 +1,6 @@
-"""What Textual (8.2.8) gets wrong in option lists and the command palette, where quick keys and tiny windows lead.
+"""What Textual (8.2.8) gets wrong in option lists and dialogs, where quick keys and tiny windows lead.
 
-Both are made by Textual too (the list of themes), so that a subclass would not reach them all.
+Both are made by Textual too (the list of themes, the command palette), so that a subclass would not reach them all.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from textual.await_complete import AwaitComplete
-from textual.command import CommandPalette
 from textual.geometry import Size
+from textual.screen import Screen
 from textual.widgets import OptionList
 
 NARROWEST_CELLS = 8
@@ -17,7 +17,7 @@ NARROWEST_CELLS = 8
 
 _move_page = OptionList._move_page
 _update_lines = OptionList._update_lines
-_dismiss = CommandPalette.dismiss
+_dismiss = Screen.dismiss
 _get_content_height = OptionList.get_content_height
 
 
@@ -36,14 +36,14 @@ def _get_content_height_of_some_width(self: OptionList, container: Size, viewpor
     return _get_content_height(self, container, viewport, max(width, NARROWEST_CELLS))
 
 
-def _dismiss_once(self: CommandPalette, result: None = None) -> AwaitComplete:
-    """A second `enter` that waited in the palette's queue took the screen under it off as well: ScreenStackError."""
+def _dismiss_once(self: Screen[Any], result: Any = None) -> AwaitComplete:
+    """A second key that waited in a dialog's queue took the screen under it off as well: ScreenStackError."""
     return _dismiss(self, result) if self.app.screen is self else AwaitComplete.nothing()
 
 
 def mend_textual() -> None:
     """From now on, everywhere in this process; a second call changes nothing."""
-    CommandPalette.dismiss = _dismiss_once  # type: ignore[method-assign]
+    Screen.dismiss = _dismiss_once  # type: ignore[method-assign]
     OptionList._move_page = _move_page_where_laid_out  # type: ignore[method-assign]
     OptionList._update_lines = _update_lines_where_there_is_room  # type: ignore[method-assign]
     OptionList.get_content_height = _get_content_height_of_some_width  # type: ignore[method-assign]

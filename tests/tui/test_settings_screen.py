@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from core.config import load_settings
@@ -167,6 +168,21 @@ def test_the_tour_is_one_screen_and_any_key_closes_it(size, tmp_path):
             await settle(app, pilot)
             assert not isinstance(app.screen, TourScreen)
             assert client.pressed == []
+
+    asyncio.run(session())
+
+
+def test_a_second_key_that_waited_for_the_tour_leaves_the_monitor_under_it_alone(tmp_path):
+    async def session():
+        app, _ = monitor(tmp_path / "x.toml", tour=True)
+        async with app.run_test(size=SIZES[0]) as pilot:
+            await pilot.pause()
+            tour = app.screen
+            for key in "bs":
+                tour.post_message(events.Key(key, key))
+            await settle(app, pilot)
+            assert not isinstance(app.screen, TourScreen)
+            assert len(app.screen_stack) == 1
 
     asyncio.run(session())
 
