@@ -1,13 +1,22 @@
-"""A 1-RTT packet (RFC 9000 §17.3.1) and its protection (RFC 9001 §5), as a connection in its steady state needs it."""
+"""A 1-RTT packet (RFC 9000 §17.3.1), its protection (RFC 9001 §5) and the two frames that nearly all of them consist
+of, as a connection in its steady state needs them.
+
+Both frames are written in one shape, with every integer as long as the largest may become, which RFC 9000 §16 allows:
+one `struct` call then reads or writes a whole frame, where integers of varying length take one call each.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from aioquic import tls
 from aioquic._crypto import CryptoError
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import decode_packet_number
+from aioquic.quic.rangeset import RangeSet
 
 ONE_RTT: Final = tls.Epoch.ONE_RTT
 FIXED_BIT: Final = 0x40
@@ -15,18 +24,37 @@ SPIN_BIT: Final = 0x20
 KEY_PHASE_BIT: Final = 0x04
 PACKET_NUMBER_BYTES: Final = 2
 TAG_BYTES: Final = 16
+
+ACK_FRAME: Final = struct.Struct(">BQHBH")
+"""Type, largest acknowledged, delay, number of further ranges (none), length of the range (RFC 9000 §19.3)."""
+STREAM_HEAD: Final = struct.Struct(">BQQH")
+"""Type, stream, offset, length (RFC 9000 §19.8)."""
+EIGHT_BYTES: Final = 0xC000_0000_0000_0000
+TWO_BYTES: Final = 0x4000
+"""The mark of an integer of so many bytes (RFC 9000 §16)."""
+TWO_BYTES_MAX: Final = 0x3FFF
+FIN_BIT: Final = 0x01
+LENGTH_BIT: Final = 0x02
+OFFSET_BIT: Final = 0x04
+"""Of a STREAM frame's type (RFC 9000 §19.8)."""
+
 _FORM_AND_FIXED_BITS: Final = 0xC0
 _RESERVED_BITS: Final = 0x18
 _SAMPLE_BYTES: Final = 16
 
 
+ranges_of: Final[Callable[[RangeSet], list[range]]] = attrgetter("_RangeSet__ranges")
+"""The very list of a set, which aioquic changes in place: its own methods to read it take longer than the rest."""
+
+
 class OneRtt:
     """What a steady connection uses for every packet, found once: aioquic keeps it under keys that hash slowly."""
 
-    __slots__ = ("crypto", "crypto_sender", "early_data", "receive", "send", "space")
+    __slots__ = ("acknowledges", "crypto", "crypto_sender", "early_data", "receive", "send", "space")
 
     def __init__(self, connection: QuicConnection) -> None:
         self.space: Any = connection._spaces[ONE_RTT]
+        self.acknowledges: list[range] = ranges_of(self.space.ack_queue)
         self.crypto: Any = connection._cryptos[ONE_RTT]
         self.receive: Any = self.crypto.recv
         self.send: Any = self.crypto.send
@@ -53,7 +81,9 @@ def open_packet(data: bytes, host_cid: bytes, steady: OneRtt) -> tuple[int, int,
     number_bytes = (first & 0x03) + 1
     payload_at = number_at + number_bytes
     cut = int.from_bytes(data[number_at:payload_at]) ^ int.from_bytes(mask[1 : 1 + number_bytes])
-    number = decode_packet_number(cut, 8 * number_bytes, space.expected_packet_number)
+    number = space.expected_packet_number
+    if cut != number & 0xFFFF or number_bytes != PACKET_NUMBER_BYTES:
+        number = decode_packet_number(cut, 8 * number_bytes, number)
     if number <= space.largest_received_packet:
         return None
     header = bytes((first,)) + host_cid + cut.to_bytes(number_bytes)

@@ -11,6 +11,7 @@ Touches private fields of aioquic as `net/quic_connection.py` does, for the same
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from aioquic._buffer import Buffer
@@ -27,13 +28,28 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.quic.stream import StreamFinishedError
 
-from net.one_rtt_packet import ONE_RTT, SPIN_BIT, OneRtt, open_packet
+from net.one_rtt_packet import (
+    ACK_FRAME,
+    EIGHT_BYTES,
+    FIN_BIT,
+    LENGTH_BIT,
+    OFFSET_BIT,
+    ONE_RTT,
+    SPIN_BIT,
+    STREAM_HEAD,
+    TWO_BYTES,
+    TWO_BYTES_MAX,
+    OneRtt,
+    open_packet,
+)
 from net.udp import Address
 
-LENGTH_BIT: Final = 0x02
-OFFSET_BIT: Final = 0x04
-FIN_BIT: Final = 0x01
-"""Of a STREAM frame's type (RFC 9000 §19.8)."""
+ROUND_TRIP_EVERY_S: Final = 0.001
+"""Acknowledgements that follow sooner give no new sample: aioquic counts no round trip as shorter than this."""
+IDLE_TIMER_GRAIN_S: Final = 0.01
+"""The idle timer, of many seconds, is not put off again within so long."""
+_STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
+_ACK_TYPE: Final = int(QuicFrameType.ACK)
 _ONE_WAY_BIT: Final = 0x02
 """Of a stream's id (RFC 9000 §2.1)."""
 _STREAM_OFFSET_MAX: Final = (1 << 62) - 1
@@ -44,6 +60,12 @@ class ReadingConnection(QuicConnection):
 
     packets_read_short = 0
     _one_rtt: OneRtt | None = None
+    _plain = False
+    """Whether it is known that nothing but stream data and acknowledgements is to be said, so that no packet asks again.
+
+    Found by `SteadyConnection`; whatever may change it puts it back to False.
+    """
+    _idle_timer_set_at = _round_trip_measured_at = -math.inf
 
     def _confirm_handshake(self) -> None:
         super()._confirm_handshake()
@@ -52,15 +74,25 @@ class ReadingConnection(QuicConnection):
     def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
         """As aioquic's; times are seconds of the caller's clock."""
         if not self._read_short(data, addr, now):
+            self._plain = False
             super().receive_datagram(data, addr, now)
+
+    def _reads_plainly(self, steady: OneRtt) -> bool:
+        """Whether a packet can be read without aioquic."""
+        return (
+            self._state is QuicConnectionState.CONNECTED
+            and not self._close_pending
+            and self._network_paths[0].is_validated
+            and self._loss.peer_completed_address_validation
+            and steady.early_data.aead is None
+        )
 
     def _read_short(self, data: bytes, address: Address, now: float) -> bool:
         """Read a packet of the steady state; False, with nothing changed, where it is for aioquic to judge."""
         steady = self._one_rtt
-        if steady is None or self._state is not QuicConnectionState.CONNECTED or self._close_pending:
+        if steady is None or not (self._plain or self._reads_plainly(steady)):
             return False
-        path = self._network_paths[0]
-        if path.addr != address or not path.is_validated or (steady.early_data.aead is not None):
+        if self._network_paths[0].addr != address:
             return False
         opened = open_packet(data, self.host_cid, steady)
         if opened is None:
@@ -78,21 +110,28 @@ class ReadingConnection(QuicConnection):
             eliciting = self._read_frames(payload, space, now)
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)
-        if self._state in END_STATES or self._close_pending:
+        if not self._plain and (self._state in END_STATES or self._close_pending):
             return True
         self._restart_idle_timer(now)
         self._ack_eliciting_sent_since_receipt = False
         space.largest_received_packet = number
         space.largest_received_time = now
-        space.ack_queue.add(number)
+        acknowledges = steady.acknowledges
+        if acknowledges and acknowledges[-1].stop == number:
+            acknowledges[-1] = range(acknowledges[-1].start, number + 1)
+        else:
+            space.ack_queue.add(number)
+            if len(acknowledges) > MAX_ACK_RANGES:
+                space.ack_queue.shift()
         space.received_packets.add(number)
-        if len(space.ack_queue) > MAX_ACK_RANGES:
-            space.ack_queue.shift()
         if eliciting and space.ack_at is None:
             space.ack_at = now + self._ack_delay
         return True
 
     def _restart_idle_timer(self, now: float) -> None:
+        if now - self._idle_timer_set_at < IDLE_TIMER_GRAIN_S:
+            return
+        self._idle_timer_set_at = now
         idle_s, peers_s = self._configuration.idle_timeout, self._remote_max_idle_timeout
         if peers_s is not None and peers_s < idle_s:
             idle_s = peers_s
@@ -100,7 +139,32 @@ class ReadingConnection(QuicConnection):
 
     def _read_frames(self, payload: bytes, space: Any, now: float) -> bool:
         """Act on every frame; whether one of them asks for an acknowledgement. Raises QuicConnectionError."""
+        at, end, eliciting = 0, len(payload), False
+        if payload[0] == _ACK_TYPE and end >= ACK_FRAME.size:
+            _, largest, delay, more, reach = ACK_FRAME.unpack_from(payload)
+            smallest = (largest ^ EIGHT_BYTES) - (reach ^ TWO_BYTES)
+            if largest >= EIGHT_BYTES and delay >> 14 == 1 == reach >> 14 and not more and smallest >= 0:
+                delay_s = ((delay ^ TWO_BYTES) << self._remote_ack_delay_exponent) / 1e6
+                self._acknowledge(smallest, largest ^ EIGHT_BYTES, delay_s, space, now)
+                at = ACK_FRAME.size
+        while end - at > STREAM_HEAD.size:
+            kind, stream_id, offset, length = STREAM_HEAD.unpack_from(payload, at)
+            fits = kind & ~FIN_BIT == _STREAM_TYPE and stream_id & offset >= EIGHT_BYTES and length >> 14 == 1
+            data_at = at + STREAM_HEAD.size
+            if not fits or not 0 < (length := length ^ TWO_BYTES) <= end - data_at:
+                break
+            data = payload[data_at : data_at + length]
+            if not self._take(stream_id ^ EIGHT_BYTES, offset ^ EIGHT_BYTES, data, kind & FIN_BIT):
+                break
+            at, eliciting = data_at + length, True
+        if at == end:
+            return eliciting
+        return self._read_rest(payload, at, space, now) or eliciting
+
+    def _read_rest(self, payload: bytes, at: int, space: Any, now: float) -> bool:
+        """Frames in any of their shapes, from `at` on. Raises QuicConnectionError."""
         buffer = Buffer(data=payload)
+        buffer.seek(at)
         eliciting = False
         while not buffer.eof():
             kind = payload[buffer.tell()]
@@ -108,7 +172,7 @@ class ReadingConnection(QuicConnection):
                 eliciting = True
                 if self._read_stream(kind, buffer):
                     continue
-            elif kind == QuicFrameType.ACK and self._read_ack(buffer, space, now):
+            elif kind == _ACK_TYPE and self._read_ack(buffer, space, now):
                 continue
             if self._read_other(buffer, now):
                 eliciting = True
@@ -125,21 +189,29 @@ class ReadingConnection(QuicConnection):
         except ValueError:
             buffer.seek(start)
             return False
-        fits = 0 < length <= buffer.capacity - buffer.tell() and offset + length <= _STREAM_OFFSET_MAX
-        if fits and self._takes(stream_id, offset, length, kind & FIN_BIT):
+        if 0 < length <= buffer.capacity - buffer.tell():
             data = buffer.pull_bytes(length)
-            self._local_max_data.used += length
-            self._events.append(
-                events.StreamDataReceived(data=data, end_stream=bool(kind & FIN_BIT), stream_id=stream_id)
-            )
-            return True
+            if self._take(stream_id, offset, data, kind & FIN_BIT):
+                return True
         buffer.seek(start)
         return False
 
+    def _take(self, stream_id: int, offset: int, data: bytes, fin: int) -> bool:
+        """Hand up new bytes of a stream where they are its next; False, with nothing done, where that is not plain."""
+        limit, length = self._local_max_data, len(data)
+        used = limit.used + length
+        if used > limit.value or offset + length > _STREAM_OFFSET_MAX:
+            return False
+        if not self._takes(stream_id, offset, length, fin):
+            return False
+        limit.used = used
+        if used * 2 > limit.value:
+            self._plain = False
+        self._events.append(events.StreamDataReceived(data, bool(fin), stream_id))
+        return True
+
     def _takes(self, stream_id: int, offset: int, length: int, fin: int) -> bool:
         """Note new bytes of a stream where they are its next; False, with nothing noted, where that is not plain."""
-        if self._local_max_data.used + length > self._local_max_data.value:
-            return False
         stream = self._streams.get(stream_id)
         if stream is None:
             # A message on a one-way stream of its own, whole in one frame: opened, finished and discarded in one.
@@ -155,6 +227,8 @@ class ReadingConnection(QuicConnection):
                 return False
             opened.used += 1
             opened.value += 1
+            if opened.sent - opened.used < opened.value - opened.sent:
+                self._plain = False
             return True
         receiver = stream.receiver
         if (
@@ -167,6 +241,8 @@ class ReadingConnection(QuicConnection):
         ):
             return False
         receiver._buffer_start = receiver.highest_offset = offset + length
+        if receiver.highest_offset * 2 > stream.max_stream_data_local:
+            self._plain = False
         if fin:
             receiver._final_size = offset + length
             receiver.is_finished = True
@@ -184,8 +260,7 @@ class ReadingConnection(QuicConnection):
         except ValueError:
             buffer.seek(start)
             return False
-        loss = self._loss
-        if more_ranges or smallest < 0 or not loss.peer_completed_address_validation:
+        if more_ranges or smallest < 0:
             buffer.seek(start)
             return False
         self._acknowledge(smallest, largest, (delay << self._remote_ack_delay_exponent) / 1e6, space, now)
@@ -208,9 +283,15 @@ class ReadingConnection(QuicConnection):
                 handler(QuicDeliveryState.ACKED, *arguments)
         if newest is None:
             return
-        if eliciting and newest.packet_number == largest:
+        if (
+            eliciting
+            and newest.packet_number == largest
+            and now - self._round_trip_measured_at >= ROUND_TRIP_EVERY_S
+        ):
+            self._round_trip_measured_at = now
             _measure_round_trip(loss, now - newest.sent_time, delay_s, now)
         if sent and next(iter(sent)) < space.largest_acked_packet:
+            self._plain = False
             loss._detect_loss(now=now, space=space)
         else:
             space.loss_time = None
@@ -218,6 +299,7 @@ class ReadingConnection(QuicConnection):
 
     def _read_other(self, buffer: Buffer, now: float) -> bool:
         """One frame by aioquic's own handler; whether it asks for an acknowledgement. Raises QuicConnectionError."""
+        self._plain = False
         try:
             kind = buffer.pull_uint_var()
         except ValueError as error:

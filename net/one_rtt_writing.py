@@ -9,21 +9,33 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aioquic._buffer import Buffer
 from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
-from aioquic.quic.packet_builder import QuicSentPacket
-from aioquic.quic.stream import QuicStream
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
+from aioquic.quic.stream import QuicStream, QuicStreamSender
 
-from net.one_rtt_packet import FIXED_BIT, ONE_RTT, PACKET_NUMBER_BYTES, TAG_BYTES, OneRtt, seal_packet
-from net.one_rtt_reading import FIN_BIT, LENGTH_BIT, OFFSET_BIT, ReadingConnection
+from net.one_rtt_packet import (
+    ACK_FRAME,
+    EIGHT_BYTES,
+    FIN_BIT,
+    FIXED_BIT,
+    LENGTH_BIT,
+    OFFSET_BIT,
+    ONE_RTT,
+    PACKET_NUMBER_BYTES,
+    STREAM_HEAD,
+    TAG_BYTES,
+    TWO_BYTES,
+    TWO_BYTES_MAX,
+    OneRtt,
+    ranges_of,
+    seal_packet,
+)
+from net.one_rtt_reading import ReadingConnection
 from net.udp import Address
 
-_ACK_BYTES_MAX: Final = 1 + 4 * 8
-_STREAM_HEAD_BYTES_MAX: Final = 1 + 8 + 8 + 2
-_STREAM_BYTES_MAX: Final = 0x3FFF
-"""What a length of two bytes holds (RFC 9000 §16)."""
-_LENGTH_OF_TWO_BYTES: Final = 0x4000
+_ACK_TYPE: Final = int(QuicFrameType.ACK)
+_STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
 
 
 def _wants_a_probe(path: Any) -> bool:
@@ -36,6 +48,39 @@ class SteadyConnection(ReadingConnection):
 
     packets_built_short = 0
 
+    # What may give the connection something else to say than stream data
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        super().send_stream_data(stream_id, data, end_stream)
+        if self._streams_blocked_pending:
+            self._plain = False
+
+    def send_datagram_frame(self, data: bytes) -> None:
+        self._plain = False
+        super().send_datagram_frame(data)
+
+    def send_ping(self, uid: int) -> None:
+        self._plain = False
+        super().send_ping(uid)
+
+    def request_key_update(self) -> None:
+        self._plain = False
+        super().request_key_update()
+
+    def change_connection_id(self) -> None:
+        self._plain = False
+        super().change_connection_id()
+
+    def close(self, *arguments: Any, **named: Any) -> None:
+        self._plain = False
+        super().close(*arguments, **named)
+
+    def handle_timer(self, now: float) -> None:
+        self._plain = False
+        super().handle_timer(now)
+
+    # Sending
+
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """As aioquic's, but a waiting acknowledgement rides with data that leaves: half the packets of a round.
 
@@ -44,6 +89,7 @@ class SteadyConnection(ReadingConnection):
         datagram = self._build_short(now)
         if datagram is None:
             self._hasten_ack(now)
+            self._plain = False
             return super().datagrams_to_send(now)
         return [(datagram, self._network_paths[0].addr)] if datagram else []
 
@@ -86,8 +132,7 @@ class SteadyConnection(ReadingConnection):
     def _is_steady(self, steady: OneRtt) -> bool:
         """Whether a packet can carry nothing but an acknowledgement and stream data."""
         if (
-            self._state is not QuicConnectionState.CONNECTED
-            or self._close_pending
+            not self._reads_plainly(steady)
             or self._handshake_done_pending
             or self._datagrams_pending
             or self._ping_pending
@@ -100,8 +145,7 @@ class SteadyConnection(ReadingConnection):
             or steady.crypto._update_key_requested
         ):
             return False
-        path = self._network_paths[0]
-        return path.is_validated and not path.remote_challenges
+        return not self._network_paths[0].remote_challenges
 
     def _limits_are_told(self) -> bool:
         """Whether no MAX_DATA, MAX_STREAMS, MAX_STREAM_DATA or NEW_CONNECTION_ID is due."""
@@ -123,14 +167,11 @@ class SteadyConnection(ReadingConnection):
     def _build_short(self, now: float) -> bytes | None:
         """The one packet that holds all that waits; b"" where nothing does; None where aioquic must build."""
         steady = self._one_rtt
-        if steady is None or not self._is_steady(steady):
+        if steady is None or not (self._plain or self._is_steady(steady)):
             return None
-        loss, space = self._loss, steady.space
+        space = steady.space
         waiting: list[tuple[QuicStream, range]] = []
-        finished = False
-        room = min(self._max_datagram_size, loss.congestion_window - loss.bytes_in_flight)
-        room -= 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + TAG_BYTES + _ACK_BYTES_MAX
-        credit = self._remote_max_data - self._remote_max_data_used
+        finished, stream_bytes, new_bytes = False, 0, 0
         for stream in self._streams_queue:
             sender = stream.sender
             if sender.is_finished and stream.receiver.is_finished:
@@ -138,32 +179,41 @@ class SteadyConnection(ReadingConnection):
             elif stream.receiver.stop_pending or sender.reset_pending:
                 return None
             elif not sender.buffer_is_empty and not stream.is_blocked:
-                if len(sender._pending) != 1:
+                ranges = ranges_of(sender._pending)
+                if len(ranges) != 1:
                     return None
-                pending = sender._pending[0]
-                length = len(pending)
-                room -= _STREAM_HEAD_BYTES_MAX + length
-                credit -= max(0, pending.stop - sender.highest_offset)
-                if room < 0 or credit < 0 or length > _STREAM_BYTES_MAX:
+                start, stop = ranges[0].start, ranges[0].stop
+                if stop - start > TWO_BYTES_MAX or stop > stream.max_stream_data_remote:
                     return None
-                if pending.stop > stream.max_stream_data_remote:
-                    return None
-                waiting.append((stream, pending))
+                stream_bytes += STREAM_HEAD.size + stop - start
+                new_bytes += max(0, stop - sender.highest_offset)
+                waiting.append((stream, ranges[0]))
         acknowledges = space.ack_at is not None and (space.ack_at <= now or bool(waiting))
         if finished:
             self._discard_finished()
+        if not self._plain:
+            self._plain = self._limits_are_told()
         if not waiting and not acknowledges:
             # A limit to raise rides with the acknowledgement that is due soon; where none is, it must go by itself.
-            if space.ack_at is None and not self._limits_are_told():
+            if space.ack_at is None and not self._plain:
                 return None
             self._pacing_at = None
             return b""
-        if not self._limits_are_told() or (acknowledges and len(space.ack_queue) != 1):
+        if not self._plain or (acknowledges and len(steady.acknowledges) != 1):
             return None
-        if waiting and loss._pacer.next_send_time(now=now) is not None:
+        if waiting and not self._may_send(stream_bytes, new_bytes, now):
             return None
         self._pacing_at = None
         return self._write_short(steady, waiting, acknowledges, now)
+
+    def _may_send(self, stream_bytes: int, new_bytes: int, now: float) -> bool:
+        """Whether so much fits one packet, the congestion window and the peer's credit, and the pacer lets it go."""
+        loss = self._loss
+        room = min(self._max_datagram_size, loss._cc.congestion_window - loss._cc.bytes_in_flight)
+        room -= 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + TAG_BYTES + ACK_FRAME.size
+        if stream_bytes > room or self._remote_max_data_used + new_bytes > self._remote_max_data:
+            return False
+        return loss._pacer.next_send_time(now=now) is None
 
     def _discard_finished(self) -> None:
         for stream_id in [stream_id for stream_id, stream in self._streams.items() if stream.is_finished]:
@@ -171,32 +221,35 @@ class SteadyConnection(ReadingConnection):
             if stream_id & 0x01 == self._is_client:
                 # Let the peer open a new stream for each one that closes (RFC 9000 §4.6).
                 self._stream_limit(stream_id).value += 1
+                self._plain = False
         self._streams_queue = [stream for stream in self._streams_queue if not stream.is_finished]
 
     def _write_short(
         self, steady: OneRtt, waiting: list[tuple[QuicStream, range]], acknowledges: bool, now: float
     ) -> bytes:
         space = steady.space
-        buffer = Buffer(capacity=self._max_datagram_size)
-        delivery: list[tuple[Any, Any]] = []
+        frames = b""
         if acknowledges:
-            received = space.ack_queue[0]
-            buffer.push_uint8(QuicFrameType.ACK)
-            buffer.push_uint_var(received.stop - 1)
-            buffer.push_uint_var(int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent)
-            buffer.push_uint8(0)
-            buffer.push_uint_var(len(received) - 1)
-            delivery.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+            received = steady.acknowledges[0]
+            delay = int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent
+            # Of older packets the peer has heard long ago.
+            reach = min(len(received) - 1, TWO_BYTES_MAX)
+            frames = ACK_FRAME.pack(
+                _ACK_TYPE, EIGHT_BYTES | received.stop - 1, TWO_BYTES | min(delay, TWO_BYTES_MAX), 0, TWO_BYTES | reach
+            )
             space.ack_at = None
+        delivery: list[tuple[Any, Any]] = []
         for stream, pending in waiting:
-            delivery.append(self._write_stream(stream, pending, buffer))
+            head, data, delivered = self._take_pending(stream, pending)
+            frames = b"".join((frames, head, data))
+            delivery.append(delivered)
         if len(self._streams_queue) > len(waiting):
             served = {stream for stream, _ in waiting}
             rest = [stream for stream in self._streams_queue if stream not in served]
             self._streams_queue = rest + [stream for stream, _ in waiting]
         number = self._packet_number
         first = FIXED_BIT | (self._spin_bit << 5) | (steady.receive.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-        datagram = seal_packet(first, self._peer_cid.cid, number, buffer.data, steady)
+        datagram = seal_packet(first, self._peer_cid.cid, number, frames, steady)
         self._packet_number = number + 1
         packet = QuicSentPacket(
             ONE_RTT, bool(waiting), bool(waiting), False, number, QuicPacketType.ONE_RTT, now, len(datagram), delivery
@@ -210,14 +263,15 @@ class SteadyConnection(ReadingConnection):
         self.packets_built_short += 1
         return datagram
 
-    def _write_stream(self, stream: QuicStream, pending: range, buffer: Buffer) -> tuple[Any, Any]:
-        """All that a stream has to send, in one frame; gives what is to be called when it arrives or is lost."""
+    def _take_pending(self, stream: QuicStream, pending: range) -> tuple[bytes, bytes, tuple[Any, Any]]:
+        """All that a stream has to send, as head and data of one frame, and what is to be called when it arrives or is
+        lost."""
         sender, stream_id = stream.sender, stream.stream_id
         assert stream_id is not None
         start, stop = pending.start, pending.stop
         base = sender._buffer_start
         data = bytes(sender._buffer[start - base : stop - base])
-        sender._pending.shift()
+        ranges_of(sender._pending).clear()
         fin = sender._buffer_fin == stop
         if fin:
             sender._pending_eof = False
@@ -225,11 +279,28 @@ class SteadyConnection(ReadingConnection):
         if stop > sender.highest_offset:
             self._remote_max_data_used += stop - sender.highest_offset
             sender.highest_offset = stop
-        kind = QuicFrameType.STREAM_BASE | LENGTH_BIT | (OFFSET_BIT if start else 0) | (FIN_BIT if fin else 0)
-        buffer.push_uint8(kind)
-        buffer.push_uint_var(stream_id)
-        if start:
-            buffer.push_uint_var(start)
-        buffer.push_uint16(len(data) | _LENGTH_OF_TWO_BYTES)
-        buffer.push_bytes(data)
-        return sender.on_data_delivery, (start, stop, fin)
+        head = STREAM_HEAD.pack(
+            _STREAM_TYPE | FIN_BIT if fin else _STREAM_TYPE,
+            EIGHT_BYTES | stream_id,
+            EIGHT_BYTES | start,
+            TWO_BYTES | stop - start,
+        )
+        return head, data, (stream_delivered, (sender, start, stop, fin))
+
+
+def stream_delivered(delivery: QuicDeliveryState, sender: QuicStreamSender, start: int, stop: int, fin: bool) -> None:
+    """As aioquic's own, which this leaves all to but the plain case: the oldest bytes have arrived."""
+    if (
+        delivery is not QuicDeliveryState.ACKED
+        or start != sender._buffer_start
+        or ranges_of(sender._acked)
+        or sender._reset_error_code is not None
+    ):
+        sender.on_data_delivery(delivery, start, stop, fin)
+        return
+    sender._buffer_start = stop
+    del sender._buffer[: stop - start]
+    if fin:
+        sender._acked_fin = True
+    if stop == sender._buffer_fin and sender._acked_fin:
+        sender.is_finished = True
