@@ -194,6 +194,11 @@ class Link:
 
     def handle_events(self) -> None:
         """Act on everything that the connection has to tell."""
+        newest = self.quic.newest_packet_received()
+        if newest != self._newest_packet:
+            # An acknowledgement alone says as well that the peer lives: under one-way load there is nothing else.
+            self._newest_packet = newest
+            self.last_heard_at = self._host.clock()
         next_event = self.quic.next_event
         while self.state is not LinkState.CLOSED and (event := next_event()) is not None:
             kind = type(event)
@@ -211,11 +216,6 @@ class Link:
                 self._host.remove_route(event.connection_id)
             elif kind is events.StreamReset or kind is events.StopSendingReceived:
                 self.close("the peer reset a stream", refused=self.state is not LinkState.UP)
-        newest = self.quic.newest_packet_received()
-        if newest != self._newest_packet:
-            # An acknowledgement alone says as well that the peer lives: under one-way load there is nothing else.
-            self._newest_packet = newest
-            self.last_heard_at = self._host.clock()
         reason = self.quic.closing_reason()
         if reason is not None and self.state is not LinkState.CLOSED:
             # An acceptor that closes a handshake refuses it; a dialler that closes one has only given up.
@@ -256,7 +256,6 @@ class Link:
         if not proven and stream_id != CONTROL_STREAM:
             self.close(Refusal.SPOKE_BEFORE_PROOF, refused=True)
             return
-        self.last_heard_at = self._host.clock()
         framer = self._framers.get(stream_id)
         if framer is None:
             limit = self._host.settings.frame_bytes_max if proven else UNPROVEN_FRAME_BYTES_MAX
@@ -291,7 +290,6 @@ class Link:
 
     def _on_datagram(self, body: bytes) -> None:
         if self.state is LinkState.UP and self.peer is not None and body and body[0] > _LINK_FRAME_MAX:
-            self.last_heard_at = self._host.clock()
             self._host.deliver(self.peer, body)
         elif not self.dials:
             self.close(Refusal.SPOKE_BEFORE_PROOF, refused=self.state is not LinkState.UP)

@@ -50,7 +50,7 @@ IDLE_TIMER_GRAIN_S: Final = 0.01
 """The idle timer, of many seconds, is not put off again within so long."""
 _STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
 _ACK_TYPE: Final = int(QuicFrameType.ACK)
-_ONE_WAY_BIT: Final = 0x02
+ONE_WAY_BIT: Final = 0x02
 """Of a stream's id (RFC 9000 §2.1)."""
 _STREAM_OFFSET_MAX: Final = (1 << 62) - 1
 
@@ -219,7 +219,7 @@ class ReadingConnection(QuicConnection):
             if (
                 offset
                 or not fin
-                or stream_id & 0x03 != (_ONE_WAY_BIT | self._is_client)
+                or stream_id & 0x03 != (ONE_WAY_BIT | self._is_client)
                 or stream_id >> 2 != opened.used
                 or opened.used >= opened.value
                 or length > self._local_max_stream_data_uni

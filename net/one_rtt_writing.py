@@ -31,7 +31,7 @@ from net.one_rtt_packet import (
     ranges_of,
     seal_packet,
 )
-from net.one_rtt_reading import ReadingConnection
+from net.one_rtt_reading import ONE_WAY_BIT, ReadingConnection
 from net.udp import Address
 
 _ACK_TYPE: Final = int(QuicFrameType.ACK)
@@ -51,9 +51,12 @@ class SteadyConnection(ReadingConnection):
     # What may give the connection something else to say than stream data
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
-        super().send_stream_data(stream_id, data, end_stream)
-        if self._streams_blocked_pending:
-            self._plain = False
+        stream = self._streams.get(stream_id)
+        own = not stream_id & ONE_WAY_BIT or stream_id & 0x01 != self._is_client
+        if stream is None or end_stream or not own or not _append(stream.sender, data):
+            super().send_stream_data(stream_id, data, end_stream)
+            if self._streams_blocked_pending:
+                self._plain = False
 
     def send_datagram_frame(self, data: bytes) -> None:
         self._plain = False
@@ -128,6 +131,23 @@ class SteadyConnection(ReadingConnection):
             if each is not None and (due is None or each < due):
                 due = each
         return due
+
+    def rests_until(self, at: float) -> bool:
+        """Whether no timer can be due before `at`, seen without working out when one is."""
+        steady = self._one_rtt
+        if steady is None or not self._plain or self._pacing_at is not None:
+            return False
+        space, loss = steady.space, self._loss
+        return (
+            space.loss_time is None
+            and (space.ack_at is None or at <= space.ack_at)
+            and at <= (self._close_at or at)
+            # The least that a probe timeout can be (RFC 9002 §6.2.1).
+            and (
+                not space.ack_eliciting_in_flight
+                or at <= loss._time_of_last_sent_ack_eliciting_packet + loss.max_ack_delay
+            )
+        )
 
     def _is_steady(self, steady: OneRtt) -> bool:
         """Whether a packet can carry nothing but an acknowledgement and stream data."""
@@ -286,6 +306,21 @@ class SteadyConnection(ReadingConnection):
             TWO_BYTES | stop - start,
         )
         return head, data, (stream_delivered, (sender, start, stop, fin))
+
+
+def _append(sender: QuicStreamSender, data: bytes) -> bool:
+    """Write more of a stream that is under way; False, with nothing written, where aioquic must judge."""
+    if not data or sender._buffer_fin is not None or sender._reset_error_code is not None:
+        return False
+    ranges, start = ranges_of(sender._pending), sender._buffer_stop
+    sender._buffer += data
+    sender._buffer_stop = start + len(data)
+    if ranges and ranges[-1].stop == start:
+        ranges[-1] = range(ranges[-1].start, sender._buffer_stop)
+    else:
+        ranges.append(range(start, sender._buffer_stop))
+    sender.buffer_is_empty = False
+    return True
 
 
 def stream_delivered(delivery: QuicDeliveryState, sender: QuicStreamSender, start: int, stop: int, fin: bool) -> None:

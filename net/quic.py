@@ -252,8 +252,8 @@ class Endpoint(PeerLinks):
 
     def _readable(self) -> None:
         assert self._udp is not None
-        now = self.clock()
-        touched: list[Link] = []
+        # What is set off here leaves at the end, together: the loop need not call for it another time.
+        self._flush_due = True
         for data, address in self._udp.receive(DATAGRAMS_PER_TURN):
             link = self._route(data, address)
             if link is None:
@@ -262,16 +262,14 @@ class Endpoint(PeerLinks):
             link.datagrams_received += 1
             link.bytes_received += len(data)
             try:
-                link.quic.receive_datagram(data, address, now)
+                link.quic.receive_datagram(data, address, self.clock())
             except Exception as error:
                 # A stranger's bytes run through a whole TLS and QUIC stack: whatever breaks there ends that link only.
                 self._report(error, "a received datagram broke its connection")
                 link.close("internal error", refused=link.state is not LinkState.UP)
-            touched.append(link)
-        # What the messages set off in this turn of the loop leaves together with what is due anyway.
-        for link in dict.fromkeys(touched):
             self._handle_events(link)
             self.mark_dirty(link)
+        self.flush()
 
     def _route(self, data: bytes, address: Address) -> Link | None:
         if not data:

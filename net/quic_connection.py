@@ -111,6 +111,8 @@ class LinkConnection(SteadyConnection):
 
     def newest_packet_received(self) -> int:
         """The highest number of a 1-RTT packet that decrypted, or -1: it rises with every packet of a living peer."""
+        if self._one_rtt is not None:
+            return int(self._one_rtt.space.largest_received_packet)
         space = self._spaces.get(_ONE_RTT)
         return -1 if space is None else int(space.largest_received_packet)
 

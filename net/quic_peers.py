@@ -317,6 +317,8 @@ class PeerLinks:
     def _arm_timer(self, link: Link) -> None:
         """Lazy: a timer is moved only to come earlier; one that fires too early arms itself again."""
         assert self._loop is not None
+        if link.timer is not None and link.quic.rests_until(link.timer_at):
+            return
         due = link.quic.get_timer()
         if due is None or (link.timer is not None and due >= link.timer_at - 1e-6):
             return

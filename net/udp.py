@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -29,7 +30,7 @@ class DatagramSocket(Protocol):
     @property
     def bound(self) -> tuple[str, int]: ...
     def fileno(self) -> int: ...
-    def receive(self, count_max: int) -> list[tuple[bytes, Address]]: ...
+    def receive(self, count_max: int) -> Iterable[tuple[bytes, Address]]: ...
     def send(self, data: bytes, address: Address) -> None: ...
     def close(self) -> None: ...
 
@@ -73,21 +74,19 @@ class UdpSocket:
         """For the loop's reader."""
         return self._socket.fileno()
 
-    def receive(self, count_max: int) -> list[tuple[bytes, Address]]:
-        """What has arrived, at most `count_max` datagrams."""
-        datagrams: list[tuple[bytes, Address]] = []
+    def receive(self, count_max: int) -> Iterator[tuple[bytes, Address]]:
+        """What has arrived and arrives while the caller works through it, at most `count_max` datagrams."""
         read, size = self._socket.recvfrom, self._read_bytes
         for _ in range(count_max):
             try:
-                data, address = read(size)
+                datagram = read(size)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except ConnectionError:
                 continue  # an ICMP error of an earlier datagram, not of this read
-            datagrams.append((data, address))
-            self.bytes_received += len(data)
-        self.datagrams_received += len(datagrams)
-        return datagrams
+            self.datagrams_received += 1
+            self.bytes_received += len(datagram[0])
+            yield datagram
 
     def send(self, data: bytes, address: Address) -> None:
         """Hand one datagram to the kernel; a full buffer or unreachable network loses it, and QUIC sends again."""
