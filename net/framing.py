@@ -30,6 +30,9 @@ class Framer:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The frames that `data` completes, without their lengths. Raises FrameError for a length out of bounds."""
+        size = len(data) - LENGTH_BYTES
+        if not self._buffer and 0 < size <= self.frame_bytes_max and LENGTH.unpack_from(data)[0] == size:
+            return [data[LENGTH_BYTES:]]  # nearly always: one frame, whole
         buffer: bytes | bytearray = data
         if self._buffer:
             self._buffer += data

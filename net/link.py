@@ -261,10 +261,12 @@ class Link:
             limit = self._host.settings.frame_bytes_max if proven else UNPROVEN_FRAME_BYTES_MAX
             framer = self._framers[stream_id] = Framer(limit)
         try:
-            bodies = framer.feed(data)
-            for body in bodies:
+            for body in framer.feed(data):
                 if self.state is LinkState.UP:
-                    self._on_frame(body)
+                    if body[0] > _LINK_FRAME_MAX and self.peer is not None:
+                        self._host.deliver(self.peer, body)
+                    else:
+                        self._on_frame(body)
                 elif self.dials:
                     self._on_frame_of_acceptor(body)
                 else:

@@ -13,10 +13,11 @@ from operator import attrgetter
 from typing import Any, Final
 
 from aioquic import tls
-from aioquic._crypto import CryptoError
+from aioquic._crypto import AEAD_NONCE_LENGTH
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import decode_packet_number
 from aioquic.quic.rangeset import RangeSet
+from cryptography.exceptions import InvalidTag
 
 ONE_RTT: Final = tls.Epoch.ONE_RTT
 FIXED_BIT: Final = 0x40
@@ -87,9 +88,10 @@ def open_packet(data: bytes, host_cid: bytes, steady: OneRtt) -> tuple[int, int,
     if number <= space.largest_received_packet:
         return None
     header = bytes((first,)) + host_cid + cut.to_bytes(number_bytes)
+    aead = keys.aead
     try:
-        payload: bytes = keys.aead.decrypt(data[payload_at:], header, number)
-    except CryptoError:
+        payload: bytes = aead._aead.decrypt((aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH), data[payload_at:], header)
+    except InvalidTag:
         return None
     return (first, number, payload) if payload else None
 
@@ -98,7 +100,9 @@ def seal_packet(first: int, peer_cid: bytes, number: int, frames: bytes, steady:
     """A 1-RTT packet of `frames` (RFC 9001 §5.3, §5.4), its number cut to two bytes."""
     keys = steady.send
     cut = number & 0xFFFF
-    sealed: bytes = keys.aead.encrypt(frames, bytes((first,)) + peer_cid + cut.to_bytes(2), number)
+    aead, header = keys.aead, bytes((first,)) + peer_cid + cut.to_bytes(2)
+    # As AEAD.encrypt has it, without its two calls.
+    sealed: bytes = aead._aead.encrypt((aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH), frames, header)
     sample_at = 4 - PACKET_NUMBER_BYTES
     mask: bytes = keys.hp._mask(sealed[sample_at : sample_at + _SAMPLE_BYTES])
     masked = cut ^ (mask[1] << 8 | mask[2])

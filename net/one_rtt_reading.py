@@ -100,7 +100,7 @@ class ReadingConnection(QuicConnection):
         first, number, payload = opened
         space = steady.space
         self.packets_read_short += 1
-        if number > space.expected_packet_number:
+        if number >= space.expected_packet_number:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:
             self._spin_bit = bool(first & SPIN_BIT) != self._is_client

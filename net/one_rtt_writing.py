@@ -233,7 +233,7 @@ class SteadyConnection(ReadingConnection):
         room -= 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + TAG_BYTES + ACK_FRAME.size
         if stream_bytes > room or self._remote_max_data_used + new_bytes > self._remote_max_data:
             return False
-        return loss._pacer.next_send_time(now=now) is None
+        return loss._pacer.packet_time is None or loss._pacer.next_send_time(now=now) is None
 
     def _discard_finished(self) -> None:
         for stream_id in [stream_id for stream_id, stream in self._streams.items() if stream.is_finished]:
@@ -248,44 +248,44 @@ class SteadyConnection(ReadingConnection):
         self, steady: OneRtt, waiting: list[tuple[QuicStream, range]], acknowledges: bool, now: float
     ) -> bytes:
         space = steady.space
-        frames = b""
+        eliciting, parts = bool(waiting), []
         if acknowledges:
             received = steady.acknowledges[0]
             delay = int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent
             # Of older packets the peer has heard long ago.
             reach = min(len(received) - 1, TWO_BYTES_MAX)
-            frames = ACK_FRAME.pack(
-                _ACK_TYPE, EIGHT_BYTES | received.stop - 1, TWO_BYTES | min(delay, TWO_BYTES_MAX), 0, TWO_BYTES | reach
-            )
+            largest, delay = EIGHT_BYTES | received.stop - 1, TWO_BYTES | min(delay, TWO_BYTES_MAX)
+            parts.append(ACK_FRAME.pack(_ACK_TYPE, largest, delay, 0, TWO_BYTES | reach))
             space.ack_at = None
-        delivery: list[tuple[Any, Any]] = []
-        for stream, pending in waiting:
-            head, data, delivered = self._take_pending(stream, pending)
-            frames = b"".join((frames, head, data))
-            delivery.append(delivered)
+        delivery = [self._take_pending(stream, pending, parts) for stream, pending in waiting]
         if len(self._streams_queue) > len(waiting):
             served = {stream for stream, _ in waiting}
             rest = [stream for stream in self._streams_queue if stream not in served]
             self._streams_queue = rest + [stream for stream, _ in waiting]
         number = self._packet_number
         first = FIXED_BIT | (self._spin_bit << 5) | (steady.receive.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-        datagram = seal_packet(first, self._peer_cid.cid, number, frames, steady)
+        datagram = seal_packet(first, self._peer_cid.cid, number, b"".join(parts), steady)
         self._packet_number = number + 1
-        packet = QuicSentPacket(
-            ONE_RTT, bool(waiting), bool(waiting), False, number, QuicPacketType.ONE_RTT, now, len(datagram), delivery
+        loss = self._loss
+        space.sent_packets[number] = packet = QuicSentPacket(
+            ONE_RTT, eliciting, eliciting, False, number, QuicPacketType.ONE_RTT, now, len(datagram), delivery
         )
-        self._loss.on_packet_sent(packet=packet, space=space)
-        self._loss._pacer.update_after_send(now=now)
-        if waiting and not self._ack_eliciting_sent_since_receipt:
-            self._restart_idle_timer(now)
-            self._ack_eliciting_sent_since_receipt = True
+        if eliciting:
+            space.ack_eliciting_in_flight += 1
+            loss._time_of_last_sent_ack_eliciting_packet = now
+            loss._cc.on_packet_sent(packet=packet)
+            if not self._ack_eliciting_sent_since_receipt:
+                self._restart_idle_timer(now)
+                self._ack_eliciting_sent_since_receipt = True
+        if loss._pacer.packet_time is not None:
+            loss._pacer.update_after_send(now=now)
         self._network_paths[0].bytes_sent += len(datagram)
         self.packets_built_short += 1
         return datagram
 
-    def _take_pending(self, stream: QuicStream, pending: range) -> tuple[bytes, bytes, tuple[Any, Any]]:
-        """All that a stream has to send, as head and data of one frame, and what is to be called when it arrives or is
-        lost."""
+    def _take_pending(self, stream: QuicStream, pending: range, parts: list[bytes]) -> tuple[Any, Any]:
+        """Add all that a stream has to send to `parts`, in one frame; gives what is called when it arrives or is lost.
+        """
         sender, stream_id = stream.sender, stream.stream_id
         assert stream_id is not None
         start, stop = pending.start, pending.stop
@@ -299,13 +299,9 @@ class SteadyConnection(ReadingConnection):
         if stop > sender.highest_offset:
             self._remote_max_data_used += stop - sender.highest_offset
             sender.highest_offset = stop
-        head = STREAM_HEAD.pack(
-            _STREAM_TYPE | FIN_BIT if fin else _STREAM_TYPE,
-            EIGHT_BYTES | stream_id,
-            EIGHT_BYTES | start,
-            TWO_BYTES | stop - start,
-        )
-        return head, data, (stream_delivered, (sender, start, stop, fin))
+        kind = _STREAM_TYPE | FIN_BIT if fin else _STREAM_TYPE
+        parts += STREAM_HEAD.pack(kind, EIGHT_BYTES | stream_id, EIGHT_BYTES | start, TWO_BYTES | stop - start), data
+        return stream_delivered, (sender, start, stop, fin)
 
 
 def _append(sender: QuicStreamSender, data: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aioquic import tls
 from aioquic._buffer import Buffer
+from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicHeader, QuicPacketType, pull_quic_header
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -108,6 +109,10 @@ class LinkConnection(SteadyConnection):
         remote_max = self._remote_max_datagram_frame_size
         room = min(self._max_datagram_size - DATAGRAM_OVERHEAD_BYTES, remote_max or 0)
         return size <= room and len(self._datagrams_pending) < DATAGRAMS_WAITING_MAX
+
+    def next_event(self) -> events.QuicEvent | None:
+        """As aioquic's, which raises and catches an error for each time that there is none."""
+        return self._events.popleft() if self._events else None
 
     def newest_packet_received(self) -> int:
         """The highest number of a 1-RTT packet that decrypted, or -1: it rises with every packet of a living peer."""

@@ -14,6 +14,7 @@ from net.identity import Identity
 from net.link import Link
 from net.messages import Application, Channel, Message, Phase, Vote
 from net.quic import Endpoint, PeerEventKind, TransportSettings
+from net.udp import UdpSocket
 from net.wire.codec import CodecKind
 from tests.integration.endpoints import Member, pair, roster_of, started, until
 
@@ -311,6 +312,9 @@ def test_a_link_that_breaks_on_an_event_takes_none_with_it_that_was_heard_in_the
             for member, number in ((first, 1), (second, 2)):
                 member.endpoint.send(2, vote(number))
                 member.endpoint.flush()
+            udp = acceptor.endpoint._udp
+            assert isinstance(udp, UdpSocket)
+            udp._together = True
             acceptor.endpoint._readable()
             assert [message for _, message in acceptor.messages] == [vote(2)]
             assert not acceptor.endpoint.connected(0)
