@@ -176,6 +176,7 @@ class ReplicaShell:
     def _drain(self) -> None:
         inbox, self._inbox = self._inbox, []
         self._ask(lambda: self._stepped(inbox))
+        self._wire.flush()
 
     def _stepped(self, inbox: list[tuple[int, ConsensusMessage]]) -> list[Effect]:
         effects: list[Effect] = []

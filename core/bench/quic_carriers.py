@@ -34,6 +34,9 @@ class Carrier(Protocol):
     async def start(self) -> None: ...
     def connected(self) -> int: ...
     def broadcast(self, peers: Sequence[int], message: Message, round_id: int) -> None: ...
+    def flush(self) -> None:
+        """Send now what was written outside of `on_message`, where `broadcast` has not done so itself."""
+
     def datagrams(self) -> int: ...
     async def close(self) -> None: ...
 
@@ -66,6 +69,9 @@ class EndpointCarrier:
 
     def broadcast(self, peers: Sequence[int], message: Message, round_id: int) -> None:
         self.endpoint.broadcast(peers, message, round_id=round_id)
+
+    def flush(self) -> None:
+        self.endpoint.flush()
 
     def datagrams(self) -> int:
         return self.endpoint.datagrams_sent + self.endpoint.datagrams_received
@@ -147,6 +153,9 @@ class StockCarrier:
             protocol._quic.send_stream_data(stream_id, data)
             protocol.transmit()
 
+    def flush(self) -> None:
+        """Done."""
+
     def datagrams(self) -> int:
         return 0
 
@@ -224,6 +233,9 @@ class UdpCarrier:
         data = bytes((self._identity.id,)) + encode(message, CODEC)
         for peer in peers:
             self._udp.send(data, self._addresses[peer])
+
+    def flush(self) -> None:
+        """Done."""
 
     def datagrams(self) -> int:
         return self._udp.datagrams_sent + self._udp.datagrams_received

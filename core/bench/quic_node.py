@@ -65,6 +65,7 @@ class Rounds:
         self._began[number] = (self._needed, tuple(items_due_at))
         message = AppendEntries(1, 1, 0, number, 1, number - 1, number, entries)
         self._carrier.broadcast(self._peers, message, number)
+        self._carrier.flush()
 
     def replied(self, reply: AppendEntriesReply) -> None:
         """One peer has the round."""
