@@ -443,6 +443,12 @@ class Link:
             self.bytes_sent += len(data)
             send(data, address)
 
+    def rests(self) -> bool:
+        """Whether what arrived leaves nothing to send but what is marked already, and no timer to set."""
+        if self.state is not LinkState.UP or self.queue or self.timer is None:
+            return False
+        return self.quic.rests_until(self.timer_at)
+
     # Heartbeat and end
 
     def ping_if_idle(self, now: float, heartbeat_s: float) -> None:

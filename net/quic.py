@@ -268,7 +268,8 @@ class Endpoint(PeerLinks):
                 self._report(error, "a received datagram broke its connection")
                 link.close("internal error", refused=link.state is not LinkState.UP)
             self._handle_events(link)
-            self.mark_dirty(link)
+            if not link.rests():
+                self.mark_dirty(link)
         self.flush()
 
     def _route(self, data: bytes, address: Address) -> Link | None:
