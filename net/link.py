@@ -56,13 +56,14 @@ _KIND_OF_CHANNEL: Final = {
 }
 
 _KIND_OF_MESSAGE: Final[dict[type, StreamKind]] = {GossipDigest: StreamKind.DIGEST, GossipDelta: StreamKind.GOSSIP}
+_CONSENSUS: Final = StreamKind.CONSENSUS
 
 
 def stream_kind(message: Message) -> StreamKind:
     """Which stream a message belongs to."""
     if type(message) is Application:
         return _KIND_OF_CHANNEL[message.channel]
-    return _KIND_OF_MESSAGE.get(type(message), StreamKind.CONSENSUS)
+    return _KIND_OF_MESSAGE.get(type(message), _CONSENSUS)
 
 
 class LinkState(Enum):
@@ -70,6 +71,13 @@ class LinkState(Enum):
     PROVING = "proving"
     UP = "up"
     CLOSED = "closed"
+
+
+# A member of an enumeration is slow to look up, and these are looked up for every packet.
+UP: Final = LinkState.UP
+CLOSED: Final = LinkState.CLOSED
+DIGEST: Final = StreamKind.DIGEST
+OPINION: Final = StreamKind.OPINION
 
 
 class Refusal:
@@ -200,7 +208,7 @@ class Link:
             self._newest_packet = newest
             self.last_heard_at = self._host.clock()
         next_event = self.quic.next_event
-        while self.state is not LinkState.CLOSED and (event := next_event()) is not None:
+        while self.state is not CLOSED and (event := next_event()) is not None:
             kind = type(event)
             if self.http is not None and kind not in _ROUTING_EVENTS:
                 self._on_http(event)
@@ -215,11 +223,11 @@ class Link:
             elif isinstance(event, events.ConnectionIdRetired):
                 self._host.remove_route(event.connection_id)
             elif kind is events.StreamReset or kind is events.StopSendingReceived:
-                self.close("the peer reset a stream", refused=self.state is not LinkState.UP)
+                self.close("the peer reset a stream", refused=self.state is not UP)
         reason = self.quic.closing_reason()
-        if reason is not None and self.state is not LinkState.CLOSED:
+        if reason is not None and self.state is not CLOSED:
             # An acceptor that closes a handshake refuses it; a dialler that closes one has only given up.
-            self._closed(reason, refused=self.dials and self.state is not LinkState.UP)
+            self._closed(reason, refused=self.dials and self.state is not UP)
 
     def _on_handshake(self, event: events.HandshakeCompleted) -> None:
         self.state = LinkState.PROVING
@@ -252,7 +260,7 @@ class Link:
         self.write_control(framing.proof_frame(proof))
 
     def _on_stream_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
-        proven = self.dials or self.state is LinkState.UP
+        proven = self.dials or self.state is UP
         if not proven and stream_id != CONTROL_STREAM:
             self.close(Refusal.SPOKE_BEFORE_PROOF, refused=True)
             return
@@ -262,7 +270,7 @@ class Link:
             framer = self._framers[stream_id] = Framer(limit)
         try:
             for body in framer.feed(data):
-                if self.state is LinkState.UP:
+                if self.state is UP:
                     if body[0] > _LINK_FRAME_MAX and self.peer is not None:
                         self._host.deliver(self.peer, body)
                     else:
@@ -271,14 +279,14 @@ class Link:
                     self._on_frame_of_acceptor(body)
                 else:
                     self._on_unproven_frame(body)
-                if self.state is LinkState.CLOSED:
+                if self.state is CLOSED:
                     return
             if end_stream:
                 del self._framers[stream_id]
                 if framer.pending_bytes:
                     raise FrameError("a stream ended inside a frame")
         except FrameError as error:
-            unproven = not self.dials and self.state is not LinkState.UP
+            unproven = not self.dials and self.state is not UP
             self.close(Refusal.MALFORMED_PROOF if unproven else str(error), refused=unproven)
 
     def _on_http(self, event: events.QuicEvent) -> None:
@@ -291,10 +299,10 @@ class Link:
         self._host.mark_dirty(self)
 
     def _on_datagram(self, body: bytes) -> None:
-        if self.state is LinkState.UP and self.peer is not None and body and body[0] > _LINK_FRAME_MAX:
+        if self.state is UP and self.peer is not None and body and body[0] > _LINK_FRAME_MAX:
             self._host.deliver(self.peer, body)
         elif not self.dials:
-            self.close(Refusal.SPOKE_BEFORE_PROOF, refused=self.state is not LinkState.UP)
+            self.close(Refusal.SPOKE_BEFORE_PROOF, refused=self.state is not UP)
         # A dialler may hear a datagram before the welcome that was sent ahead of it: it is unreliable, so it is gone.
 
     def _on_frame(self, body: bytes) -> None:
@@ -316,9 +324,9 @@ class Link:
             self._on_frame(body)
             return
         assert self.peer is not None
-        self.state = LinkState.UP
+        self.state = UP
         self._host.link_up(self, self.peer)
-        if self.state is LinkState.UP:
+        if self.state is UP:
             self._on_frame(body)
 
     def _on_unproven_frame(self, body: bytes) -> None:
@@ -335,7 +343,7 @@ class Link:
             return
         self.peer = proof.dialler
         self.resumed = bool(self.redeemed_from)
-        self.state = LinkState.UP
+        self.state = UP
         for framer in self._framers.values():
             framer.frame_bytes_max = self._host.settings.frame_bytes_max
         self.write_control(framing.clock_frame(LinkFrame.WELCOME, 0.0))
@@ -408,7 +416,7 @@ class Link:
 
     def _write(self, kind: StreamKind, round_id: int, data: bytes) -> None:
         quic = self.quic
-        if kind is StreamKind.DIGEST and self._host.settings.multiplexing:
+        if kind is DIGEST and self._host.settings.multiplexing:
             # Unreliable: the next digest says it all again.
             body = data[framing.LENGTH_BYTES :]
             if quic.takes_datagram(len(body)):
@@ -418,7 +426,7 @@ class Link:
         self.unacknowledged_bytes += len(data)
         if not self._host.settings.multiplexing:
             quic.send_stream_data(CONTROL_STREAM, data)
-        elif round_id and kind <= StreamKind.OPINION:
+        elif round_id and kind <= OPINION:
             # Finished at once: the cost of every packet grows with the streams that are open.
             quic.send_stream_data(quic.get_next_available_stream_id(is_unidirectional=True), data, end_stream=True)
         else:
@@ -445,7 +453,7 @@ class Link:
 
     def rests(self) -> bool:
         """Whether what arrived leaves nothing to send but what is marked already, and no timer to set."""
-        if self.state is not LinkState.UP or self.queue or self.timer is None:
+        if self.state is not UP or self.queue or self.timer is None:
             return False
         return self.quic.rests_until(self.timer_at)
 
@@ -460,13 +468,13 @@ class Link:
 
     def close(self, reason: str, *, refused: bool) -> None:
         """Close with a reason that the peer gets to see."""
-        if self.state is LinkState.CLOSED:
+        if self.state is CLOSED:
             return
         self.quic.close(error_code=APPLICATION_ERROR, reason_phrase=reason)
         self._host.mark_dirty(self)
         self._closed(reason, refused)
 
     def _closed(self, reason: str, refused: bool) -> None:
-        self.state = LinkState.CLOSED
+        self.state = CLOSED
         self._framers.clear()
         self._host.link_closed(self, reason, refused)

@@ -41,7 +41,12 @@ OFFSET_BIT: Final = 0x04
 
 _FORM_AND_FIXED_BITS: Final = 0xC0
 _RESERVED_BITS: Final = 0x18
+_NUMBER_BYTES_BITS: Final = 0x03
 _SAMPLE_BYTES: Final = 16
+_SAMPLE_AT: Final = 4 - PACKET_NUMBER_BYTES
+_CONNECTION_ID_BYTES_MAX: Final = 20
+_HEADERS: Final = [struct.Struct(f">B{size}sH") for size in range(_CONNECTION_ID_BYTES_MAX + 1)]
+"""First byte, connection id and packet number, by the length of the id."""
 
 
 ranges_of: Final[Callable[[RangeSet], list[range]]] = attrgetter("_RangeSet__ranges")
@@ -79,18 +84,20 @@ def open_packet(data: bytes, host_cid: bytes, steady: OneRtt) -> tuple[int, int,
     first = data[0] ^ (mask[0] & 0x1F)
     if first & _RESERVED_BITS or bool(first & KEY_PHASE_BIT) != bool(keys.key_phase):
         return None
-    number_bytes = (first & 0x03) + 1
-    payload_at = number_at + number_bytes
-    cut = int.from_bytes(data[number_at:payload_at]) ^ int.from_bytes(mask[1 : 1 + number_bytes])
+    if first & _NUMBER_BYTES_BITS != PACKET_NUMBER_BYTES - 1:
+        return None
+    cut = (data[number_at] ^ mask[1]) << 8 | data[number_at + 1] ^ mask[2]
     number = space.expected_packet_number
-    if cut != number & 0xFFFF or number_bytes != PACKET_NUMBER_BYTES:
-        number = decode_packet_number(cut, 8 * number_bytes, number)
+    if cut != number & 0xFFFF:
+        number = decode_packet_number(cut, 8 * PACKET_NUMBER_BYTES, number)
     if number <= space.largest_received_packet:
         return None
-    header = bytes((first,)) + host_cid + cut.to_bytes(number_bytes)
-    aead = keys.aead
+    aead, header = keys.aead, _HEADERS[len(host_cid)].pack(first, host_cid, cut)
     try:
-        payload: bytes = aead._aead.decrypt((aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH), data[payload_at:], header)
+        # As AEAD.decrypt has it, without its two calls.
+        payload: bytes = aead._aead.decrypt(
+            (aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH), data[number_at + PACKET_NUMBER_BYTES :], header
+        )
     except InvalidTag:
         return None
     return (first, number, payload) if payload else None
@@ -99,11 +106,8 @@ def open_packet(data: bytes, host_cid: bytes, steady: OneRtt) -> tuple[int, int,
 def seal_packet(first: int, peer_cid: bytes, number: int, frames: bytes, steady: OneRtt) -> bytes:
     """A 1-RTT packet of `frames` (RFC 9001 §5.3, §5.4), its number cut to two bytes."""
     keys = steady.send
-    cut = number & 0xFFFF
-    aead, header = keys.aead, bytes((first,)) + peer_cid + cut.to_bytes(2)
-    # As AEAD.encrypt has it, without its two calls.
-    sealed: bytes = aead._aead.encrypt((aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH), frames, header)
-    sample_at = 4 - PACKET_NUMBER_BYTES
-    mask: bytes = keys.hp._mask(sealed[sample_at : sample_at + _SAMPLE_BYTES])
-    masked = cut ^ (mask[1] << 8 | mask[2])
-    return bytes((first ^ (mask[0] & 0x1F),)) + peer_cid + masked.to_bytes(2) + sealed
+    aead, header, cut = keys.aead, _HEADERS[len(peer_cid)], number & 0xFFFF
+    nonce = (aead._iv ^ number).to_bytes(AEAD_NONCE_LENGTH)
+    sealed: bytes = aead._aead.encrypt(nonce, frames, header.pack(first, peer_cid, cut))
+    mask: bytes = keys.hp._mask(sealed[_SAMPLE_AT : _SAMPLE_AT + _SAMPLE_BYTES])
+    return header.pack(first ^ (mask[0] & 0x1F), peer_cid, cut ^ (mask[1] << 8 | mask[2])) + sealed

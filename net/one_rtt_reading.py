@@ -48,6 +48,9 @@ ROUND_TRIP_EVERY_S: Final = 0.001
 """Acknowledgements that follow sooner give no new sample: aioquic counts no round trip as shorter than this."""
 IDLE_TIMER_GRAIN_S: Final = 0.01
 """The idle timer, of many seconds, is not put off again within so long."""
+# A member of an enumeration is slow to look up.
+ACKED: Final = QuicDeliveryState.ACKED
+CONNECTED: Final = QuicConnectionState.CONNECTED
 _STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
 _ACK_TYPE: Final = int(QuicFrameType.ACK)
 ONE_WAY_BIT: Final = 0x02
@@ -80,7 +83,7 @@ class ReadingConnection(QuicConnection):
     def _reads_plainly(self, steady: OneRtt) -> bool:
         """Whether a packet can be read without aioquic."""
         return (
-            self._state is QuicConnectionState.CONNECTED
+            self._state is CONNECTED
             and not self._close_pending
             and self._network_paths[0].is_validated
             and self._loss.peer_completed_address_validation
@@ -279,7 +282,7 @@ class ReadingConnection(QuicConnection):
             if newest.in_flight:
                 loss._cc.on_packet_acked(packet=newest, now=now)
             for handler, arguments in newest.delivery_handlers:
-                handler(QuicDeliveryState.ACKED, *arguments)
+                handler(ACKED, *arguments)
         if newest is None:
             return
         if (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.quic.stream import QuicStream, QuicStreamSender
@@ -31,10 +30,12 @@ from net.one_rtt_packet import (
     ranges_of,
     seal_packet,
 )
-from net.one_rtt_reading import IDLE_TIMER_GRAIN_S, ONE_WAY_BIT, ReadingConnection
+from net.one_rtt_reading import ACKED, CONNECTED, IDLE_TIMER_GRAIN_S, ONE_WAY_BIT, ReadingConnection
 from net.udp import Address
 
+Buffer = bytes | bytearray
 _ACK_TYPE: Final = int(QuicFrameType.ACK)
+_PACKET_TYPE: Final = QuicPacketType.ONE_RTT
 _STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
 
 
@@ -116,7 +117,7 @@ class SteadyConnection(ReadingConnection):
         steady = self._one_rtt
         if (
             steady is None
-            or self._state is not QuicConnectionState.CONNECTED
+            or self._state is not CONNECTED
             or not self._network_paths[0].is_validated
         ):
             return super().get_timer()
@@ -206,7 +207,8 @@ class SteadyConnection(ReadingConnection):
                 if stop - start > TWO_BYTES_MAX or stop > stream.max_stream_data_remote:
                     return None
                 stream_bytes += STREAM_HEAD.size + stop - start
-                new_bytes += max(0, stop - sender.highest_offset)
+                if stop > sender.highest_offset:
+                    new_bytes += stop - sender.highest_offset
                 waiting.append((stream, ranges[0]))
         acknowledges = space.ack_at is not None and (space.ack_at <= now or bool(waiting))
         if finished:
@@ -248,14 +250,18 @@ class SteadyConnection(ReadingConnection):
         self, steady: OneRtt, waiting: list[tuple[QuicStream, range]], acknowledges: bool, now: float
     ) -> bytes:
         space = steady.space
-        eliciting, parts = bool(waiting), []
+        eliciting = bool(waiting)
+        parts: list[Buffer] = []
         if acknowledges:
             received = steady.acknowledges[0]
             delay = int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent
-            # Of older packets the peer has heard long ago.
-            reach = min(len(received) - 1, TWO_BYTES_MAX)
-            largest, delay = EIGHT_BYTES | received.stop - 1, TWO_BYTES | min(delay, TWO_BYTES_MAX)
-            parts.append(ACK_FRAME.pack(_ACK_TYPE, largest, delay, 0, TWO_BYTES | reach))
+            reach = len(received) - 1
+            if delay > TWO_BYTES_MAX or reach > TWO_BYTES_MAX:
+                # Of packets before those the peer has heard long ago.
+                delay, reach = min(delay, TWO_BYTES_MAX), min(reach, TWO_BYTES_MAX)
+            parts.append(
+                ACK_FRAME.pack(_ACK_TYPE, EIGHT_BYTES | received.stop - 1, TWO_BYTES | delay, 0, TWO_BYTES | reach)
+            )
             space.ack_at = None
         delivery = [self._take_pending(stream, pending, parts) for stream, pending in waiting]
         if len(self._streams_queue) > len(waiting):
@@ -268,7 +274,7 @@ class SteadyConnection(ReadingConnection):
         self._packet_number = number + 1
         loss = self._loss
         space.sent_packets[number] = packet = QuicSentPacket(
-            ONE_RTT, eliciting, eliciting, False, number, QuicPacketType.ONE_RTT, now, len(datagram), delivery
+            ONE_RTT, eliciting, eliciting, False, number, _PACKET_TYPE, now, len(datagram), delivery
         )
         if eliciting:
             space.ack_eliciting_in_flight += 1
@@ -280,18 +286,17 @@ class SteadyConnection(ReadingConnection):
                 self._ack_eliciting_sent_since_receipt = True
         if loss._pacer.packet_time is not None:
             loss._pacer.update_after_send(now=now)
-        self._network_paths[0].bytes_sent += len(datagram)
         self.packets_built_short += 1
         return datagram
 
-    def _take_pending(self, stream: QuicStream, pending: range, parts: list[bytes]) -> tuple[Any, Any]:
+    def _take_pending(self, stream: QuicStream, pending: range, parts: list[Buffer]) -> tuple[Any, Any]:
         """Add all that a stream has to send to `parts`, in one frame; gives what is called when it arrives or is lost.
         """
         sender, stream_id = stream.sender, stream.stream_id
         assert stream_id is not None
         start, stop = pending.start, pending.stop
         base = sender._buffer_start
-        data = bytes(sender._buffer[start - base : stop - base])
+        data = sender._buffer[start - base : stop - base]
         ranges_of(sender._pending).clear()
         fin = sender._buffer_fin == stop
         if fin:
@@ -323,7 +328,7 @@ def _append(sender: QuicStreamSender, data: bytes) -> bool:
 def stream_delivered(delivery: QuicDeliveryState, sender: QuicStreamSender, start: int, stop: int, fin: bool) -> None:
     """As aioquic's own, which this leaves all to but the plain case: the oldest bytes have arrived."""
     if (
-        delivery is not QuicDeliveryState.ACKED
+        delivery is not ACKED
         or start != sender._buffer_start
         or ranges_of(sender._acked)
         or sender._reset_error_code is not None

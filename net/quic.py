@@ -22,7 +22,7 @@ from net import framing
 from net.admission import Admitted
 from net.http import Http3Server
 from net.identity import MONITOR_ROLES
-from net.link import Link, LinkState, stream_kind
+from net.link import CLOSED, Link, LinkState, stream_kind
 from net.link_model import PLAIN
 from net.messages import FetchEntries, GossipDigest, Message, ReadIndex
 from net.peer import Peer
@@ -241,7 +241,7 @@ class Endpoint(PeerLinks):
         for link in dirty:
             link.dirty = False
             link.transmit(self._udp.send if not self._emulates else self._sender(link))
-            if link.state is LinkState.CLOSED:
+            if link.state is CLOSED:
                 self._forget(link)
             else:
                 self._arm_timer(link)
