@@ -38,7 +38,6 @@ from net.one_rtt_packet import (
     SPIN_BIT,
     STREAM_HEAD,
     TWO_BYTES,
-    TWO_BYTES_MAX,
     OneRtt,
     open_packet,
 )
@@ -64,7 +63,7 @@ class ReadingConnection(QuicConnection):
     packets_read_short = 0
     _one_rtt: OneRtt | None = None
     _plain = False
-    """Whether it is known that nothing but stream data and acknowledgements is to be said, so that no packet asks again.
+    """Whether it is known that nothing but stream data and acknowledgements is to be said, so that no packet need ask.
 
     Found by `SteadyConnection`; whatever may change it puts it back to False.
     """
@@ -285,11 +284,7 @@ class ReadingConnection(QuicConnection):
                 handler(ACKED, *arguments)
         if newest is None:
             return
-        if (
-            eliciting
-            and newest.packet_number == largest
-            and now - self._round_trip_measured_at >= ROUND_TRIP_EVERY_S
-        ):
+        if eliciting and newest.packet_number == largest and now - self._round_trip_measured_at >= ROUND_TRIP_EVERY_S:
             self._round_trip_measured_at = now
             _measure_round_trip(loss, now - newest.sent_time, delay_s, now)
         if sent and next(iter(sent)) < space.largest_acked_packet:

@@ -115,11 +115,7 @@ class SteadyConnection(ReadingConnection):
     def get_timer(self) -> float | None:
         """As aioquic's: when `handle_timer` is due."""
         steady = self._one_rtt
-        if (
-            steady is None
-            or self._state is not CONNECTED
-            or not self._network_paths[0].is_validated
-        ):
+        if steady is None or self._state is not CONNECTED or not self._network_paths[0].is_validated:
             return super().get_timer()
         loss, space = self._loss, steady.space
         loss_at: float | None = space.loss_time
@@ -290,8 +286,7 @@ class SteadyConnection(ReadingConnection):
         return datagram
 
     def _take_pending(self, stream: QuicStream, pending: range, parts: list[Buffer]) -> tuple[Any, Any]:
-        """Add all that a stream has to send to `parts`, in one frame; gives what is called when it arrives or is lost.
-        """
+        """Add all that a stream has to send to `parts`, in one frame; gives whom to tell when it arrives or is lost."""
         sender, stream_id = stream.sender, stream.stream_id
         assert stream_id is not None
         start, stop = pending.start, pending.stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from operator import attrgetter, itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from net.messages import Application
 from net.wire.errors import WireError
@@ -23,15 +23,16 @@ def _to_list(kind: type) -> Check:
     described = message_fields(kind)
     steps = [(at, step) for at, field in enumerate(described) if (step := encoder_of(field, _to_list)) is not None]
     names = [field.name for field in described]
-    take = attrgetter(*names) if len(names) > 1 else lambda message: tuple(getattr(message, name) for name in names)
+    take = attrgetter(*names)  # a lone field as it is, several as a tuple
 
     def convert(message: Any) -> Sequence[Any]:
         values = take(message)
-        if steps:
-            values = list(values)
-            for at, step in steps:
-                values[at] = step(values[at])
-        return values
+        if not steps and len(names) > 1:
+            return cast(Sequence[Any], values)
+        fields = list(values) if len(names) > 1 else [values]
+        for at, step in steps:
+            fields[at] = step(fields[at])
+        return fields
 
     return convert
 
