@@ -76,8 +76,8 @@ class LinkState(Enum):
 # A member of an enumeration is slow to look up, and these are looked up for every packet.
 UP: Final = LinkState.UP
 CLOSED: Final = LinkState.CLOSED
-DIGEST: Final = StreamKind.DIGEST
-OPINION: Final = StreamKind.OPINION
+_DIGEST: Final = StreamKind.DIGEST
+_OPINION: Final = StreamKind.OPINION
 
 
 class Refusal:
@@ -416,7 +416,7 @@ class Link:
 
     def _write(self, kind: StreamKind, round_id: int, data: bytes) -> None:
         quic = self.quic
-        if kind is DIGEST and self._host.settings.multiplexing:
+        if kind is _DIGEST and self._host.settings.multiplexing:
             # Unreliable: the next digest says it all again.
             body = data[framing.LENGTH_BYTES :]
             if quic.takes_datagram(len(body)):
@@ -426,7 +426,7 @@ class Link:
         self.unacknowledged_bytes += len(data)
         if not self._host.settings.multiplexing:
             quic.send_stream_data(CONTROL_STREAM, data)
-        elif round_id and kind <= OPINION:
+        elif round_id and kind <= _OPINION:
             # Finished at once: the cost of every packet grows with the streams that are open.
             quic.send_stream_data(quic.get_next_available_stream_id(is_unidirectional=True), data, end_stream=True)
         else:

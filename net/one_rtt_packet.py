@@ -15,7 +15,7 @@ from typing import Any, Final
 from aioquic import tls
 from aioquic._crypto import AEAD_NONCE_LENGTH
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import decode_packet_number
+from aioquic.quic.packet import QuicFrameType, decode_packet_number
 from aioquic.quic.rangeset import RangeSet
 from cryptography.exceptions import InvalidTag
 
@@ -38,6 +38,10 @@ FIN_BIT: Final = 0x01
 LENGTH_BIT: Final = 0x02
 OFFSET_BIT: Final = 0x04
 """Of a STREAM frame's type (RFC 9000 §19.8)."""
+STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
+ACK_TYPE: Final = int(QuicFrameType.ACK)
+ONE_WAY_BIT: Final = 0x02
+"""Of a stream's id (RFC 9000 §2.1)."""
 
 _FORM_AND_FIXED_BITS: Final = 0xC0
 _RESERVED_BITS: Final = 0x18

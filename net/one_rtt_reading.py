@@ -30,13 +30,16 @@ from aioquic.quic.stream import StreamFinishedError
 
 from net.one_rtt_packet import (
     ACK_FRAME,
+    ACK_TYPE,
     EIGHT_BYTES,
     FIN_BIT,
     LENGTH_BIT,
     OFFSET_BIT,
     ONE_RTT,
+    ONE_WAY_BIT,
     SPIN_BIT,
     STREAM_HEAD,
+    STREAM_TYPE,
     TWO_BYTES,
     OneRtt,
     open_packet,
@@ -46,19 +49,18 @@ from net.udp import Address
 ROUND_TRIP_EVERY_S: Final = 0.001
 """Acknowledgements that follow sooner give no new sample: aioquic counts no round trip as shorter than this."""
 IDLE_TIMER_GRAIN_S: Final = 0.01
-"""The idle timer, of many seconds, is not put off again within so long."""
+"""The idle timer is not put off again within so long: little of the many seconds that ours has."""
 # A member of an enumeration is slow to look up.
 ACKED: Final = QuicDeliveryState.ACKED
 CONNECTED: Final = QuicConnectionState.CONNECTED
-_STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
-_ACK_TYPE: Final = int(QuicFrameType.ACK)
-ONE_WAY_BIT: Final = 0x02
-"""Of a stream's id (RFC 9000 §2.1)."""
 _STREAM_OFFSET_MAX: Final = (1 << 62) - 1
 
 
 class ReadingConnection(QuicConnection):
-    """Reads the short way while it is steady, which changes nothing but the time that it takes."""
+    """Reads the short way while it is steady, which changes the time that it takes and little else.
+
+    Round trips are measured at most once a millisecond, and the idle timer is up to `IDLE_TIMER_GRAIN_S` early.
+    """
 
     packets_read_short = 0
     _one_rtt: OneRtt | None = None
@@ -112,6 +114,7 @@ class ReadingConnection(QuicConnection):
             eliciting = self._read_frames(payload, space, now)
         except QuicConnectionError as error:
             self.close(error.error_code, error.frame_type, error.reason_phrase)
+        # Whatever closes a connection ends that it is plain, which is quicker to see.
         if not self._plain and (self._state in END_STATES or self._close_pending):
             return True
         if now - self._idle_timer_set_at >= IDLE_TIMER_GRAIN_S:
@@ -141,7 +144,7 @@ class ReadingConnection(QuicConnection):
     def _read_frames(self, payload: bytes, space: Any, now: float) -> bool:
         """Act on every frame; whether one of them asks for an acknowledgement. Raises QuicConnectionError."""
         at, end, eliciting = 0, len(payload), False
-        if payload[0] == _ACK_TYPE and end >= ACK_FRAME.size:
+        if payload[0] == ACK_TYPE and end >= ACK_FRAME.size:
             _, largest, delay, more, reach = ACK_FRAME.unpack_from(payload)
             smallest = (largest ^ EIGHT_BYTES) - (reach ^ TWO_BYTES)
             if largest >= EIGHT_BYTES and delay >> 14 == 1 == reach >> 14 and not more and smallest >= 0:
@@ -150,7 +153,7 @@ class ReadingConnection(QuicConnection):
                 at = ACK_FRAME.size
         while end - at > STREAM_HEAD.size:
             kind, stream_id, offset, length = STREAM_HEAD.unpack_from(payload, at)
-            fits = kind & ~FIN_BIT == _STREAM_TYPE and stream_id & offset >= EIGHT_BYTES and length >> 14 == 1
+            fits = kind & ~FIN_BIT == STREAM_TYPE and stream_id & offset >= EIGHT_BYTES and length >> 14 == 1
             data_at = at + STREAM_HEAD.size
             if not fits or not 0 < (length := length ^ TWO_BYTES) <= end - data_at:
                 break
@@ -173,7 +176,7 @@ class ReadingConnection(QuicConnection):
                 eliciting = True
                 if self._read_stream(kind, buffer):
                     continue
-            elif kind == _ACK_TYPE and self._read_ack(buffer, space, now):
+            elif kind == ACK_TYPE and self._read_ack(buffer, space, now):
                 continue
             if self._read_other(buffer, now):
                 eliciting = True

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aioquic.quic.packet import QuicFrameType, QuicPacketType
+from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
 from aioquic.quic.stream import QuicStream, QuicStreamSender
 
 from net.one_rtt_packet import (
     ACK_FRAME,
+    ACK_TYPE,
     EIGHT_BYTES,
     FIN_BIT,
     FIXED_BIT,
-    LENGTH_BIT,
-    OFFSET_BIT,
     ONE_RTT,
+    ONE_WAY_BIT,
     PACKET_NUMBER_BYTES,
     STREAM_HEAD,
+    STREAM_TYPE,
     TAG_BYTES,
     TWO_BYTES,
     TWO_BYTES_MAX,
@@ -30,13 +31,11 @@ from net.one_rtt_packet import (
     ranges_of,
     seal_packet,
 )
-from net.one_rtt_reading import ACKED, CONNECTED, IDLE_TIMER_GRAIN_S, ONE_WAY_BIT, ReadingConnection
+from net.one_rtt_reading import ACKED, CONNECTED, IDLE_TIMER_GRAIN_S, ReadingConnection
 from net.udp import Address
 
-Buffer = bytes | bytearray
-_ACK_TYPE: Final = int(QuicFrameType.ACK)
+_Bytes = bytes | bytearray
 _PACKET_TYPE: Final = QuicPacketType.ONE_RTT
-_STREAM_TYPE: Final = QuicFrameType.STREAM_BASE | OFFSET_BIT | LENGTH_BIT
 
 
 def _wants_a_probe(path: Any) -> bool:
@@ -45,7 +44,11 @@ def _wants_a_probe(path: Any) -> bool:
 
 
 class SteadyConnection(ReadingConnection):
-    """A connection that reads and builds the short way while it is steady. What a peer sees is the same either way."""
+    """A connection that reads and builds the short way while it is steady.
+
+    What a peer sees differs in shape only: integers are as long as they may become, and an acknowledgement reaches at
+    most 16,384 packets back.
+    """
 
     packets_built_short = 0
 
@@ -130,7 +133,10 @@ class SteadyConnection(ReadingConnection):
         return due
 
     def rests_until(self, at: float) -> bool:
-        """Whether no timer can be due before `at`, seen without working out when one is."""
+        """Whether there is nothing to send and no timer can be due before `at`, without working out when one is.
+
+        Data that may not leave yet had aioquic asked for it, after which the connection does not count as plain.
+        """
         steady = self._one_rtt
         if steady is None or not self._plain or self._pacing_at is not None:
             return False
@@ -202,6 +208,8 @@ class SteadyConnection(ReadingConnection):
                 start, stop = ranges[0].start, ranges[0].stop
                 if stop - start > TWO_BYTES_MAX or stop > stream.max_stream_data_remote:
                     return None
+                if sender._pending_eof and stop != sender._buffer_fin:
+                    return None  # the stream's end was lost apart from these bytes: it is a frame of its own
                 stream_bytes += STREAM_HEAD.size + stop - start
                 if stop > sender.highest_offset:
                     new_bytes += stop - sender.highest_offset
@@ -247,16 +255,16 @@ class SteadyConnection(ReadingConnection):
     ) -> bytes:
         space = steady.space
         eliciting = bool(waiting)
-        parts: list[Buffer] = []
+        parts: list[_Bytes] = []
         if acknowledges:
             received = steady.acknowledges[0]
             delay = int((now - space.largest_received_time) * 1e6) >> self._local_ack_delay_exponent
             reach = len(received) - 1
             if delay > TWO_BYTES_MAX or reach > TWO_BYTES_MAX:
-                # Of packets before those the peer has heard long ago.
+                # What lies further back was acknowledged before; a delay too long for the field is told as its maximum.
                 delay, reach = min(delay, TWO_BYTES_MAX), min(reach, TWO_BYTES_MAX)
             parts.append(
-                ACK_FRAME.pack(_ACK_TYPE, EIGHT_BYTES | received.stop - 1, TWO_BYTES | delay, 0, TWO_BYTES | reach)
+                ACK_FRAME.pack(ACK_TYPE, EIGHT_BYTES | received.stop - 1, TWO_BYTES | delay, 0, TWO_BYTES | reach)
             )
             space.ack_at = None
         delivery = [self._take_pending(stream, pending, parts) for stream, pending in waiting]
@@ -285,7 +293,7 @@ class SteadyConnection(ReadingConnection):
         self.packets_built_short += 1
         return datagram
 
-    def _take_pending(self, stream: QuicStream, pending: range, parts: list[Buffer]) -> tuple[Any, Any]:
+    def _take_pending(self, stream: QuicStream, pending: range, parts: list[_Bytes]) -> tuple[Any, Any]:
         """Add all that a stream has to send to `parts`, in one frame; gives whom to tell when it arrives or is lost."""
         sender, stream_id = stream.sender, stream.stream_id
         assert stream_id is not None
@@ -300,7 +308,7 @@ class SteadyConnection(ReadingConnection):
         if stop > sender.highest_offset:
             self._remote_max_data_used += stop - sender.highest_offset
             sender.highest_offset = stop
-        kind = _STREAM_TYPE | FIN_BIT if fin else _STREAM_TYPE
+        kind = STREAM_TYPE | FIN_BIT if fin else STREAM_TYPE
         parts += STREAM_HEAD.pack(kind, EIGHT_BYTES | stream_id, EIGHT_BYTES | start, TWO_BYTES | stop - start), data
         return stream_delivered, (sender, start, stop, fin)
 

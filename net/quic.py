@@ -22,7 +22,7 @@ from net import framing
 from net.admission import Admitted
 from net.http import Http3Server
 from net.identity import MONITOR_ROLES
-from net.link import CLOSED, Link, LinkState, stream_kind
+from net.link import CLOSED, UP, Link, stream_kind
 from net.link_model import PLAIN
 from net.messages import FetchEntries, GossipDigest, Message, ReadIndex
 from net.peer import Peer
@@ -240,7 +240,14 @@ class Endpoint(PeerLinks):
         dirty, self._dirty = self._dirty, []
         for link in dirty:
             link.dirty = False
-            link.transmit(self._udp.send if not self._emulates else self._sender(link))
+            try:
+                link.transmit(self._udp.send if not self._emulates else self._sender(link))
+            except Exception as error:
+                # Others wait behind it.
+                self._report(error, "a connection broke as it was to send")
+                if link.state is not CLOSED:
+                    link.close("internal error", refused=link.state is not UP)
+                    continue
             if link.state is CLOSED:
                 self._forget(link)
             else:
@@ -254,7 +261,13 @@ class Endpoint(PeerLinks):
         assert self._udp is not None
         # What is set off here leaves at the end, together: the loop need not call for it another time.
         self._flush_due = True
-        for data, address in self._udp.receive(DATAGRAMS_PER_TURN):
+        try:
+            self._take_in(self._udp.receive(DATAGRAMS_PER_TURN))
+        finally:
+            self.flush()
+
+    def _take_in(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
+        for data, address in datagrams:
             link = self._route(data, address)
             if link is None:
                 self.datagrams_dropped += 1
@@ -266,11 +279,10 @@ class Endpoint(PeerLinks):
             except Exception as error:
                 # A stranger's bytes run through a whole TLS and QUIC stack: whatever breaks there ends that link only.
                 self._report(error, "a received datagram broke its connection")
-                link.close("internal error", refused=link.state is not LinkState.UP)
+                link.close("internal error", refused=link.state is not UP)
             self._handle_events(link)
             if not link.rests():
                 self.mark_dirty(link)
-        self.flush()
 
     def _route(self, data: bytes, address: Address) -> Link | None:
         if not data:

@@ -19,7 +19,7 @@ from aioquic import tls
 from net.admission import Admission
 from net.http import Answerer, Http3Server
 from net.identity import MONITOR_ROLES, Identity, Roster, RosterEntry
-from net.link import EARLY_MESSAGE_BYTES_MAX, Link, LinkState, Refusal
+from net.link import EARLY_MESSAGE_BYTES_MAX, UP, Link, Refusal
 from net.messages import Message
 from net.peer import Peer
 from net.quic_configuration import Configurations
@@ -208,7 +208,7 @@ class PeerLinks:
 
         def received(fresh: tls.SessionTicket) -> None:
             tickets.append(fresh)
-            if link.state is LinkState.UP:
+            if link.state is UP:
                 self._tickets.hold(peer.entry.id, fresh)
 
         quic = LinkConnection(
@@ -241,7 +241,7 @@ class PeerLinks:
             link.handle_events()
         except Exception as error:
             self._report(error, "an event of a connection broke it")
-            link.close("internal error", refused=link.state is not LinkState.UP)
+            link.close("internal error", refused=link.state is not UP)
 
     def _redeem(self, ticket: bytes) -> tuple[tls.SessionTicket, int] | None:
         """The ticket and whose it is, once, where that is a member still: tickets outlive a restart, with whose roster
@@ -357,7 +357,7 @@ class PeerLinks:
                 # This process stalled: what the peers said meanwhile is still in the socket. The stall is not theirs.
                 link.last_heard_at += late_s
                 link.started_at += late_s
-            if link.state is LinkState.UP:
+            if link.state is UP:
                 heartbeat_s, dead_after_s = self._patience(link)
                 if now - link.last_heard_at > dead_after_s:
                     link.close(f"no heartbeat for {dead_after_s:g} s", refused=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -14,7 +13,7 @@ from net.link_model import LinkModel
 Address = Any
 """What the socket module gives: (host, port), for IPv6 (host, port, flow, scope)."""
 
-READ_ON_EVERY: Final = 4
+
 EMULATED_IN_FLIGHT_MAX: Final = 16_384
 """Datagrams on emulated links at once; what comes on top is lost, as at a full router."""
 
@@ -30,7 +29,7 @@ class DatagramSocket(Protocol):
     @property
     def bound(self) -> tuple[str, int]: ...
     def fileno(self) -> int: ...
-    def receive(self, count_max: int) -> Iterable[tuple[bytes, Address]]: ...
+    def receive(self, count_max: int) -> list[tuple[bytes, Address]]: ...
     def send(self, data: bytes, address: Address) -> None: ...
     def close(self) -> None: ...
 
@@ -41,8 +40,6 @@ class UdpSocket:
     __slots__ = (
         "_read_bytes",
         "_socket",
-        "_together",
-        "_turn",
         "bytes_received",
         "bytes_sent",
         "datagrams_received",
@@ -65,8 +62,6 @@ class UdpSocket:
         self._read_bytes = read_bytes
         self.datagrams_sent = self.datagrams_received = self.bytes_sent = self.bytes_received = 0
         self.send_failures = 0
-        self._turn = 0
-        self._together = False
 
     @property
     def bound(self) -> tuple[str, int]:
@@ -78,29 +73,21 @@ class UdpSocket:
         """For the loop's reader."""
         return self._socket.fileno()
 
-    def receive(self, count_max: int) -> Iterator[tuple[bytes, Address]]:
-        """What has arrived and arrives while the caller works through it, at most `count_max` datagrams.
-
-        To read until nothing is left takes one read too many, and that costs as much as any. Where datagrams come one
-        by one it is done every fourth time only; for what is left the loop calls again at once.
-        """
-        self._turn += 1
-        one_only = not self._together and self._turn % READ_ON_EVERY != 0
-        read, size, count = self._socket.recvfrom, self._read_bytes, 0
+    def receive(self, count_max: int) -> list[tuple[bytes, Address]]:
+        """What has arrived, at most `count_max` datagrams."""
+        datagrams: list[tuple[bytes, Address]] = []
+        read, size = self._socket.recvfrom, self._read_bytes
         for _ in range(count_max):
             try:
-                datagram = read(size)
+                data, address = read(size)
             except (BlockingIOError, InterruptedError):
                 break
             except ConnectionError:
                 continue  # an ICMP error of an earlier datagram, not of this read
-            count += 1
-            self.datagrams_received += 1
-            self.bytes_received += len(datagram[0])
-            yield datagram
-            if one_only:
-                return
-        self._together = count > 1
+            datagrams.append((data, address))
+            self.bytes_received += len(data)
+        self.datagrams_received += len(datagrams)
+        return datagrams
 
     def send(self, data: bytes, address: Address) -> None:
         """Hand one datagram to the kernel; a full buffer or unreachable network loses it, and QUIC sends again."""

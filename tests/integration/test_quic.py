@@ -14,7 +14,7 @@ from net.identity import Identity
 from net.link import Link
 from net.messages import Application, Channel, Message, Phase, Vote
 from net.quic import Endpoint, PeerEventKind, TransportSettings
-from net.udp import UdpSocket
+from net.udp import Address
 from net.wire.codec import CodecKind
 from tests.integration.endpoints import Member, pair, roster_of, started, until
 
@@ -284,6 +284,36 @@ def test_a_handler_that_raises_is_reported_and_the_link_lives_on() -> None:
     asyncio.run(scenario())
 
 
+def test_a_link_that_breaks_as_it_is_to_send_takes_none_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        reported: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        identities = [Identity.generate(number) for number in (0, 1, 2)]
+        speaker, first, second = members = [
+            Member(identity, roster_of(identities), TransportSettings()) for identity in identities
+        ]
+        async with started(*members):
+            for number, member in ((1, first), (2, second)):
+                speaker.endpoint.dial(number, member.address)
+            await until(lambda: all(speaker.endpoint.connected(each) for each in (1, 2)), "both connect")
+            broken = speaker.endpoint._peers[1].link
+            whole = Link.transmit
+
+            def breaks(link: Link, send: Callable[[bytes, Address], object]) -> None:
+                if link is broken:
+                    raise KeyError("broken")
+                whole(link, send)
+
+            monkeypatch.setattr(Link, "transmit", breaks)
+            speaker.endpoint.broadcast((1, 2), vote(1))
+            await until(lambda: [message for _, message in second.messages] == [vote(1)], "the other hears")
+            assert broken not in speaker.endpoint._links
+            assert speaker.endpoint.connected(2)
+            assert set(reported) == {"a connection broke as it was to send"}
+
+    asyncio.run(scenario())
+
+
 def test_a_link_that_breaks_on_an_event_takes_none_with_it_that_was_heard_in_the_same_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -312,9 +342,6 @@ def test_a_link_that_breaks_on_an_event_takes_none_with_it_that_was_heard_in_the
             for member, number in ((first, 1), (second, 2)):
                 member.endpoint.send(2, vote(number))
                 member.endpoint.flush()
-            udp = acceptor.endpoint._udp
-            assert isinstance(udp, UdpSocket)
-            udp._together = True
             acceptor.endpoint._readable()
             assert [message for _, message in acceptor.messages] == [vote(2)]
             assert not acceptor.endpoint.connected(0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicDeliveryState
 
 from net.identity import Identity
 from net.one_rtt_packet import ONE_RTT
@@ -140,6 +141,77 @@ class Network:
         self.run(8.0)
 
 
+class LazyNetwork(Network):
+    """As an endpoint has it: a timer is moved only to come earlier, and who rests after a packet is not asked to send.
+
+    After every step it checks what that rests on.
+    """
+
+    def __post_init__(self) -> None:
+        self.timers: list[float | None] = [None, None]
+        self.rested = 0
+        super().__post_init__()
+
+    def rests(self, side: int) -> bool:
+        timer, connection = self.timers[side], self.end(side)
+        if timer is None or not connection.rests_until(timer):
+            return False
+        due = connection.get_timer()
+        assert due is None or due >= timer - 1e-9
+        for stream in connection._streams_queue:
+            assert stream.sender.buffer_is_empty or stream.is_blocked
+            assert not stream.sender.reset_pending
+            assert not stream.receiver.stop_pending
+        return True
+
+    def arm(self, side: int) -> None:
+        connection, timer = self.ends[side], self.timers[side]
+        if connection is None or self.rests(side):
+            return
+        due = connection.get_timer()
+        if due is not None and (timer is None or due < timer):
+            self.timers[side] = due
+
+    def transmit(self, side: int) -> None:
+        super().transmit(side)
+        self.check(side)
+        self.arm(side)
+
+    def check(self, side: int) -> None:
+        connection = self.ends[side]
+        if connection is not None and connection._plain:
+            assert connection._one_rtt is not None
+            assert connection._is_steady(connection._one_rtt)
+            assert connection._limits_are_told()
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while True:
+            due = [(self._flying[0][0], -1)] if self._flying else []
+            due += [(max(at, self.now) + 1e-6, side) for side, at in enumerate(self.timers) if at is not None]
+            at, which = min(due, default=(until, -2))
+            if at >= until:
+                self.now = until
+                return
+            self.now = at
+            if which == -1:
+                _, _, which, data = heapq.heappop(self._flying)
+                self._receive(which, data)
+                self.check(which)
+                if self.rests(which):
+                    self.rested += 1
+                    continue
+            else:
+                self.timers[which] = None
+                timer = self.end(which).get_timer()
+                if timer is None or timer > self.now:
+                    self.arm(which)
+                    continue
+                self.end(which).handle_timer(self.now)
+                self._hear(which)
+            self.transmit(which)
+
+
 SHORT = LinkConnection
 KINDS = [(SHORT, SHORT), (SHORT, GeneralConnection), (GeneralConnection, SHORT)]
 
@@ -195,6 +267,83 @@ def test_all_that_is_said_arrives_whole_and_once_over_any_link(
         assert state_of(network.end(side)) == (0, 0, 0, 0, None)
         assert network.end(side).open_streams() <= 2
         assert network.end(side)._cryptos[ONE_RTT].recv.key_phase == 1
+
+
+def speak_of_everything(network: Network, said: tuple[dict[int, bytearray], dict[int, bytearray]]) -> None:
+    """Whatever else a connection can be asked for, among data that ends with a frame of its own."""
+    source = network.random
+    for _ in range(20):
+        side = source.randrange(2)
+        connection = network.end(side)
+        match source.randrange(4):
+            case 0:
+                connection.send_ping(1)
+            case 1:
+                connection.send_datagram_frame(bytes(source.randrange(900)))
+            case 2:
+                connection.change_connection_id()
+            case 3:
+                stream_id = connection.get_next_available_stream_id(is_unidirectional=True)
+                for _ in range(source.randrange(1, 4)):
+                    data = source.randbytes(source.randrange(1, 9_000))
+                    connection.send_stream_data(stream_id, data)
+                    said[1 - side][stream_id] += data
+                    if source.random() < 0.5:
+                        network.transmit(side)
+                        network.run(source.random() * 0.02)
+                connection.send_stream_data(stream_id, b"", end_stream=True)
+        network.transmit(side)
+        network.run(source.random() * 0.05)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_rests_has_nothing_to_say_and_all_arrives_though_timers_are_lazy(seed: int) -> None:
+    limits = [{}, {"max_data": 20_000, "max_stream_data": 6_000}, {"max_data": 200_000, "max_stream_data": 100_000}]
+    network = LazyNetwork(
+        (SHORT, SHORT),
+        seed,
+        loss=(0.0, 0.005, 0.02, 0.1)[seed % 4],
+        doubled=0.1 * (seed % 2),
+        jitter_s=(0.0, 0.001, 0.01)[seed % 3],
+        limits=limits[seed % 3],
+    )
+    network.transmit(0)
+    said = talk(network, 60)
+    speak_of_everything(network, said)
+    network.settle()
+    for side in (0, 1):
+        assert network.heard[side] == said[side]
+        streams = network.end(side)._streams.values()
+        assert not [each for each in streams if each.sender._buffer_fin is not None and not each.sender.is_finished]
+    assert network.rested > 0
+
+
+def test_a_lost_end_of_a_stream_goes_again_though_a_plain_packet_goes_before_it() -> None:
+    network = Network((SHORT, SHORT), 1)
+    network.run(1.0)
+    speaker, hearer = network.end(0), network.end(1)
+    stream_id = speaker.get_next_available_stream_id(is_unidirectional=True)
+
+    def written(data: bytes, end_stream: bool) -> list[bytes]:
+        network.now += 0.005
+        speaker.send_stream_data(stream_id, data, end_stream)
+        return [datagram for datagram, _ in speaker.datagrams_to_send(network.now)]
+
+    # The head is lost and the end is lost; the middle arrives.
+    written(b"A" * 50, False)
+    middle = written(b"B" * 50, False)
+    written(b"", True)
+    for datagram in middle:
+        hearer.receive_datagram(datagram, DIALLER, network.now)
+    sender = speaker._streams[stream_id].sender
+    sender.on_data_delivery(QuicDeliveryState.LOST, 0, 50, False)
+    sender.on_data_delivery(QuicDeliveryState.LOST, 100, 100, True)
+    network.now += 0.005
+    for datagram, _ in speaker.datagrams_to_send(network.now):
+        hearer.receive_datagram(datagram, DIALLER, network.now)
+    network._hear(1)
+    assert network.heard[1] == {stream_id: b"A" * 50 + b"B" * 50}
+    assert network.finished[1] == {stream_id}
 
 
 def test_a_plain_exchange_takes_the_short_way_only() -> None:
