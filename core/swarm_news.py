@@ -219,11 +219,12 @@ class SwarmNews:
     def _unheard(self, members: frozenset[int], now: float) -> tuple[NodeStatus, ...]:
         """Members that others have told of for a while, and that never said a word themselves."""
         silent = sorted(members - self._nodes.keys())
-        since = {node: self._awaited.setdefault(node, now) for node in silent}
+        # A member that is gone or was heard is forgotten: should it come again, it is awaited anew.
+        self._awaited = {node: self._awaited.get(node, now) for node in silent}
         return tuple(
             NodeStatus(node, 0, False, 0, 0, "never heard", None, (), "")
             for node in silent
-            if now - since[node] >= self._stale_after_s
+            if now - self._awaited[node] >= self._stale_after_s
         )
 
     def _with_reach(self, node: int, report: NodeReport, now: float) -> NodeReport:

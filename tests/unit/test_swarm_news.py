@@ -95,6 +95,28 @@ def test_a_member_that_was_never_heard_is_shown_once_others_told_of_it_for_a_whi
     assert [node.reachable for node in news.snapshot().nodes] == [False, True, True, False]
 
 
+def test_a_member_that_was_removed_and_comes_again_is_awaited_anew() -> None:
+    clock = Clock()
+    news = SwarmNews(clock=clock)
+    told = SESSION.snapshot().nodes[2]
+    assert told.replica is not None
+    news.connected = {2}
+
+    def members(later: int, *voters: int) -> list[int]:
+        assert told.replica is not None
+        replica = replace(told.replica, commit_index=told.replica.commit_index + later, voters=voters, learners=())
+        news.hear(2, Telemetry.STATUS, report(2, status=replace(told, replica=replica)))
+        return [node.node for node in news.snapshot().nodes]
+
+    assert members(1, 1, 2) == [2]
+    clock.now += STALE_AFTER_S
+    assert members(1, 1, 2) == [1, 2]
+    assert members(2, 2) == [2]
+    assert members(3, 1, 2) == [2], "it may be about to speak"
+    clock.now += STALE_AFTER_S
+    assert members(3, 1, 2) == [1, 2]
+
+
 def log(node: int, tenth: int, committed: int, last: int = 0) -> bytes:
     """What a node says of its log at a tenth of a second."""
     status = SESSION.snapshot().nodes[node]
