@@ -120,6 +120,7 @@ class FakeSession:
         self.epoch = 1
         self.rounds = 0
         self.unreachable: set[int] = set()
+        self.unheard: set[int] = set()
         self.accusations: dict[int, tuple[Accusation, ...]] = {}
         self.disagreements: dict[int, tuple[tuple[int, int], ...]] = {}
         self.turned_away: dict[int, tuple[tuple[str, int], ...]] = {}
@@ -235,6 +236,8 @@ class FakeSession:
             self.quantity[instrument] = held - quantity
 
     def _node(self, node: int) -> NodeStatus:
+        if node in self.unheard:
+            return NodeStatus(node, 0, False, 0, 0, "never heard", None, (), "")
         modes = {Consensus.BFT: Mode.BFT, Consensus.RAFT: Mode.RAFT, Consensus.AUTO: Mode.AUTO}
         leads = node == self.leader
         lag = 0 if leads else (node + self.cycle) % 3
@@ -246,7 +249,7 @@ class FakeSession:
             elections=1, evidence=(),
         )  # fmt: skip
         links = tuple(
-            PeerLink(peer, peer not in self.unreachable, 0.41 + 0.07 * ((node + peer) % 4), False, 0, "")
+            PeerLink(peer, peer not in self.unreachable | self.unheard, 0.41 + 0.07 * ((node + peer) % 4), False, 0, "")
             for peer in range(4)
             if peer != node
         )

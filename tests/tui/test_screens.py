@@ -74,12 +74,30 @@ def test_every_screen_is_as_it_was_looked_at(size):
         return await settle(app, pilot)
 
     for mode, text in asyncio.run(session()).items():
-        path = SNAPSHOTS / f"{mode}-{size[0]}x{size[1]}.txt"
-        lines = "\n".join(line.rstrip() for line in text.split("\n")) + "\n"
-        if os.environ.get("UPDATE_SNAPSHOTS"):
-            SNAPSHOTS.mkdir(exist_ok=True)
-            path.write_text(lines)
-        assert lines == path.read_text(), f"{path.name} has changed"
+        is_as_stored(mode, size, text)
+
+
+def is_as_stored(name: str, size: tuple[int, int], text: str) -> None:
+    path = SNAPSHOTS / f"{name}-{size[0]}x{size[1]}.txt"
+    lines = "\n".join(line.rstrip() for line in text.split("\n")) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        SNAPSHOTS.mkdir(exist_ok=True)
+        path.write_text(lines)
+    assert lines == path.read_text(), f"{path.name} has changed"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_member_that_was_never_heard_has_its_row(size):
+    async def session():
+        app, client = monitor()
+        client.session.unheard = {3}
+        async with app.run_test(size=size) as pilot:
+            first = await settle(app, pilot)
+            await pilot.press(KEY_OF_SCREEN["swarm"])
+            return {"monitor-unheard": first, "swarm-unheard": await settle(app, pilot)}
+
+    for name, text in asyncio.run(session()).items():
+        is_as_stored(name, size, text)
 
 
 def test_an_experiment_is_chosen_run_shown_kept_and_leaves_the_toggles_as_they_were():
