@@ -271,10 +271,7 @@ class Link:
         try:
             for body in framer.feed(data):
                 if self.state is UP:
-                    if body[0] > _LINK_FRAME_MAX and self.peer is not None:
-                        self._host.deliver(self.peer, body)
-                    else:
-                        self._on_frame(body)
+                    self._on_frame(body)
                 elif self.dials:
                     self._on_frame_of_acceptor(body)
                 else:

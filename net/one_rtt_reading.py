@@ -117,8 +117,7 @@ class ReadingConnection(QuicConnection):
         # Whatever closes a connection ends that it is plain, which is quicker to see.
         if not self._plain and (self._state in END_STATES or self._close_pending):
             return True
-        if now - self._idle_timer_set_at >= IDLE_TIMER_GRAIN_S:
-            self._restart_idle_timer(now)
+        self._restart_idle_timer(now)
         self._ack_eliciting_sent_since_receipt = False
         space.largest_received_packet = number
         space.largest_received_time = now
@@ -135,6 +134,8 @@ class ReadingConnection(QuicConnection):
         return True
 
     def _restart_idle_timer(self, now: float) -> None:
+        if now - self._idle_timer_set_at < IDLE_TIMER_GRAIN_S:
+            return
         self._idle_timer_set_at = now
         idle_s, peers_s = self._configuration.idle_timeout, self._remote_max_idle_timeout
         if peers_s is not None and peers_s < idle_s:

@@ -31,7 +31,7 @@ from net.one_rtt_packet import (
     ranges_of,
     seal_packet,
 )
-from net.one_rtt_reading import ACKED, CONNECTED, IDLE_TIMER_GRAIN_S, ReadingConnection
+from net.one_rtt_reading import ACKED, CONNECTED, ReadingConnection
 from net.udp import Address
 
 _Bytes = bytes | bytearray
@@ -285,8 +285,7 @@ class SteadyConnection(ReadingConnection):
             loss._time_of_last_sent_ack_eliciting_packet = now
             loss._cc.on_packet_sent(packet=packet)
             if not self._ack_eliciting_sent_since_receipt:
-                if now - self._idle_timer_set_at >= IDLE_TIMER_GRAIN_S:
-                    self._restart_idle_timer(now)
+                self._restart_idle_timer(now)
                 self._ack_eliciting_sent_since_receipt = True
         if loss._pacer.packet_time is not None:
             loss._pacer.update_after_send(now=now)

@@ -284,15 +284,18 @@ def test_a_handler_that_raises_is_reported_and_the_link_lives_on() -> None:
     asyncio.run(scenario())
 
 
+def three_members() -> tuple[list[Member], list[str]]:
+    """Members 0 to 2, not started, and what the loop is told of errors from now on."""
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+    identities = [Identity.generate(number) for number in (0, 1, 2)]
+    return [Member(identity, roster_of(identities), TransportSettings()) for identity in identities], reported
+
+
 def test_a_link_that_breaks_as_it_is_to_send_takes_none_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        reported: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
-        identities = [Identity.generate(number) for number in (0, 1, 2)]
-        speaker, first, second = members = [
-            Member(identity, roster_of(identities), TransportSettings()) for identity in identities
-        ]
-        async with started(*members):
+        (speaker, first, second), reported = three_members()
+        async with started(speaker, first, second):
             for number, member in ((1, first), (2, second)):
                 speaker.endpoint.dial(number, member.address)
             await until(lambda: all(speaker.endpoint.connected(each) for each in (1, 2)), "both connect")
@@ -318,13 +321,8 @@ def test_a_link_that_breaks_on_an_event_takes_none_with_it_that_was_heard_in_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario() -> None:
-        reported: list[str] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
-        identities = [Identity.generate(number) for number in (0, 1, 2)]
-        first, second, acceptor = members = [
-            Member(identity, roster_of(identities), TransportSettings()) for identity in identities
-        ]
-        async with started(*members):
+        (first, second, acceptor), reported = three_members()
+        async with started(first, second, acceptor):
             for member in (first, second):
                 member.endpoint.dial(2, acceptor.address)
             await until(lambda: all(each.endpoint.connected(2) for each in (first, second)), "both connect")

@@ -117,11 +117,8 @@ class Network:
         until = self.now + seconds
         while True:
             due = [(self._flying[0][0], -1)] if self._flying else []
-            for side, connection in enumerate(self.ends):
-                timer = connection.get_timer() if connection is not None else None
-                if timer is not None:
-                    # Late by a moment, as a clock is: sums of doubles may miss the very instant.
-                    due.append((max(timer, self.now) + 1e-6, side))
+            # Late by a moment, as a clock is: sums of doubles may miss the very instant.
+            due += [(max(at, self.now) + 1e-6, side) for side in (0, 1) if (at := self.timer(side)) is not None]
             at, which = min(due, default=(until, -2))
             if at >= until:
                 self.now = until
@@ -130,10 +127,20 @@ class Network:
             if which == -1:
                 _, _, side, data = heapq.heappop(self._flying)
                 self._receive(side, data)
+                self.received(side)
             else:
-                side = which
-                self.end(side).handle_timer(self.now)
-            self.transmit(side)
+                self.ring(which)
+
+    def timer(self, side: int) -> float | None:
+        connection = self.ends[side]
+        return None if connection is None else connection.get_timer()
+
+    def received(self, side: int) -> None:
+        self.transmit(side)
+
+    def ring(self, side: int) -> None:
+        self.end(side).handle_timer(self.now)
+        self.transmit(side)
 
     def settle(self) -> None:
         """A perfect link until all is said."""
@@ -184,32 +191,23 @@ class LazyNetwork(Network):
             assert connection._is_steady(connection._one_rtt)
             assert connection._limits_are_told()
 
-    def run(self, seconds: float) -> None:
-        until = self.now + seconds
-        while True:
-            due = [(self._flying[0][0], -1)] if self._flying else []
-            due += [(max(at, self.now) + 1e-6, side) for side, at in enumerate(self.timers) if at is not None]
-            at, which = min(due, default=(until, -2))
-            if at >= until:
-                self.now = until
-                return
-            self.now = at
-            if which == -1:
-                _, _, which, data = heapq.heappop(self._flying)
-                self._receive(which, data)
-                self.check(which)
-                if self.rests(which):
-                    self.rested += 1
-                    continue
-            else:
-                self.timers[which] = None
-                timer = self.end(which).get_timer()
-                if timer is None or timer > self.now:
-                    self.arm(which)
-                    continue
-                self.end(which).handle_timer(self.now)
-                self._hear(which)
-            self.transmit(which)
+    def timer(self, side: int) -> float | None:
+        return self.timers[side]
+
+    def received(self, side: int) -> None:
+        self.check(side)
+        if self.rests(side):
+            self.rested += 1
+        else:
+            self.transmit(side)
+
+    def ring(self, side: int) -> None:
+        self.timers[side] = None
+        due = self.end(side).get_timer()
+        if due is not None and due <= self.now:
+            super().ring(side)
+        else:
+            self.arm(side)
 
 
 SHORT = LinkConnection
