@@ -244,7 +244,8 @@ class FakeSession:
         status = ReplicaStatus(
             node=node, mode=modes[self.toggles.consensus], epoch=self.epoch, term=self.term, leader=self.leader,
             role="leader" if leads else "replica" if self.toggles.consensus is Consensus.BFT else "follower",
-            commit_index=max(0, self.committed - lag), last_index=self.committed, peer_match_index=(),
+            commit_index=max(0, self.committed - lag), last_index=self.committed,
+            peer_match_index=tuple((peer, self.committed - 4 * peer) for peer in range(4) if leads and peer != node),
             rounds=self.rounds if leads else 0, messages_sent=self.rounds * 3, messages_received=self.rounds * 3,
             elections=1, evidence=(),
         )  # fmt: skip

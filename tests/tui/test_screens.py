@@ -17,6 +17,7 @@ import pytest
 
 from core.interleaved import InterleavedExperiment
 from core.records import InControl
+from core.toggles import BASELINE, Consensus, Toggles
 from tests.tui.fixtures import FakeClient, FakeSession
 from tests.tui.test_monitor import SIZES, screen_text, settle
 from tui.app import MonitorApp
@@ -75,6 +76,25 @@ def test_every_screen_is_as_it_was_looked_at(size):
 
     for mode, text in asyncio.run(session()).items():
         is_as_stored(mode, size, text)
+
+
+def test_what_a_byzantine_leader_knows_of_its_peers_is_old_and_is_not_drawn_as_missing():
+    async def swarm(toggles: Toggles) -> list[str]:
+        app, client = monitor()
+        client.session.toggles = toggles
+        client.session.advance(1)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await settle(app, pilot)
+            await pilot.press(KEY_OF_SCREEN["swarm"])
+            return (await settle(app, pilot)).split("\n")
+
+    rows = [line for line in asyncio.run(swarm(BASELINE)) if "by its last beat" in line]
+    assert len(rows) == 3
+    assert not any("█" in row or "·" in row for row in rows)
+    rows = [line for line in asyncio.run(swarm(replace(BASELINE, consensus=Consensus.RAFT))) if " matched " in line]
+    assert len(rows) == 3
+    assert all("█" in row for row in rows)
+    assert "·" in rows[2]
 
 
 def is_as_stored(name: str, size: tuple[int, int], text: str) -> None:

@@ -96,8 +96,10 @@ def _match_row(node: NodeStatus, snapshot: SwarmSnapshot, last: int, width: int)
         text += ", votes not on disk"
     if leader is None or matched is None:
         return (Part(text, "muted"),)
-    # A Byzantine leader learns it of beats, which those that do not lead send about once a second.
-    label = f"  matched {matched:,} " if leader.mode is not Mode.BFT else f"  at {matched:,} by its last beat "
+    if leader.mode is Mode.BFT:
+        # Told with beats, which come about once a second: what was written since is not missing, so there is no bar.
+        return (Part(text, "muted"), Part(f"  at {matched:,} by its last beat", "muted"))
+    label = f"  matched {matched:,} "
     room = min(40, width - len(text) - len(label))
     bar = log_bar(matched, matched, last, room) if room >= 8 else []
     return (Part(text, "muted"), Part(label, "muted"), *bar)
